@@ -1,0 +1,72 @@
+package signer
+
+import (
+	"context"
+	"errors"
+)
+
+// The errors that a caller must be able to tell apart. Backends wrap them with
+// the operation, the daemon sends their code over the wire, and the client maps
+// the code back, so errors.Is gives the same answer on both sides of the socket.
+// An error that is none of these (and no context error) is a bug.
+var (
+	// ErrInvalid means that the request could never succeed as written.
+	ErrInvalid = errors.New("invalid request")
+	// ErrDenied means that no grant allows the request, or that the claims break
+	// the key's policy. An unknown key gives the same error.
+	ErrDenied = errors.New("denied")
+	// ErrNotFound means that the request is allowed, but that there is no such
+	// kid, version or key.
+	ErrNotFound = errors.New("not found")
+	// ErrUnsupported means that the algorithm does not fit the key or its backend.
+	ErrUnsupported = errors.New("unsupported")
+	// ErrDecrypt is every failure to decrypt, whatever the cause. It is returned
+	// bare: a reason would be an oracle (RFC 7516 section 11.5).
+	ErrDecrypt = errors.New("decryption failed")
+	// ErrOverloaded means that a limit, a quota or a throttle was reached.
+	ErrOverloaded = errors.New("overloaded")
+	// ErrUnavailable means that the backend is down or refuses the login.
+	ErrUnavailable = errors.New("unavailable")
+)
+
+// CodeInternal is the code of an error that is none of the sentinels.
+const CodeInternal = "internal"
+
+var codes = []struct {
+	err  error
+	code string
+}{
+	{ErrInvalid, "invalid"},
+	{ErrDenied, "denied"},
+	{ErrNotFound, "not_found"},
+	{ErrUnsupported, "unsupported"},
+	{ErrDecrypt, "decrypt_failed"},
+	{ErrOverloaded, "overloaded"},
+	{ErrUnavailable, "unavailable"},
+	{context.DeadlineExceeded, "deadline"},
+	{context.Canceled, "deadline"},
+}
+
+// Code returns the wire code of err: one word in lower case, the same in
+// answers, audit records and metrics. A nil error has the code "ok".
+func Code(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	for _, c := range codes {
+		if errors.Is(err, c.err) {
+			return c.code
+		}
+	}
+	return CodeInternal
+}
+
+// FromCode returns the sentinel that has the given wire code, or nil if none has.
+func FromCode(code string) error {
+	for _, c := range codes {
+		if c.code == code {
+			return c.err
+		}
+	}
+	return nil
+}
