@@ -1,0 +1,74 @@
+package software
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"fmt"
+	"io"
+
+	"signetd/signer"
+)
+
+type key struct {
+	backend *Backend
+	private crypto.Signer
+}
+
+var _ signer.Signer = (*key)(nil)
+
+// Public implements [signer.Key].
+func (k *key) Public() crypto.PublicKey { return k.private.Public() }
+
+// Sign implements [crypto.Signer].
+func (k *key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.SignContext(context.Background(), digest, opts) //nolint:forbidigo // crypto.Signer has no context
+}
+
+// SignContext implements [signer.Signer].
+func (k *key) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	k.backend.mu.RLock()
+	defer k.backend.mu.RUnlock()
+	if err := k.backend.usableLocked(ctx); err != nil {
+		return nil, err
+	}
+	alg, err := signer.CheckDigest(k.Public(), digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := k.private.Sign(rand.Reader, digest, alg.SignerOpts())
+	if err != nil {
+		return nil, fmt.Errorf("software key: sign %s: %w", alg, err)
+	}
+	return sig, nil
+}
+
+type rsaKey struct {
+	key
+	decrypter crypto.Decrypter
+}
+
+var _ signer.Decrypter = (*rsaKey)(nil)
+
+// Decrypt implements [crypto.Decrypter].
+func (k *rsaKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	return k.DecryptContext(context.Background(), ciphertext, opts) //nolint:forbidigo // crypto.Decrypter has no context
+}
+
+// DecryptContext implements [signer.Decrypter].
+func (k *rsaKey) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	k.backend.mu.RLock()
+	defer k.backend.mu.RUnlock()
+	if err := k.backend.usableLocked(ctx); err != nil {
+		return nil, err
+	}
+	alg, err := signer.CheckCiphertext(k.Public(), ciphertext, opts)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := k.decrypter.Decrypt(rand.Reader, ciphertext, alg.DecrypterOpts())
+	if err != nil {
+		return nil, signer.ErrDecrypt
+	}
+	return plaintext, nil
+}

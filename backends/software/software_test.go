@@ -1,0 +1,143 @@
+package software_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/backends/software"
+	"signetd/signer"
+	"signetd/signer/signertest"
+)
+
+func TestConformance(t *testing.T) {
+	signertest.Run(t, signertest.Config{
+		Open: func(t *testing.T) signer.Backend {
+			b, err := software.Open(t.Context(), software.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		Refs: map[signertest.Kind]string{
+			signertest.ECP256: "generate:ec-p256", signertest.ECP384: "generate:ec-p384", signertest.ECP521: "generate:ec-p521",
+			signertest.RSASig: "generate:rsa-2048:sig", signertest.RSAEnc: "generate:rsa-2048:enc",
+		},
+		Missing: "/nonexistent/key.pem",
+	})
+}
+
+func open(t *testing.T) *software.Backend {
+	t.Helper()
+	b, err := software.Open(t.Context(), software.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func write(t *testing.T, data []byte, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFiles(t *testing.T) {
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err := json.Marshal(jose.JSONWebKey{Key: rs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		data []byte
+	}{
+		"PKCS #8": {data: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})},
+		"SEC 1":   {data: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})},
+		"PKCS #1": {data: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rs)})},
+		"JWK":     {data: jwk},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			k, err := open(t).OpenKey(t.Context(), write(t, tt.data, 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ec.PublicKey.Equal(k.Public()) && !rs.PublicKey.Equal(k.Public()) {
+				t.Error("the key is another than was written")
+			}
+		})
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
+	tests := []struct {
+		name string
+		ref  string
+		want error
+		text string
+	}{
+		{"missing", "/nonexistent/key.pem", signer.ErrNotFound, "no such file"},
+		{"relative", "key.pem", signer.ErrInvalid, "absolute path"},
+		{"unknown type", "generate:dsa", signer.ErrInvalid, "ec-p256"},
+		{"readable by others", write(t, []byte(secret), 0o644), signer.ErrInvalid, "0644"},
+		{"garbage", write(t, []byte(secret), 0o600), signer.ErrInvalid, "no private key"},
+		{"broken JWK", write(t, []byte(`{"kty":"EC","d":"`+secret+`"}`), 0o600), signer.ErrInvalid, "no private key"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := open(t).OpenKey(t.Context(), tt.ref)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("OpenKey() = %v, want %v with %q", err, tt.want, tt.text)
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("OpenKey() = %v: what the file holds", err)
+			}
+		})
+	}
+}
+
+func TestGenerateIsStable(t *testing.T) {
+	b := open(t)
+	var pubs []*ecdsa.PublicKey
+	for _, ref := range []string{"generate:ec-p256", "generate:ec-p256", "generate:ec-p256:other"} {
+		k, err := b.OpenKey(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pubs = append(pubs, k.Public().(*ecdsa.PublicKey))
+	}
+	if !pubs[0].Equal(pubs[1]) || pubs[0].Equal(pubs[2]) {
+		t.Error("one ref must give one key, another ref another key")
+	}
+}

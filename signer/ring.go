@@ -1,0 +1,118 @@
+package signer
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// A NamedKey is all versions of one key under the name that issuers and grants
+// say. The name never changes; versions come and go.
+type NamedKey struct {
+	Name     string
+	Versions []*Version
+}
+
+// A Ring holds every key by name. Only the ring knows names and kids: a backend
+// knows refs. It is immutable and safe for concurrent use.
+type Ring struct {
+	keys  []NamedKey
+	names map[string]int
+	kids  map[string]place
+}
+
+type place struct {
+	name    string
+	version *Version
+}
+
+// NewRing returns the ring of keys. Names and kids must be unique, a key needs a
+// version, and the versions of a key have one use and the same algorithms, or
+// the answer to a request would depend on the day. Errors are ErrInvalid.
+func NewRing(keys []NamedKey) (*Ring, error) {
+	r := &Ring{names: map[string]int{}, kids: map[string]place{}}
+	for _, k := range keys {
+		if _, ok := r.names[k.Name]; ok || k.Name == "" {
+			return nil, fmt.Errorf("%w: key name %q is empty or there twice", ErrInvalid, k.Name)
+		}
+		if len(k.Versions) == 0 {
+			return nil, fmt.Errorf("%w: key %q has no versions", ErrInvalid, k.Name)
+		}
+		for _, v := range k.Versions {
+			if other, ok := r.kids[v.kid]; ok {
+				return nil, fmt.Errorf("%w: keys %q and %q: the same kid %q: one key pair, or one kid, is configured twice", ErrInvalid, other.name, k.Name, v.kid)
+			}
+			if !slices.Equal(v.algs, k.Versions[0].algs) {
+				return nil, fmt.Errorf("%w: key %q: versions with different algorithms", ErrInvalid, k.Name)
+			}
+			r.kids[v.kid] = place{k.Name, v}
+		}
+		r.names[k.Name] = len(r.keys)
+		r.keys = append(r.keys, NamedKey{Name: k.Name, Versions: slices.Clone(k.Versions)})
+	}
+	return r, nil
+}
+
+// Keys returns the keys in the order of the config.
+func (r *Ring) Keys() []NamedKey { return slices.Clone(r.keys) }
+
+// Key returns the key with the given name.
+func (r *Ring) Key(name string) (NamedKey, error) {
+	i, ok := r.names[name]
+	if !ok {
+		return NamedKey{}, fmt.Errorf("%w: key %.64q", ErrNotFound, name)
+	}
+	return r.keys[i], nil
+}
+
+// Active returns the version of a key that signs and encrypts at the given time.
+func (r *Ring) Active(name string, now time.Time) (*Version, error) {
+	k, err := r.Key(name)
+	if err != nil {
+		return nil, err
+	}
+	return k.Active(now)
+}
+
+// Active returns the version that signs and encrypts at the given time: of those
+// whose not-before has come the one with the latest, and the first listed among
+// equals. It follows from config and clock alone, so many hosts agree on it.
+func (k NamedKey) Active(now time.Time) (*Version, error) {
+	var active *Version
+	for _, v := range k.Versions {
+		if !v.notBefore.After(now) && (active == nil || v.notBefore.After(active.notBefore)) {
+			active = v
+		}
+	}
+	if active == nil {
+		return nil, fmt.Errorf("%w: key %q: no version is active yet", ErrNotFound, k.Name)
+	}
+	return active, nil
+}
+
+// Version returns the version with the given kid, and the name of its key.
+func (r *Ring) Version(kid string) (name string, v *Version, err error) {
+	p, ok := r.kids[kid]
+	if !ok {
+		return "", nil, fmt.Errorf("%w: kid %.64q", ErrNotFound, kid)
+	}
+	return p.name, p.version, nil
+}
+
+// JWKS returns the public keys of the versions of the named keys, in the order
+// of the config. Versions that are not active yet are among them: a verifier
+// must know a key before it signs. Names that are not in the ring are passed over.
+func (r *Ring) JWKS(names ...string) jose.JSONWebKeySet {
+	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+	for _, k := range r.keys {
+		if !slices.Contains(names, k.Name) {
+			continue
+		}
+		for _, v := range k.Versions {
+			set.Keys = append(set.Keys, v.JWK())
+		}
+	}
+	return set
+}
