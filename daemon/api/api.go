@@ -1,0 +1,257 @@
+// Package api is what goes over the socket: the JSON of each request and answer.
+// The daemon and its clients share it. Binary values are base64url without
+// padding, as everywhere in JOSE. Members are added, never changed or removed.
+package api
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// The paths of the API. All that take a body are POST, all others GET.
+const (
+	PathSignJWT    = "/v1/jwt/sign"
+	PathVerifyJWT  = "/v1/jwt/verify"
+	PathSignJWS    = "/v1/jws/sign"
+	PathSignDigest = "/v1/digest/sign"
+	PathUnwrapCEK  = "/v1/cek/unwrap"
+	PathDecryptJWE = "/v1/jwe/decrypt"
+	PathEncryptJWE = "/v1/jwe/encrypt"
+	PathKeys       = "/v1/keys" // and PathKeys + "/" + name
+	PathJWKS       = "/v1/jwks"
+	PathHealth     = "/v1/health"
+	PathReady      = "/v1/ready"
+	PathVersion    = "/v1/version"
+	PathReload     = "/v1/admin/reload"
+)
+
+// DefaultSocket is where the daemon listens and clients look unless told.
+const DefaultSocket = "/run/signetd/signetd.sock"
+
+// Bytes is binary data, in JSON a string of base64url without padding.
+type Bytes []byte
+
+var errBase64 = errors.New("not base64url without padding")
+
+// MarshalText implements [encoding.TextMarshaler].
+func (b Bytes) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, b), nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It takes one encoding of
+// each value only; its error does not hold the text.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	for _, c := range text {
+		if c == '\r' || c == '\n' { // which package base64 passes over
+			return errBase64
+		}
+	}
+	data, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
+	if err != nil {
+		return errBase64
+	}
+	*b = data
+	return nil
+}
+
+// Header holds the members of a protected header that a request may set, where
+// the key's policy leaves them free. alg and kid are the daemon's.
+type Header struct {
+	Typ string `json:"typ,omitempty"`
+	Cty string `json:"cty,omitempty"`
+}
+
+// SignJWTRequest asks for a JWT (RFC 7519) with the key's claim policy applied.
+type SignJWTRequest struct {
+	Key    string          `json:"key"`
+	Claims json.RawMessage `json:"claims"`           // a JSON object
+	TTL    int64           `json:"ttl,omitempty"`    // seconds; the policy's maximum if absent
+	Alg    string          `json:"alg,omitempty"`    // one that the key lists; its first if absent
+	Header *Header         `json:"header,omitempty"` // typ only, and only as the key has it
+}
+
+// SignJWTResponse holds the token in compact form.
+type SignJWTResponse struct {
+	Token string `json:"token"`
+	KID   string `json:"kid"`
+}
+
+// The serializations of [SignJWSRequest].
+const (
+	Compact   = "compact"
+	Flattened = "flattened"
+)
+
+// SignJWSRequest asks for a JWS (RFC 7515) over any payload.
+type SignJWSRequest struct {
+	Key           string  `json:"key"`
+	Payload       Bytes   `json:"payload"`
+	Alg           string  `json:"alg,omitempty"`
+	Header        *Header `json:"header,omitempty"`
+	Detached      bool    `json:"detached,omitempty"`      // leave the payload out of the answer (RFC 7515 appendix F)
+	Serialization string  `json:"serialization,omitempty"` // compact (if absent) or flattened
+}
+
+// SignJWSResponse holds the JWS and its parts, which are base64url as they stand
+// in it.
+type SignJWSResponse struct {
+	JWS       string `json:"jws"`
+	Protected string `json:"protected"`
+	Signature string `json:"signature"`
+	KID       string `json:"kid"`
+}
+
+// SignDigestRequest asks for a bare signature: crypto.Signer over the socket. A
+// kid pins the version; without one the active version signs.
+type SignDigestRequest struct {
+	Key    string `json:"key"`
+	KID    string `json:"kid,omitempty"`
+	Alg    string `json:"alg"`
+	Digest Bytes  `json:"digest"` // as long as the hash of alg
+}
+
+// SignDigestResponse holds the signature in JOSE form: r || s for ECDSA.
+type SignDigestResponse struct {
+	Signature Bytes  `json:"signature"`
+	KID       string `json:"kid"`
+}
+
+// UnwrapCEKRequest asks for the content encryption key of a JWE that the issuer
+// of the request decrypts itself: crypto.Decrypter over the socket.
+type UnwrapCEKRequest struct {
+	Key          string `json:"key,omitempty"` // key or kid or both
+	KID          string `json:"kid,omitempty"`
+	Alg          string `json:"alg"`
+	EncryptedKey Bytes  `json:"encrypted_key"`
+}
+
+// UnwrapCEKResponse holds the key in clear.
+type UnwrapCEKResponse struct {
+	CEK Bytes  `json:"cek"`
+	KID string `json:"kid"`
+}
+
+// DecryptJWERequest asks to open a JWE (RFC 7516) in compact or flattened form.
+// Its kid names the version; without one, each of the peer's keys is tried, or
+// only those of the key that is named.
+type DecryptJWERequest struct {
+	JWE string `json:"jwe"`
+	Key string `json:"key,omitempty"`
+}
+
+// DecryptJWEResponse holds what was in the JWE.
+type DecryptJWEResponse struct {
+	Plaintext Bytes     `json:"plaintext"`
+	Header    JWEHeader `json:"header"`
+	KID       string    `json:"kid"`
+}
+
+// JWEHeader is the header of a JWE that was opened.
+type JWEHeader struct {
+	Alg string `json:"alg"`
+	Enc string `json:"enc"`
+	KID string `json:"kid,omitempty"`
+	Typ string `json:"typ,omitempty"`
+	Cty string `json:"cty,omitempty"`
+}
+
+// EncryptJWERequest asks for a JWE to the active version of a key, or to the
+// public key of somebody else. It uses no private key.
+type EncryptJWERequest struct {
+	Key       string           `json:"key,omitempty"`       // key or recipient
+	Recipient *jose.JSONWebKey `json:"recipient,omitempty"` // a public RSA key with "alg"
+	Plaintext Bytes            `json:"plaintext"`
+	Enc       string           `json:"enc,omitempty"` // A256GCM if absent
+	Header    *Header          `json:"header,omitempty"`
+}
+
+// EncryptJWEResponse holds the JWE in compact form.
+type EncryptJWEResponse struct {
+	JWE string `json:"jwe"`
+	KID string `json:"kid,omitempty"`
+}
+
+// VerifyJWTRequest asks whether a token was signed by one of the keys that the
+// peer may verify with, and is valid now under that key's policy.
+type VerifyJWTRequest struct {
+	Token    string `json:"token"`
+	Issuer   string `json:"issuer,omitempty"`   // if given, the issuer that it must be from
+	Audience string `json:"audience,omitempty"` // if given, one that must be among the token's
+}
+
+// VerifyJWTResponse holds the claims of a valid token.
+type VerifyJWTResponse struct {
+	Claims json.RawMessage `json:"claims"`
+	Header JWSHeader       `json:"header"`
+	Key    string          `json:"key"`
+}
+
+// JWSHeader is the header of a token that was verified.
+type JWSHeader struct {
+	Alg string `json:"alg"`
+	KID string `json:"kid"`
+	Typ string `json:"typ,omitempty"`
+}
+
+// Keys lists the keys on which the peer has a grant.
+type Keys struct {
+	Keys []Key `json:"keys"`
+}
+
+// Key describes a key.
+type Key struct {
+	Name     string       `json:"name"`
+	Use      string       `json:"use"`
+	Algs     []string     `json:"algs"`
+	Ops      []string     `json:"ops"` // what the peer may do with it
+	Versions []KeyVersion `json:"versions"`
+}
+
+// KeyVersion describes one version of a key.
+type KeyVersion struct {
+	KID       string          `json:"kid"`
+	Active    bool            `json:"active"`
+	NotBefore *time.Time      `json:"not_before,omitempty"`
+	Backend   string          `json:"backend"`
+	Public    jose.JSONWebKey `json:"public"`
+}
+
+// Health is the answer of a process that lives.
+type Health struct {
+	Status string `json:"status"` // "ok"
+}
+
+// Ready says whether every backend answers: "ok" or an error code for each.
+type Ready struct {
+	Ready    bool              `json:"ready"`
+	Backends map[string]string `json:"backends"`
+}
+
+// Version says which build answers.
+type Version struct {
+	Version string `json:"version"`
+}
+
+// Reload asks the daemon to read its config again.
+type Reload struct{}
+
+// Reloaded is the answer when the new config is in force.
+type Reloaded struct {
+	Keys int `json:"keys"` // how many keys are served now
+}
+
+// ErrorResponse is the body of every answer that is no success.
+type ErrorResponse struct {
+	Error Error `json:"error"`
+}
+
+// Error says what went wrong. Code is one of package signer's.
+type Error struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	RequestID string `json:"request_id"`
+}
