@@ -32,6 +32,9 @@ type VersionConfig struct {
 	SkipVerify bool
 	// Backend is the name of the backend that holds the key, for reports.
 	Backend string
+	// Observe is called after each use of the private key, with how long the
+	// backend took. Optional.
+	Observe func(use Use, took time.Duration, err error)
 }
 
 // A Version is one key version: one key pair in one backend, with its kid and
@@ -44,6 +47,7 @@ type Version struct {
 	notBefore time.Time
 	verify    bool
 	backend   string
+	observe   func(use Use, took time.Duration, err error)
 }
 
 // NewVersion returns the version that c describes. Each algorithm must be one
@@ -66,9 +70,12 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 			return nil, err
 		}
 	}
+	if c.Observe == nil {
+		c.Observe = func(Use, time.Duration, error) {}
+	}
 	return &Version{
 		key: key, kid: c.KID, algs: slices.Clone(c.Algs), notBefore: c.NotBefore,
-		verify: !c.SkipVerify, backend: c.Backend,
+		verify: !c.SkipVerify, backend: c.Backend, observe: c.Observe,
 	}, nil
 }
 
@@ -138,7 +145,9 @@ func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, err
 	if !ok {
 		return nil, fmt.Errorf("%w: the key does not sign", ErrUnsupported)
 	}
+	start := time.Now()
 	sig, err := s.SignContext(ctx, digest, alg.SignerOpts())
+	v.observe(UseSig, time.Since(start), err)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -191,7 +200,9 @@ func (v *Version) Unwrap(ctx context.Context, alg Alg, encryptedKey []byte) ([]b
 	if !ok {
 		return nil, fmt.Errorf("%w: the key does not decrypt", ErrUnsupported)
 	}
+	start := time.Now()
 	cek, err := d.DecryptContext(ctx, encryptedKey, alg.DecrypterOpts())
+	v.observe(UseEnc, time.Since(start), err)
 	switch {
 	case errors.Is(err, ErrDecrypt):
 		return nil, ErrDecrypt // bare, whatever a backend wrapped round it

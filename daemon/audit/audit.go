@@ -1,0 +1,213 @@
+// Package audit keeps the record of who asked for what and how it ended: one
+// JSON object a line, in a file that is only appended to. The daemon answers
+// nothing that is not in it.
+//
+// A record names the request, never what was in it: no claims, no plaintext, no
+// key. What was signed can be matched later by the hash of the signature.
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Record is one line of the log.
+type Record struct {
+	Time    time.Time `json:"time"` // when the request was read, UTC
+	Request string    `json:"request"`
+	Peer    Peer      `json:"peer"`
+	Op      string    `json:"op"`
+	Key     string    `json:"key,omitempty"` // as the request names it
+	KID     string    `json:"kid,omitempty"` // of the version that was used
+	Alg     string    `json:"alg,omitempty"`
+	Outcome string    `json:"outcome"`          // "ok" or an error code
+	Reason  string    `json:"reason,omitempty"` // the error, in words
+	JTI     string    `json:"jti,omitempty"`    // of the token that was signed or verified
+	Exp     int64     `json:"exp,omitempty"`    // seconds since 1970
+	// Object is the SHA-256, in base64url, of the signature that was given out or
+	// of the encrypted object that was to be opened: the bytes of the JWS signature
+	// part, of the JWE as received, or of the encrypted key.
+	Object string `json:"object_sha256,omitempty"`
+}
+
+// A Peer is the process that asked, as the kernel knows it.
+type Peer struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+	PID int32  `json:"pid"`
+}
+
+// Sync says when a record is on the disk.
+type Sync string
+
+const (
+	// SyncAlways has each record on the disk (fsync) before the answer leaves.
+	// Requests that come at the same time share an fsync.
+	SyncAlways Sync = "always"
+	// SyncNever leaves it to the kernel: records survive the death of the process,
+	// and not that of the host.
+	SyncNever Sync = "never"
+)
+
+// A Log is an audit log in a file. It is safe for concurrent use.
+type Log struct {
+	path string
+	sync Sync
+
+	mu   sync.Mutex // guards next
+	next *batch
+
+	io   sync.Mutex // held while a batch is written; guards what follows
+	file *os.File
+	size int64 // how much of the file is whole records
+	torn bool  // a write failed half way and could not be taken back
+}
+
+// A batch is the records that go to the disk together.
+type batch struct {
+	data []byte
+	done chan struct{}
+	err  error
+}
+
+// Open opens the log at path for appending, and makes it with mode 0600 if it is
+// not there. A last line that a crash cut short is ended, and the new records
+// follow it. Another process that has the log open is an error.
+func Open(path string, sync Sync) (*Log, error) {
+	if sync != SyncAlways && sync != SyncNever {
+		return nil, fmt.Errorf("audit: sync is %q or %q, not %q", SyncAlways, SyncNever, sync)
+	}
+	l := &Log{path: path, sync: sync}
+	var err error
+	if l.file, l.size, l.torn, err = open(path); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return l, nil
+}
+
+func open(path string) (f *os.File, size int64, torn bool, err error) {
+	f, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- the operator's config names the file
+	if err != nil {
+		return nil, 0, false, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
+		return nil, 0, false, fmt.Errorf("%s: another process has it open: %w", path, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if !info.Mode().IsRegular() || info.Size() == 0 {
+		return f, 0, false, nil
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+		return nil, 0, false, err
+	}
+	return f, info.Size(), last[0] != '\n', nil
+}
+
+// Write appends r. When it returns nil the record is written, and with
+// [SyncAlways] on the disk. It waits for the disk and not for a context: an
+// answer without a record must not leave.
+func (l *Log) Write(r *Record) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	l.mu.Lock()
+	b, leads := l.next, false
+	if b == nil {
+		b, leads = &batch{done: make(chan struct{})}, true
+		l.next = b
+	}
+	b.data = append(append(b.data, line...), '\n')
+	l.mu.Unlock()
+
+	if leads { // whoever starts a batch writes it, as soon as the one before is done
+		l.io.Lock()
+		l.mu.Lock()
+		l.next = nil
+		l.mu.Unlock()
+		b.err = l.writeLocked(b.data)
+		l.io.Unlock()
+		close(b.done)
+	}
+	<-b.done
+	return b.err
+}
+
+func (l *Log) writeLocked(data []byte) error {
+	if l.file == nil {
+		return errors.New("audit: the log is closed")
+	}
+	if l.torn {
+		data = append([]byte{'\n'}, data...)
+	}
+	n, err := l.file.Write(data)
+	if err != nil {
+		l.torn = l.torn || n > 0
+		if n > 0 && l.file.Truncate(l.size) == nil {
+			l.torn = false
+		}
+		return fmt.Errorf("audit: %w", err)
+	}
+	info, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	l.torn, l.size = false, info.Size()
+	if l.sync == SyncAlways {
+		if err := l.file.Sync(); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	return nil
+}
+
+// Reopen opens the log's path again, for a log that was moved away to be
+// rotated. If that fails the log goes on in the file that it has.
+func (l *Log) Reopen() error {
+	l.io.Lock()
+	defer l.io.Unlock()
+	if l.file == nil {
+		return errors.New("audit: the log is closed")
+	}
+	have, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if at, err := os.Stat(l.path); err == nil && os.SameFile(have, at) {
+		return nil
+	}
+	file, size, torn, err := open(l.path)
+	if err != nil {
+		return fmt.Errorf("audit: reopen: %w", err)
+	}
+	old := l.file
+	l.file, l.size, l.torn = file, size, torn
+	return old.Close()
+}
+
+// Close ends the log. Records that come later are refused.
+func (l *Log) Close() error {
+	l.io.Lock()
+	defer l.io.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	err := errors.Join(l.file.Sync(), l.file.Close())
+	l.file = nil
+	return err
+}

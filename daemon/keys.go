@@ -1,0 +1,118 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/daemon/api"
+	"signetd/daemon/audit"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+// Keys lists the keys on which the peer has a grant, in the order of the config.
+func (s *Service) Keys(ctx context.Context, r Request) (*api.Keys, error) {
+	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*api.Keys, error) {
+		list := &api.Keys{Keys: []api.Key{}}
+		for _, k := range c.Ring.Keys() {
+			if c.allow(policy.OpList, k.Name) == nil {
+				list.Keys = append(list.Keys, c.describe(k))
+			}
+		}
+		return list, nil
+	})
+}
+
+// Key describes one key.
+func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, error) {
+	return do(ctx, s, r, policy.OpList, name, func(_ context.Context, c *call) (*api.Key, error) {
+		if err := c.allow(policy.OpList, name); err != nil {
+			return nil, err
+		}
+		k, err := c.Ring.Key(name)
+		if err != nil {
+			return nil, err
+		}
+		key := c.describe(k)
+		return &key, nil
+	})
+}
+
+// JWKS returns the public keys of the keys on which the peer has a grant.
+func (s *Service) JWKS(ctx context.Context, r Request) (*jose.JSONWebKeySet, error) {
+	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*jose.JSONWebKeySet, error) {
+		set := c.Ring.JWKS(c.Policy.Keys(c.peer, policy.OpList)...)
+		return &set, nil
+	})
+}
+
+func (c *call) describe(k signer.NamedKey) api.Key {
+	active, err := k.Active(c.now)
+	if err != nil {
+		active = nil // none yet
+	}
+	key := api.Key{Name: k.Name, Use: string(k.Versions[0].Use())}
+	for _, alg := range k.Versions[0].Algs() {
+		key.Algs = append(key.Algs, string(alg))
+	}
+	for _, op := range c.Policy.Ops(c.peer, k.Name) {
+		key.Ops = append(key.Ops, string(op))
+	}
+	for _, v := range k.Versions {
+		kv := api.KeyVersion{KID: v.KID(), Active: v == active, Backend: v.Backend(), Public: v.JWK()}
+		if t := v.NotBefore(); !t.IsZero() {
+			kv.NotBefore = &t
+		}
+		key.Versions = append(key.Versions, kv)
+	}
+	return key
+}
+
+// Ready asks every backend whether it answers, all at once. It has no audit
+// record: it uses no key and names none.
+func (s *Service) Ready(ctx context.Context) *api.Ready {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	g := s.enter()
+	defer g.leave()
+	ready := &api.Ready{Ready: true, Backends: map[string]string{}}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for name, b := range g.Backends {
+		wg.Go(func() { // ends with its Ping, which obeys ctx
+			code := signer.Code(b.Ping(ctx))
+			mu.Lock()
+			defer mu.Unlock()
+			ready.Backends[name] = code
+			ready.Ready = ready.Ready && code == "ok"
+		})
+	}
+	wg.Wait()
+	return ready
+}
+
+// Reload checks the grant for a reload, runs it and records it.
+func (s *Service) Reload(ctx context.Context, r Request, reload func(context.Context) (keys int, err error)) (*api.Reloaded, error) {
+	return do(ctx, s, r, policy.OpReload, "", func(ctx context.Context, c *call) (*api.Reloaded, error) {
+		if err := c.allow(policy.OpReload, ""); err != nil {
+			return nil, err
+		}
+		if reload == nil {
+			return nil, fmt.Errorf("%w: this daemon has no config file", signer.ErrUnsupported)
+		}
+		keys, err := reload(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &api.Reloaded{Keys: keys}, nil
+	})
+}
+
+// RecordSignal writes the audit record of a reload that came by signal.
+func (s *Service) RecordSignal(r Request, outcome error) error {
+	return s.record(r, &audit.Record{Op: string(policy.OpReload)}, time.Now(), outcome)
+}

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"signetd/signer"
+)
+
+// Limits bound what the daemon takes on. A field that is zero has its default.
+type Limits struct {
+	Connections  int           // open at once; one user has at most half of them (default 256)
+	InFlight     int           // requests being worked on at once (default 64)
+	PerPeer      int           // of these, of one user (default 16)
+	RequestBytes int64         // the size of a request's body (default 1 MiB)
+	Timeout      time.Duration // from the first byte of a request to its answer (default 5 s)
+}
+
+// WithDefaults returns l with its zero fields filled in.
+func (l Limits) WithDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.Connections, 256)
+	def(&l.InFlight, 64)
+	def(&l.PerPeer, 16)
+	if l.RequestBytes == 0 {
+		l.RequestBytes = 1 << 20
+	}
+	if l.Timeout == 0 {
+		l.Timeout = 5 * time.Second
+	}
+	return l
+}
+
+// slots hands out the right to work on a request: one of the peer's, then one of
+// all. A request waits for at most half of its time, and there are never more
+// waiting than there are connections.
+type slots struct {
+	all     chan struct{}
+	perPeer int
+	wait    time.Duration
+
+	mu    sync.Mutex
+	peers map[uint32]*peerSlots // by uid, those with requests
+}
+
+type peerSlots struct {
+	free  chan struct{}
+	users int
+}
+
+func newSlots(l Limits) *slots {
+	return &slots{all: make(chan struct{}, l.InFlight), perPeer: l.PerPeer, wait: l.Timeout / 2, peers: map[uint32]*peerSlots{}}
+}
+
+// acquire returns a function that gives the slots back, or ErrOverloaded, or
+// ctx.Err().
+func (s *slots) acquire(ctx context.Context, uid uint32) (release func(), err error) {
+	p := s.peer(uid)
+	deadline := time.Now().Add(s.wait)
+	if err := take(ctx, p.free, deadline, "this user's"); err != nil {
+		s.leave(uid, p)
+		return nil, err
+	}
+	if err := take(ctx, s.all, deadline, "all"); err != nil {
+		<-p.free
+		s.leave(uid, p)
+		return nil, err
+	}
+	return func() {
+		<-s.all
+		<-p.free
+		s.leave(uid, p)
+	}, nil
+}
+
+// take takes a slot of c before the deadline.
+func take(ctx context.Context, c chan struct{}, deadline time.Time, whose string) error {
+	select {
+	case c <- struct{}{}:
+		return nil
+	default:
+	}
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	select {
+	case c <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return fmt.Errorf("%w: %s requests in flight are as many as the limit", signer.ErrOverloaded, whose)
+	}
+}
+
+func (s *slots) peer(uid uint32) *peerSlots {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.peers[uid]
+	if !ok {
+		p = &peerSlots{free: make(chan struct{}, s.perPeer)}
+		s.peers[uid] = p
+	}
+	p.users++
+	return p
+}
+
+func (s *slots) leave(uid uint32, p *peerSlots) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.users--; p.users == 0 {
+		delete(s.peers, uid)
+	}
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"signetd/signer"
+)
+
+// Metrics are the daemon's own, in a registry of their own.
+type Metrics struct {
+	Registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	total       *prometheus.HistogramVec
+	queue       prometheus.Histogram
+	backend     *prometheus.HistogramVec
+	inFlight    prometheus.Gauge
+	connections prometheus.Gauge
+	auditErrors prometheus.Counter
+	reloads     *prometheus.CounterVec
+}
+
+// buckets go from 50 µs, a P-256 signature in memory, to the 5 s that a request
+// may take.
+var buckets = []float64{50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 25.6e-3, 51.2e-3, 102e-3, 205e-3, 410e-3, 820e-3, 1.64, 5}
+
+// NewMetrics returns metrics for a build of the given version.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		Registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signetd_requests_total", Help: "Requests by operation, key, algorithm and outcome. Key and algorithm are empty where no grant allowed the request.",
+		}, []string{"op", "key", "alg", "outcome"}),
+		total: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signetd_request_seconds", Help: "Time from the whole request read to the audit record written.", Buckets: buckets,
+		}, []string{"op"}),
+		queue: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "signetd_queue_seconds", Help: "Time that requests waited for a slot.", Buckets: buckets,
+		}),
+		backend: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "signetd_backend_seconds", Help: "Time of one private-key operation in the backend, the wait for a session included.", Buckets: buckets,
+		}, []string{"backend", "use", "outcome"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "signetd_requests_in_flight", Help: "Requests that hold a slot.",
+		}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "signetd_connections", Help: "Open connections.",
+		}),
+		auditErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "signetd_audit_errors_total", Help: "Records that could not be written, so that the answer was withheld.",
+		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signetd_reloads_total", Help: "Reloads of the config by outcome.",
+		}, []string{"outcome"}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
+	})
+	info.Set(1)
+	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, info,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// ObserveBackend returns what [signer.VersionConfig] calls after each use of a
+// private key in the named backend.
+func (m *Metrics) ObserveBackend(backend string) func(use signer.Use, took time.Duration, err error) {
+	return func(use signer.Use, took time.Duration, err error) {
+		m.backend.WithLabelValues(backend, string(use), signer.Code(err)).Observe(took.Seconds())
+	}
+}
+
+// ObserveReload counts a reload.
+func (m *Metrics) ObserveReload(err error) {
+	m.reloads.WithLabelValues(signer.Code(err)).Inc()
+}

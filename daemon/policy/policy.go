@@ -1,0 +1,221 @@
+// Package policy decides what a peer may do: grants say which peer may use which
+// key for which operation, and claim rules say what a key may sign. It does no
+// I/O, so that it can be read, tested and fuzzed alone.
+//
+// Grants only allow. What no grant allows is denied, in the same words whether
+// the key exists or not.
+package policy
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"signetd/signer"
+)
+
+// An Op is an operation that a grant can allow.
+type Op string
+
+// The operations. All but [OpEncryptJWK] and [OpReload] are on a key.
+const (
+	OpSignJWT    Op = "sign-jwt"    // sign claims that keep the key's rules
+	OpSignJWS    Op = "sign-jws"    // sign any payload
+	OpSignDigest Op = "sign-digest" // sign a bare digest
+	OpVerify     Op = "verify"      // verify tokens of the key
+	OpDecrypt    Op = "decrypt"     // open a JWE
+	OpUnwrap     Op = "unwrap"      // be given a CEK
+	OpEncrypt    Op = "encrypt"     // encrypt to the key
+	OpList       Op = "list"        // see the public half; every other grant on the key allows it too
+	OpEncryptJWK Op = "encrypt-jwk" // encrypt to a public key in the request
+	OpReload     Op = "reload"      // have the config read again
+)
+
+var keyOps = map[Op]signer.Use{
+	OpSignJWT: signer.UseSig, OpSignJWS: signer.UseSig, OpSignDigest: signer.UseSig, OpVerify: signer.UseSig,
+	OpDecrypt: signer.UseEnc, OpUnwrap: signer.UseEnc, OpEncrypt: signer.UseEnc,
+	OpList: "", // of any use
+}
+
+var hostOps = []Op{OpEncryptJWK, OpReload}
+
+// A Peer is the process on the other end of the socket, as the kernel knows it.
+type Peer struct {
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary
+	PID    int32    // for the log alone: it can be reused
+}
+
+// LogValue implements [slog.LogValuer].
+func (p Peer) LogValue() slog.Value {
+	return slog.GroupValue(slog.Uint64("uid", uint64(p.UID)), slog.Uint64("gid", uint64(p.GID)), slog.Int64("pid", int64(p.PID)))
+}
+
+// A Match says which peers a grant is for: exactly one field is set. Root is a
+// peer like any other.
+type Match struct {
+	UID *uint32
+	GID *uint32 // primary or supplementary
+}
+
+func (m Match) matches(p Peer) bool {
+	if m.UID != nil {
+		return *m.UID == p.UID
+	}
+	return m.GID != nil && (*m.GID == p.GID || slices.Contains(p.Groups, *m.GID))
+}
+
+// A Grant allows the matching peers each of the operations on each of the keys.
+type Grant struct {
+	Peer Match
+	Ops  []Op
+	Keys []string // none for operations that are not on a key
+	// BypassClaimPolicy must be set to grant [OpSignJWS] or [OpSignDigest] on a key
+	// that has claim rules, since either signs any claims at all.
+	BypassClaimPolicy bool
+}
+
+// A Key is what the policy knows of a key.
+type Key struct {
+	Name string
+	Use  signer.Use
+	JWT  *JWT // the claim rules, or nil
+}
+
+// A Policy is a set of grants over a set of keys. It is immutable and safe for
+// concurrent use.
+type Policy struct {
+	grants []Grant
+	keys   map[string]Key
+}
+
+// An Error is a grant that cannot be right. Grant is its index.
+type Error struct {
+	Grant int
+	Err   error
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("grant %d: %v", e.Grant+1, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// New returns the policy of grants over keys. A grant that could never be used,
+// or that opens more than it says, is an *[Error].
+func New(keys []Key, grants []Grant) (*Policy, error) {
+	p := &Policy{keys: map[string]Key{}, grants: slices.Clone(grants)}
+	for _, k := range keys {
+		p.keys[k.Name] = k
+	}
+	for i, g := range grants {
+		if err := p.checkGrant(g); err != nil {
+			return nil, &Error{i, fmt.Errorf("%w: %w", signer.ErrInvalid, err)}
+		}
+	}
+	return p, nil
+}
+
+func (p *Policy) checkGrant(g Grant) error {
+	if (g.Peer.UID == nil) == (g.Peer.GID == nil) {
+		return fmt.Errorf("peer: name a user or a group, not both")
+	}
+	if len(g.Ops) == 0 {
+		return fmt.Errorf("ops: none")
+	}
+	onKeys := 0
+	for _, op := range g.Ops {
+		use, onKey := keyOps[op]
+		if !onKey && !slices.Contains(hostOps, op) {
+			return fmt.Errorf("ops: %.32q is no operation", string(op))
+		}
+		if !onKey {
+			continue
+		}
+		onKeys++
+		for _, name := range g.Keys {
+			if err := p.checkKeyOp(g, op, use, name); err != nil {
+				return err
+			}
+		}
+	}
+	if onKeys > 0 && len(g.Keys) == 0 {
+		return fmt.Errorf("keys: none")
+	}
+	if onKeys == 0 && len(g.Keys) > 0 {
+		return fmt.Errorf("keys: %v is not on a key", g.Ops)
+	}
+	return nil
+}
+
+func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
+	key, ok := p.keys[name]
+	switch {
+	case !ok:
+		return fmt.Errorf("keys: no key is named %q", name)
+	case use != "" && key.Use != use:
+		return fmt.Errorf("ops: %s does not go with key %q, whose use is %s", op, name, key.Use)
+	case (op == OpSignJWT || op == OpVerify) && key.JWT == nil:
+		return fmt.Errorf("ops: %s needs a jwt block in key %q: issuer, audiences and lifetime are never left open", op, name)
+	case (op == OpSignJWS || op == OpSignDigest) && key.JWT != nil && !g.BypassClaimPolicy:
+		return fmt.Errorf("ops: %s on key %q would go round its jwt block; if that is meant, say bypass_claim_policy: true", op, name)
+	}
+	return nil
+}
+
+// Check returns nil if a grant allows p to do op on key, which is empty for an
+// operation that is not on a key, and ErrDenied if none does. It is asked before
+// a key is looked up: an unknown key is denied like any other.
+func (p *Policy) Check(peer Peer, op Op, key string) error {
+	for _, g := range p.grants {
+		if g.allows(op, key) && g.Peer.matches(peer) {
+			return nil
+		}
+	}
+	if key == "" {
+		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, peer.UID, op)
+	}
+	return fmt.Errorf("%w: no grant lets uid %d %s with key %.64q", signer.ErrDenied, peer.UID, op, key)
+}
+
+func (g *Grant) allows(op Op, key string) bool {
+	if key == "" {
+		return slices.Contains(hostOps, op) && slices.Contains(g.Ops, op)
+	}
+	if op == OpList { // whoever may use a key may see its public half
+		return slices.Contains(g.Keys, key)
+	}
+	return slices.Contains(g.Ops, op) && slices.Contains(g.Keys, key)
+}
+
+// Keys returns the names of the keys on which peer may do op, in no order.
+func (p *Policy) Keys(peer Peer, op Op) []string {
+	var names []string
+	for _, g := range p.grants {
+		if !g.Peer.matches(peer) {
+			continue
+		}
+		for _, name := range g.Keys {
+			if g.allows(op, name) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// Ops returns what peer may do with key, sorted.
+func (p *Policy) Ops(peer Peer, key string) []Op {
+	var ops []Op
+	for op := range keyOps {
+		if p.Check(peer, op, key) == nil {
+			ops = append(ops, op)
+		}
+	}
+	slices.Sort(ops)
+	return ops
+}
+
+// JWT returns the claim rules of a key, or nil if it has none.
+func (p *Policy) JWT(key string) *JWT { return p.keys[key].JWT }

@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/daemon/policy"
+)
+
+const (
+	writeTimeout = 5 * time.Second // for a peer to take its answer
+	idleTimeout  = 2 * time.Minute // between two requests of a connection
+	maxHeader    = 8 << 10         // bytes of request line and headers
+)
+
+// A ServerConfig configures a [Server].
+type ServerConfig struct {
+	Limits  Limits
+	Version string
+	// Reload reads the config again and returns how many keys are served then. It
+	// is nil in a daemon without a config file.
+	Reload func(context.Context) (keys int, err error)
+}
+
+// A Server serves a [Service] over Unix sockets by HTTP/1.1.
+type Server struct {
+	service *Service
+	limits  Limits
+	version string
+	reload  func(context.Context) (int, error)
+	http    *http.Server
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	open  int
+	users map[uint32]int // open connections by uid
+}
+
+// NewServer returns a server of service.
+func NewServer(service *Service, c ServerConfig) *Server {
+	s := &Server{
+		service: service, limits: c.Limits.WithDefaults(), version: c.Version, reload: c.Reload,
+		log: service.log, users: map[uint32]int{},
+	}
+	s.http = &http.Server{
+		Handler:           s,
+		ReadTimeout:       s.limits.Timeout,
+		ReadHeaderTimeout: s.limits.Timeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what peers do wrong, mostly
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+	}
+	return s
+}
+
+// Serve answers what comes in on l until [Server.Shutdown]. It returns nil then.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(&listener{l, s})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops: nobody new is let in, requests that came in are answered, and
+// when all are, or ctx ends, it returns. The sockets should be unlinked before.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.http.SetKeepAlivesEnabled(false)
+	return s.http.Shutdown(ctx)
+}
+
+// connKey is the key of the *conn in a request's context, which is the one way
+// that net/http has to hand it on.
+type connKey struct{}
+
+// A listener knows its peers, and how many there are.
+type listener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept implements [net.Listener]. A connection whose peer is not known is
+// closed. One above the limit is let in and told so by a typed error, up to
+// twice the limit; above that, the same error is all that it gets.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		uc, ok := nc.(*net.UnixConn)
+		if !ok {
+			nc.Close()
+			return nil, errors.New("listener: not a Unix socket")
+		}
+		peer, err := peerOf(uc)
+		if err != nil {
+			l.server.log.Warn("connection refused", "err", err)
+			nc.Close()
+			continue
+		}
+		c := &conn{UnixConn: uc, peer: peer, server: l.server}
+		if l.server.admit(c) {
+			return c, nil
+		}
+		_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)) // it fits the socket's buffer, or the peer is odd
+		_, _ = nc.Write(plainError(http.StatusTooManyRequests, "overloaded", "overloaded: as many connections are open as the limit"))
+		nc.Close()
+	}
+}
+
+// A conn is a connection with its peer.
+type conn struct {
+	*net.UnixConn
+	peer    policy.Peer
+	surplus bool // above the limit: it gets an error and nothing else
+	server  *Server
+	once    sync.Once
+}
+
+// admit counts a connection in, as surplus if need be, or says no.
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open >= 2*s.limits.Connections {
+		return false
+	}
+	c.surplus = s.open >= s.limits.Connections || s.users[c.peer.UID] >= max(1, s.limits.Connections/2)
+	s.open++
+	s.users[c.peer.UID]++
+	s.service.metrics.connections.Set(float64(s.open))
+	return true
+}
+
+func (s *Server) dismiss(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+	if s.users[c.peer.UID]--; s.users[c.peer.UID] == 0 {
+		delete(s.users, c.peer.UID)
+	}
+	s.service.metrics.connections.Set(float64(s.open))
+}
+
+// Close implements [net.Conn].
+func (c *conn) Close() error {
+	c.once.Do(func() { c.server.dismiss(c) })
+	return c.UnixConn.Close()
+}
+
+// Write implements [net.Conn]. What net/http itself says of a request that is no
+// HTTP is plain text; the peer gets a typed error like any other.
+func (c *conn) Write(b []byte) (int, error) {
+	if bytes.HasPrefix(b, []byte("HTTP/1.1 4")) || bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
+		if bytes.Contains(b, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")) {
+			_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
+			return len(b), err
+		}
+	}
+	return c.UnixConn.Write(b)
+}
+
+// plainError is a whole HTTP answer for a connection that net/http does not
+// serve, or gave up.
+func plainError(status int, code, message string) []byte {
+	r := NewRequest(policy.Peer{})
+	body, err := json.Marshal(api.ErrorResponse{Error: api.Error{Code: code, Message: message, RequestID: r.ID}})
+	if err != nil {
+		return nil
+	}
+	head := http.Header{"Content-Type": {"application/json"}, "Connection": {"close"}, "Retry-After": {"1"}}
+	if status == http.StatusBadRequest {
+		head.Del("Retry-After")
+	}
+	resp := http.Response{StatusCode: status, ProtoMajor: 1, ProtoMinor: 1, Header: head, ContentLength: int64(len(body)), Body: io.NopCloser(bytes.NewReader(body))}
+	var out bytes.Buffer
+	if err := resp.Write(&out); err != nil {
+		return nil
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"signetd/daemon/audit"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+// A Service does what requests ask, whatever they came by. It is safe for
+// concurrent use.
+type Service struct {
+	current atomic.Pointer[generation]
+	slots   *slots
+	timeout time.Duration
+	audit   *audit.Log
+	metrics *Metrics
+	log     *slog.Logger
+}
+
+// NewService returns a service over a setup. It takes the setup over, and uses
+// the audit log until it is closed.
+func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, logger *slog.Logger) *Service {
+	limits = limits.WithDefaults()
+	s := &Service{slots: newSlots(limits), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
+	s.current.Store(newGeneration(setup))
+	return s
+}
+
+// Swap puts a setup in the place of the current one, all at once. Requests in
+// flight finish on what they began with.
+func (s *Service) Swap(setup Setup) {
+	s.current.Swap(newGeneration(setup)).leave()
+}
+
+// Close closes the backends when the requests in flight have ended, or returns
+// ctx.Err(). No request may come after it.
+func (s *Service) Close(ctx context.Context) error {
+	g := s.current.Load()
+	g.leave()
+	select {
+	case <-g.ended:
+		return g.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A Request says who asks, under which id. The peer is the kernel's word.
+type Request struct {
+	ID   string
+	Peer policy.Peer
+}
+
+// NewRequest returns a request of peer with a random id.
+func NewRequest(peer policy.Peer) Request {
+	var id [8]byte
+	rand.Read(id[:]) //nolint:errcheck // never fails: crypto/rand.Read crashes the program instead
+	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
+}
+
+// A call is one request on its way: the setup that it began with, the time that
+// it began, and the audit record that its steps fill in.
+type call struct {
+	*generation
+	peer policy.Peer
+	now  time.Time
+	rec  *audit.Record
+}
+
+// allow asks the policy, and is the first thing that an operation does. Only
+// then does the key's name become a label of a metric.
+func (c *call) allow(op policy.Op, key string) error {
+	return c.Policy.Check(c.peer, op, key)
+}
+
+// use notes which version does the work, and with what.
+func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
+	c.rec.Key, c.rec.KID, c.rec.Alg = key, v.KID(), string(alg)
+}
+
+// do runs one operation: a slot, the act, the audit record. What act returns is
+// withheld if the record cannot be written.
+func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	rec := &audit.Record{Op: string(op), Key: key}
+	start := time.Now()
+	answer, err := guarded(ctx, s, r, rec, act)
+	if werr := s.record(r, rec, start, err); werr != nil {
+		var none A
+		return none, werr
+	}
+	return answer, err
+}
+
+// guarded runs act within the limits and turns a panic into an error.
+func guarded[A any](ctx context.Context, s *Service, r Request, rec *audit.Record, act func(context.Context, *call) (A, error)) (answer A, err error) {
+	start := time.Now()
+	release, err := s.slots.acquire(ctx, r.Peer.UID)
+	s.metrics.queue.Observe(time.Since(start).Seconds())
+	if err != nil {
+		return answer, err
+	}
+	defer release()
+	s.metrics.inFlight.Inc()
+	defer s.metrics.inFlight.Dec()
+	g := s.enter()
+	defer g.leave()
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "request", r.ID, "op", rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			var none A
+			answer, err = none, errors.New("panic")
+		}
+	}()
+	return act(ctx, &call{generation: g, peer: r.Peer, now: start, rec: rec})
+}
+
+// refuse records a request that got no further than its syntax, and returns why,
+// or why that could not be recorded.
+func (s *Service) refuse(r Request, op policy.Op, reason error) error {
+	if err := s.record(r, &audit.Record{Op: string(op)}, time.Now(), reason); err != nil {
+		return err
+	}
+	return reason
+}
+
+// record completes and writes the audit record, and counts and logs the request.
+func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome error) error {
+	rec.Time = start.UTC()
+	rec.Request = r.ID
+	rec.Peer = audit.Peer{UID: r.Peer.UID, GID: r.Peer.GID, PID: r.Peer.PID}
+	rec.Key = clip(rec.Key)
+	rec.Outcome = signer.Code(outcome)
+	if outcome != nil {
+		rec.Reason = outcome.Error()
+	}
+	err := s.audit.Write(rec)
+	took := time.Since(start)
+	if err != nil {
+		s.metrics.auditErrors.Inc()
+		s.log.Error("audit record not written, answer withheld", "request", r.ID, "op", rec.Op, "err", err)
+		err = fmt.Errorf("%w: the audit record cannot be written, so the answer is withheld", signer.ErrUnavailable)
+	}
+	key, alg := rec.Key, rec.Alg
+	if rec.KID == "" { // not known to be a key: a peer's text is no label
+		key, alg = "", ""
+	}
+	s.metrics.requests.WithLabelValues(rec.Op, key, alg, rec.Outcome).Inc()
+	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
+	if rec.Outcome == signer.CodeInternal {
+		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)
+	}
+	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", rec.Outcome, "dur", took)
+	return err
+}
+
+// clip bounds a name that a peer made up.
+func clip(name string) string {
+	const most = 64
+	if len(name) > most {
+		return name[:most] + "..."
+	}
+	return name
+}

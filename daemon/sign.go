@@ -1,0 +1,184 @@
+package daemon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+// SignJWT signs claims that keep the key's rules.
+func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest) (*api.SignJWTResponse, error) {
+	return do(ctx, s, r, policy.OpSignJWT, q.Key, func(ctx context.Context, c *call) (*api.SignJWTResponse, error) {
+		if err := c.allow(policy.OpSignJWT, q.Key); err != nil {
+			return nil, err
+		}
+		v, alg, err := c.active(q.Key, q.Alg)
+		if err != nil {
+			return nil, err
+		}
+		rules := c.Policy.JWT(q.Key)
+		if h := q.Header; h != nil && (h.Cty != "" || (h.Typ != "" && h.Typ != rules.Typ)) {
+			return nil, fmt.Errorf("%w: header: the key's typ is %q, and it has no cty", signer.ErrDenied, rules.Typ)
+		}
+		ttl, err := seconds(q.TTL)
+		if err != nil {
+			return nil, err
+		}
+		claims, err := rules.Apply(q.Claims, ttl, c.now)
+		if err != nil {
+			return nil, err
+		}
+		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
+		jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: rules.Typ}, claims.Payload)
+		if err != nil {
+			return nil, err
+		}
+		c.rec.Object = jwsHash(jws)
+		return &api.SignJWTResponse{Token: jws.Compact(), KID: v.KID()}, nil
+	})
+}
+
+// SignJWS signs any payload.
+func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest) (*api.SignJWSResponse, error) {
+	return do(ctx, s, r, policy.OpSignJWS, q.Key, func(ctx context.Context, c *call) (*api.SignJWSResponse, error) {
+		if err := c.allow(policy.OpSignJWS, q.Key); err != nil {
+			return nil, err
+		}
+		v, alg, err := c.active(q.Key, q.Alg)
+		if err != nil {
+			return nil, err
+		}
+		if q.Serialization != "" && q.Serialization != api.Compact && q.Serialization != api.Flattened {
+			return nil, fmt.Errorf("%w: serialization: %s or %s", signer.ErrInvalid, api.Compact, api.Flattened)
+		}
+		jws, err := v.SignJWS(ctx, alg, header(q.Header), q.Payload)
+		if err != nil {
+			return nil, err
+		}
+		c.rec.Object = jwsHash(jws)
+		if q.Detached {
+			jws.Payload = ""
+		}
+		text := jws.Compact()
+		if q.Serialization == api.Flattened {
+			text = jws.Flattened()
+		}
+		return &api.SignJWSResponse{JWS: text, Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
+	})
+}
+
+// SignDigest signs a bare digest.
+func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRequest) (*api.SignDigestResponse, error) {
+	return do(ctx, s, r, policy.OpSignDigest, q.Key, func(ctx context.Context, c *call) (*api.SignDigestResponse, error) {
+		if err := c.allow(policy.OpSignDigest, q.Key); err != nil {
+			return nil, err
+		}
+		if q.Alg == "" {
+			return nil, fmt.Errorf("%w: alg: none", signer.ErrInvalid)
+		}
+		v, alg, err := c.version(q.Key, q.KID, q.Alg)
+		if err != nil {
+			return nil, err
+		}
+		sig, err := v.Sign(ctx, alg, q.Digest)
+		if err != nil {
+			return nil, err
+		}
+		c.rec.Object = hash(sig)
+		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
+	})
+}
+
+// VerifyJWT verifies a token of one of the keys that the peer may verify with:
+// signature, algorithm, typ, issuer, audience and times, all as the key's rules
+// have them and none as the token says.
+func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
+	return do(ctx, s, r, policy.OpVerify, "", func(_ context.Context, c *call) (*api.VerifyJWTResponse, error) {
+		if len(c.Policy.Keys(c.peer, policy.OpVerify)) == 0 {
+			return nil, fmt.Errorf("%w: no grant lets uid %d verify", signer.ErrDenied, c.peer.UID)
+		}
+		t, err := signer.ParseSigned(q.Token)
+		if err != nil {
+			return nil, err
+		}
+		name, v, err := c.Ring.Version(t.KID)
+		if err != nil || c.allow(policy.OpVerify, name) != nil {
+			return nil, fmt.Errorf("%w: token: its kid is none of a key that uid %d may verify with", signer.ErrInvalid, c.peer.UID)
+		}
+		c.use(name, v, t.Alg)
+		payload, err := v.VerifyJWS(t)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Policy.JWT(name).Verify(payload, t.Typ, q.Issuer, q.Audience, c.now); err != nil {
+			return nil, err
+		}
+		head := api.JWSHeader{Alg: string(t.Alg), KID: t.KID, Typ: t.Typ}
+		return &api.VerifyJWTResponse{Claims: json.RawMessage(payload), Header: head, Key: name}, nil
+	})
+}
+
+// active returns the version of a key that signs now and the algorithm to sign
+// with, and notes both in the record.
+func (c *call) active(key, want string) (*signer.Version, signer.Alg, error) {
+	return c.version(key, "", want)
+}
+
+// version is active for a request that may name a kid. A version whose time has
+// not come does not sign and does not decrypt.
+func (c *call) version(key, kid, want string) (*signer.Version, signer.Alg, error) {
+	v, err := c.Ring.Active(key, c.now)
+	if kid != "" {
+		var name string
+		if name, v, err = c.Ring.Version(kid); err == nil && (name != key || v.NotBefore().After(c.now)) {
+			err = fmt.Errorf("%w: key %.64q has no version with that kid", signer.ErrNotFound, key)
+		}
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	alg, err := v.Alg(signer.Alg(want))
+	if err != nil {
+		return nil, "", err
+	}
+	c.use(key, v, alg)
+	return v, alg, nil
+}
+
+func seconds(n int64) (time.Duration, error) {
+	const most = 1 << 31
+	if n < 0 || n > most {
+		return 0, fmt.Errorf("%w: ttl: not a number of seconds between 0 and %d", signer.ErrInvalid, most)
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+func header(h *api.Header) signer.Header {
+	if h == nil {
+		return signer.Header{}
+	}
+	return signer.Header{Typ: h.Typ, Cty: h.Cty}
+}
+
+// hash is what the audit record holds of an object: its SHA-256 in base64url.
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// jwsHash is [hash] of the signature's bytes, so that a JWS and a bare signature
+// have one and the same way to be found.
+func jwsHash(j *signer.JWS) string {
+	sig, err := base64.RawURLEncoding.DecodeString(j.Signature)
+	if err != nil {
+		return ""
+	}
+	return hash(sig)
+}
