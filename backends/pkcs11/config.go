@@ -1,0 +1,73 @@
+package pkcs11
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"signetd/signer"
+)
+
+// maxSessions bounds Config.Sessions. A waiting session pins an OS thread while
+// the module is busy, and the Go runtime ends a process with 10000 of them.
+const maxSessions = 1024
+
+// A Config names a token and says how to log in to it.
+type Config struct {
+	// Module is the absolute path of the PKCS#11 library, for example
+	// /usr/lib/softhsm/libsofthsm2.so.
+	Module string `yaml:"module"`
+	// Token is the label of the token. Optional if Serial is set.
+	Token string `yaml:"token"`
+	// Serial is the serial number of the token. Optional if Token is set. When
+	// both are set, both must match.
+	Serial string `yaml:"serial"`
+	// PINFile is the path of a file that holds the user PIN and at most one
+	// newline after it. Users other than its owner and group may not read it.
+	PINFile string `yaml:"pin_file"`
+	// Sessions is the number of sessions, and thereby of operations that the
+	// token works on at once. Optional: twice the number of CPUs by default, and
+	// never more than the token allows.
+	Sessions int `yaml:"sessions"`
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Module == "":
+		return fmt.Errorf("%w: pkcs11: module is missing: the path of the PKCS#11 library", signer.ErrInvalid)
+	case !filepath.IsAbs(c.Module):
+		return fmt.Errorf("%w: pkcs11: module %q is not an absolute path", signer.ErrInvalid, c.Module)
+	case c.Token == "" && c.Serial == "":
+		return fmt.Errorf("%w: pkcs11: token or serial must be set", signer.ErrInvalid)
+	case c.PINFile == "":
+		return fmt.Errorf("%w: pkcs11: pin_file is missing: the path of the file that holds the PIN", signer.ErrInvalid)
+	case c.Sessions < 0 || c.Sessions > maxSessions:
+		return fmt.Errorf("%w: pkcs11: sessions is %d, not 0 to %d", signer.ErrInvalid, c.Sessions, maxSessions)
+	}
+	return nil
+}
+
+// sessions is how many sessions to use on a token that allows limit of them (0:
+// as many as one likes), one of which keeps the login alive.
+func (c Config) sessions(limit uint) int {
+	n := c.Sessions
+	if n == 0 {
+		n = min(2*runtime.NumCPU(), maxSessions)
+	}
+	if limit > 0 && limit <= maxSessions {
+		n = min(n, max(int(limit)-1, 1))
+	}
+	return n
+}
+
+// String names the token the way that errors do.
+func (c Config) String() string {
+	switch {
+	case c.Serial == "":
+		return fmt.Sprintf("token %q", c.Token)
+	case c.Token == "":
+		return fmt.Sprintf("token with serial %q", c.Serial)
+	default:
+		return fmt.Sprintf("token %q with serial %q", c.Token, c.Serial)
+	}
+}

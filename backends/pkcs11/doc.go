@@ -1,0 +1,21 @@
+// Package pkcs11 opens signing and decryption keys that stay in a PKCS#11
+// token: an HSM, a TPM, or SoftHSM2.
+//
+// For most uses call [Open] with a [Config] and then [Backend.OpenKey] with a
+// pkcs11: URI (RFC 7512). Open logs in, with one attempt. OpenKey reads the
+// public half, and proves that the token holds the private half of just that
+// key, before anybody relies on it.
+//
+// PKCS#11 sessions must not be used by two threads at once, and a call into a
+// module cannot be cancelled. So each session belongs to one worker goroutine
+// of a bounded pool. A caller whose context ends leaves at once; the worker
+// stays with the call until the module returns, and only then takes the next
+// job. A module that never returns costs one worker for each hung call, and
+// Close then waits for it: only a new process heals that.
+//
+// A module is initialised once per process, whatever the number of Backends
+// that use it, and finalised when the last one closes. A token is logged in to
+// once per process. An old and a new configuration may thus live side by side.
+//
+// The package needs cgo. Without it Open returns signer.ErrUnsupported.
+package pkcs11

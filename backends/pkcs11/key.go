@@ -1,0 +1,200 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// A key is a private key in the token. What callers get embeds it and adds the
+// operations that the token allows: [signKey], [decryptKey] or [dualKey].
+type key struct {
+	backend *Backend
+	ref     URI
+	public  crypto.PublicKey
+	algs    []signer.Alg
+	signs   bool
+	opens   bool
+	oaep    map[crypto.Hash]way // how to decrypt; the keys are what the probe passed
+
+	handle atomic.Uint64 // CK_OBJECT_HANDLE, or CK_INVALID_HANDLE (0): to be found again
+}
+
+// Public returns the public half, which was read when the key was opened.
+func (k *key) Public() crypto.PublicKey { return k.public }
+
+// Algs returns the algorithms that worked when the key was opened.
+func (k *key) Algs() []signer.Alg { return slices.Clone(k.algs) }
+
+// A signKey has CKA_SIGN, a decryptKey CKA_DECRYPT and a dualKey both.
+type (
+	signKey struct {
+		*key
+		signing
+	}
+	decryptKey struct {
+		*key
+		opening
+	}
+	dualKey struct {
+		*key
+		signing
+		opening
+	}
+)
+
+var (
+	_ signer.Signer    = signKey{}
+	_ signer.Decrypter = decryptKey{}
+	_ signer.Signer    = dualKey{}
+	_ signer.Decrypter = dualKey{}
+	_ signer.AlgLister = dualKey{}
+)
+
+// OpenKey finds the one private key that ref, a pkcs11: URI, names. It reads the
+// public half, and signs or decrypts once with each way that the key has, to
+// prove that both halves belong together.
+//
+// The Key is a signer.Signer if the token lets it sign, a signer.Decrypter if
+// the token lets it decrypt, and always a signer.AlgLister.
+func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
+	u, err := ParseURI(ref)
+	if err != nil {
+		return nil, err
+	}
+	if u.Token != "" && u.Token != b.token.Label || u.Serial != "" && u.Serial != b.token.SerialNumber {
+		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.token.Label, b.token.SerialNumber)
+	}
+	k, err := do(ctx, b.sessions, func(s *session) (*key, error) {
+		k := &key{backend: b, ref: u}
+		return k, k.open(s)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
+	}
+	switch {
+	case k.signs && k.opens:
+		return dualKey{k, signing{k}, opening{k}}, nil
+	case k.signs:
+		return signKey{k, signing{k}}, nil
+	default:
+		return decryptKey{k, opening{k}}, nil
+	}
+}
+
+// open finds the key, reads what it is, and proves it.
+func (k *key) open(s *session) error {
+	h, err := k.find(s)
+	if err != nil {
+		return err
+	}
+	if k.public, err = readPublic(s, h); err != nil {
+		return err
+	}
+	if len(signer.Algs(k.public)) == 0 {
+		return fmt.Errorf("%w: no algorithm of JOSE fits the key: RSA keys need %d bits or more", signer.ErrUnsupported, signer.MinRSABits)
+	}
+	if err := k.readUse(s, h); err != nil {
+		return err
+	}
+	if k.signs {
+		if err := k.proveSigning(s, h); err != nil {
+			return err
+		}
+	}
+	if k.opens {
+		err := k.proveDecryption(s, h)
+		if k.signs && errors.Is(err, signer.ErrUnsupported) {
+			err, k.opens = nil, false // it still signs
+		}
+		if err != nil {
+			return err
+		}
+	}
+	k.handle.Store(uint64(h))
+	return nil
+}
+
+// find returns the handle of the private key that k.ref names.
+func (k *key) find(s *session) (p11.ObjectHandle, error) {
+	template := []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)}
+	if k.ref.Object != "" {
+		template = append(template, p11.NewAttribute(p11.CKA_LABEL, k.ref.Object))
+	}
+	if k.ref.ID != "" {
+		template = append(template, p11.NewAttribute(p11.CKA_ID, []byte(k.ref.ID)))
+	}
+	found, err := s.find(template)
+	if err != nil {
+		return 0, err
+	}
+	return one(found, "private key", k.ref)
+}
+
+// readUse reads what the token lets the key do.
+func (k *key) readUse(s *session, h p11.ObjectHandle) error {
+	var err error
+	if k.signs, err = s.flag(h, p11.CKA_SIGN); err != nil {
+		return err
+	}
+	if k.opens, err = s.flag(h, p11.CKA_DECRYPT); err != nil {
+		return err
+	}
+	k.opens = k.opens && isRSA(k.public)
+	always, err := s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
+	switch {
+	case err != nil:
+		return err
+	case always:
+		return fmt.Errorf("%w: the key wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE), and the PIN is not kept", signer.ErrUnsupported)
+	case !k.signs && !k.opens:
+		return fmt.Errorf("%w: the token lets the key neither sign (CKA_SIGN) nor decrypt (CKA_DECRYPT)", signer.ErrUnsupported)
+	}
+	return nil
+}
+
+// use runs f with the key's handle on a session of the backend. A handle that
+// the token no longer knows is forgotten, and the next use finds the key again.
+func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
+	return do(ctx, k.backend.sessions, func(s *session) ([]byte, error) {
+		h := p11.ObjectHandle(k.handle.Load())
+		if h == 0 {
+			var err error
+			if h, err = k.findAgain(s); err != nil {
+				return nil, fmt.Errorf("%w: pkcs11: %v is lost: %w", signer.ErrUnavailable, k.ref, err)
+			}
+		}
+		out, err := f(s, h)
+		if lost(err) {
+			k.handle.Store(0)
+		}
+		return out, err
+	})
+}
+
+// findAgain finds a key that was open before, and makes sure that it still is
+// the same one.
+func (k *key) findAgain(s *session) (p11.ObjectHandle, error) {
+	h, err := k.find(s)
+	if err != nil {
+		return 0, err
+	}
+	public, err := readPublic(s, h)
+	if err != nil {
+		return 0, err
+	}
+	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
+		return 0, fmt.Errorf("%w: another key has its name", signer.ErrUnavailable)
+	}
+	k.handle.Store(uint64(h))
+	return h, nil
+}

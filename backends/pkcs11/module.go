@@ -1,0 +1,123 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// A module is a PKCS#11 library in this process. There is one of each, however
+// many backends use it: C_Initialize works once per process, and C_Finalize
+// under a running call ends the process with SIGSEGV.
+type module struct {
+	path string
+
+	mu      sync.Mutex // serialises initialisation and logins; held during calls into the module
+	ctx     *p11.Ctx   // set once; the library is never unloaded, its threads may still run
+	users   int        // initialised while above 0
+	logins  map[uint]*login
+	refused map[refusal]bool
+}
+
+var modules = struct {
+	sync.Mutex
+	byPath map[string]*module
+}{byPath: make(map[string]*module)}
+
+// acquireModule returns the initialised module at path. Each call needs a
+// release.
+func acquireModule(path string) (*module, error) {
+	if err := CheckModule(path); err != nil {
+		return nil, err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: pkcs11 module: %w", signer.ErrUnavailable, err)
+	}
+	modules.Lock()
+	m := modules.byPath[real]
+	if m == nil {
+		m = &module{path: real, logins: make(map[uint]*login), refused: make(map[refusal]bool)}
+		modules.byPath[real] = m
+	}
+	modules.Unlock()
+	if err := m.acquire(); err != nil {
+		return nil, fmt.Errorf("pkcs11 module %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func (m *module) acquire() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ctx == nil {
+		m.ctx = p11.New(m.path)
+	}
+	if m.ctx == nil {
+		return fmt.Errorf("%w: the dynamic loader refuses it: a library that it needs may be missing (see ldd)", signer.ErrUnavailable)
+	}
+	if m.users == 0 {
+		// Somebody else's initialisation is an error here: whoever made it will
+		// finalise the module under our calls.
+		if err := m.ctx.Initialize(); err != nil {
+			return callError("C_Initialize", err)
+		}
+	}
+	m.users++
+	return nil
+}
+
+// release finalises the module if nobody else uses it. The caller has no call
+// into the module running.
+func (m *module) release() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users--
+	if m.users > 0 {
+		return nil
+	}
+	return callError("C_Finalize", m.ctx.Finalize())
+}
+
+// findToken returns the slot of the one token that cfg names. A slot that does
+// not answer is no reason not to look at the others.
+func (m *module) findToken(cfg Config) (slot uint, info p11.TokenInfo, err error) {
+	slots, err := m.ctx.GetSlotList(true)
+	if err != nil {
+		return 0, info, callError("C_GetSlotList", err)
+	}
+	var matches int
+	var others []string
+	for _, s := range slots {
+		i, err := m.ctx.GetTokenInfo(s)
+		switch {
+		case err != nil:
+			others = append(others, fmt.Sprintf("(slot %d: %v)", s, callError("C_GetTokenInfo", err)))
+		case i.Flags&p11.CKF_TOKEN_INITIALIZED == 0:
+		case (cfg.Token == "" || i.Label == cfg.Token) && (cfg.Serial == "" || i.SerialNumber == cfg.Serial):
+			matches++
+			slot, info = s, i
+		default:
+			others = append(others, fmt.Sprintf("%q (serial %q)", i.Label, i.SerialNumber))
+		}
+	}
+	switch {
+	case matches == 1:
+		return slot, info, nil
+	case matches > 1 && cfg.Serial == "":
+		return 0, info, fmt.Errorf("%w: %d tokens have the label %q: name one by its serial", signer.ErrInvalid, matches, cfg.Token)
+	case matches > 1:
+		return 0, info, fmt.Errorf("%w: %d tokens match %v", signer.ErrInvalid, matches, cfg)
+	case len(others) == 0:
+		return 0, info, fmt.Errorf("%w: no %v: the module shows no token at all", signer.ErrUnavailable, cfg)
+	default:
+		return 0, info, fmt.Errorf("%w: no %v: there are %s", signer.ErrUnavailable, cfg, strings.Join(others, ", "))
+	}
+}

@@ -1,0 +1,214 @@
+//go:build cgo
+
+package provision
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ThalesGroup/crypto11"
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/backends/pkcs11"
+	"signetd/signer"
+)
+
+// GenerateKey makes a key pair in a token. The private half is sensitive, not
+// extractable and private, and either signs or decrypts. It reads back what the
+// token made of that, and destroys the pair if the token did not obey. It makes
+// one login attempt.
+func GenerateKey(o KeyOptions) (Key, error) {
+	if err := o.check(); err != nil {
+		return Key{}, err
+	}
+	if len(o.ID) == 0 {
+		o.ID = make([]byte, 16)
+		if _, err := rand.Read(o.ID); err != nil {
+			return Key{}, err
+		}
+	}
+	var t token
+	err := withModule(o.Module, func(ctx *p11.Ctx) (err error) {
+		t, err = oneToken(ctx, o.Token, o.Serial)
+		return err
+	})
+	if err != nil {
+		return Key{}, err
+	}
+	if t.Flags&(p11.CKF_USER_PIN_LOCKED|p11.CKF_USER_PIN_FINAL_TRY) != 0 {
+		return Key{}, fmt.Errorf("%w: the user PIN of token %q is locked, or one wrong try away from it: none is tried", signer.ErrUnavailable, t.Label)
+	}
+	return generateIn(t, o)
+}
+
+// generateIn logs in to t by crypto11. The slot names the token, because
+// crypto11 takes the first of several with one label.
+func generateIn(t token, o KeyOptions) (key Key, err error) {
+	slot := int(t.slot) // #nosec G115 -- crypto11 turns it back
+	c, err := crypto11.Configure(&crypto11.Config{Path: o.Module, SlotNumber: &slot, Pin: string(o.PIN), MaxSessions: 4})
+	if err != nil {
+		return Key{}, fmt.Errorf("%w: token %q: one login attempt was used: %w", signer.ErrUnavailable, t.Label, err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	ctx, err := load(o.Module) // the library that crypto11 has initialised and logged in to
+	if err != nil {
+		return Key{}, err
+	}
+	s, err := ctx.OpenSession(t.slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		return Key{}, fmt.Errorf("C_OpenSession: %w", err)
+	}
+	defer func() { err = errors.Join(err, ctx.CloseSession(s)) }()
+	if err := refuseTaken(ctx, s, o); err != nil {
+		return Key{}, err
+	}
+	public, err := generate(c, o)
+	if err != nil {
+		return Key{}, fmt.Errorf("generate %s: %w", o.Type, err)
+	}
+	if err := readBack(ctx, s, o); err != nil {
+		return Key{}, errors.Join(err, destroy(ctx, s, o))
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return Key{}, err
+	}
+	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID)}
+	return Key{URI: uri.String(), Public: der}, nil
+}
+
+// refuseTaken refuses a label or an id that a key in the token has.
+func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
+	for name, attr := range map[string]*p11.Attribute{
+		"label": p11.NewAttribute(p11.CKA_LABEL, o.Label),
+		"id":    p11.NewAttribute(p11.CKA_ID, o.ID),
+	} {
+		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+			found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, class), attr)
+			if err != nil {
+				return err
+			}
+			if len(found) > 0 {
+				return fmt.Errorf("%w: the token has a key with this %s already (label %q)", signer.ErrInvalid, name, o.Label)
+			}
+		}
+	}
+	return nil
+}
+
+// generate makes the key pair. crypto11 would let an RSA key both sign and
+// decrypt, so every use is set.
+func generate(c *crypto11.Context, o KeyOptions) (crypto.PublicKey, error) {
+	public, err := crypto11.NewAttributeSetWithIDAndLabel(o.ID, []byte(o.Label))
+	if err != nil {
+		return nil, err
+	}
+	private := public.Copy()
+	sig, enc := o.Use == signer.UseSig, o.Use == signer.UseEnc
+	public.AddIfNotPresent([]*p11.Attribute{
+		p11.NewAttribute(p11.CKA_TOKEN, true),
+		p11.NewAttribute(p11.CKA_PRIVATE, false),
+		p11.NewAttribute(p11.CKA_VERIFY, sig),
+		p11.NewAttribute(p11.CKA_ENCRYPT, enc),
+		p11.NewAttribute(p11.CKA_WRAP, enc),
+	})
+	for typ, value := range wanted(o.Use) {
+		private.AddIfNotPresent([]*p11.Attribute{p11.NewAttribute(typ, value)})
+	}
+	if bits := o.Type.bits(); bits > 0 {
+		key, err := c.GenerateRSAKeyPairWithAttributes(public, private, bits)
+		if err != nil {
+			return nil, err
+		}
+		return key.Public(), nil
+	}
+	curve := map[KeyType]elliptic.Curve{ECP256: elliptic.P256(), ECP384: elliptic.P384(), ECP521: elliptic.P521()}[o.Type]
+	key, err := c.GenerateECDSAKeyPairWithAttributes(public, private, curve)
+	if err != nil {
+		return nil, err
+	}
+	return key.Public(), nil
+}
+
+// wanted is what the private half must be.
+func wanted(use signer.Use) map[uint]bool {
+	return map[uint]bool{
+		p11.CKA_TOKEN:       true,
+		p11.CKA_PRIVATE:     true,
+		p11.CKA_SENSITIVE:   true,
+		p11.CKA_EXTRACTABLE: false,
+		p11.CKA_SIGN:        use == signer.UseSig,
+		p11.CKA_DECRYPT:     use == signer.UseEnc,
+		p11.CKA_UNWRAP:      use == signer.UseEnc,
+		p11.CKA_DERIVE:      false,
+	}
+}
+
+// names of the attributes in wanted, for errors.
+var names = map[uint]string{
+	p11.CKA_TOKEN: "CKA_TOKEN", p11.CKA_PRIVATE: "CKA_PRIVATE",
+	p11.CKA_SENSITIVE: "CKA_SENSITIVE", p11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
+	p11.CKA_SIGN: "CKA_SIGN", p11.CKA_DECRYPT: "CKA_DECRYPT",
+	p11.CKA_UNWRAP: "CKA_UNWRAP", p11.CKA_DERIVE: "CKA_DERIVE",
+}
+
+// readBack asks the token what it made.
+func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
+	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
+	if err != nil {
+		return err
+	}
+	if len(found) != 1 {
+		return fmt.Errorf("%w: the token shows %d private keys where one was generated", signer.ErrUnavailable, len(found))
+	}
+	var wrong []string
+	for typ, want := range wanted(o.Use) {
+		attrs, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(typ, nil)})
+		if err != nil && !want && errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
+			continue // what it does not have it does not do
+		}
+		if err != nil {
+			return fmt.Errorf("read %s back: %w", names[typ], err)
+		}
+		if !bytes.Equal(attrs[0].Value, p11.NewAttribute(typ, want).Value) {
+			wrong = append(wrong, fmt.Sprintf("%s is not %t", names[typ], want))
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("%w: the token made another key than it was asked for, which was destroyed: %s", signer.ErrUnsupported, strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+// destroy removes both halves of the pair that was just made.
+func destroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
+	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
+	if err != nil {
+		return fmt.Errorf("the key is still there: %w", err)
+	}
+	var errs []error
+	for _, h := range found {
+		if err := ctx.DestroyObject(s, h); err != nil {
+			errs = append(errs, fmt.Errorf("C_DestroyObject: the key is still there: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func find(ctx *p11.Ctx, s p11.SessionHandle, template ...*p11.Attribute) (found []p11.ObjectHandle, err error) {
+	if err := ctx.FindObjectsInit(s, template); err != nil {
+		return nil, fmt.Errorf("C_FindObjectsInit: %w", err)
+	}
+	defer func() { err = errors.Join(err, ctx.FindObjectsFinal(s)) }()
+	found, _, err = ctx.FindObjects(s, 16)
+	if err != nil {
+		return nil, fmt.Errorf("C_FindObjects: %w", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,108 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"fmt"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// maxFound bounds how many objects a search looks at: more than one is an error
+// anyway.
+const maxFound = 64
+
+// A session is one PKCS#11 session. One goroutine uses it at a time.
+type session struct {
+	ctx    *p11.Ctx
+	handle p11.SessionHandle
+}
+
+// openSession opens a read-only session. It is logged in if the token is.
+func openSession(ctx *p11.Ctx, slot uint) (*session, error) {
+	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+	if err != nil {
+		return nil, callError("C_OpenSession", err)
+	}
+	return &session{ctx, h}, nil
+}
+
+// close closes the session. There is nothing to do about an error: the session
+// is lost either way.
+func (s *session) close() { _ = s.ctx.CloseSession(s.handle) }
+
+// find returns the objects that match template.
+func (s *session) find(template []*p11.Attribute) (found []p11.ObjectHandle, err error) {
+	if err := s.ctx.FindObjectsInit(s.handle, template); err != nil {
+		return nil, callError("C_FindObjectsInit", err)
+	}
+	defer func() {
+		if end := s.ctx.FindObjectsFinal(s.handle); err == nil {
+			err = callError("C_FindObjectsFinal", end)
+		}
+	}()
+	for len(found) < maxFound {
+		some, _, err := s.ctx.FindObjects(s.handle, maxFound-len(found))
+		if err != nil {
+			return nil, callError("C_FindObjects", err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		found = append(found, some...)
+	}
+	return found, nil
+}
+
+// attribute returns the value of an attribute, or nil if the object has none.
+// Attributes are asked for one at a time, since one that an object does not
+// have fails the whole call.
+func (s *session) attribute(o p11.ObjectHandle, typ uint) ([]byte, error) {
+	attrs, err := s.ctx.GetAttributeValue(s.handle, o, []*p11.Attribute{p11.NewAttribute(typ, nil)})
+	err = callError("C_GetAttributeValue", err)
+	if answered(err, p11.CKR_ATTRIBUTE_TYPE_INVALID) || answered(err, p11.CKR_ATTRIBUTE_SENSITIVE) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return attrs[0].Value, nil
+}
+
+// flag returns a CK_BBOOL attribute, false if the object does not have it.
+func (s *session) flag(o p11.ObjectHandle, typ uint) (bool, error) {
+	v, err := s.attribute(o, typ)
+	return len(v) == 1 && v[0] != 0, err
+}
+
+func (s *session) sign(m *p11.Mechanism, key p11.ObjectHandle, data []byte) ([]byte, error) {
+	if err := s.ctx.SignInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
+		return nil, callError("C_SignInit", err)
+	}
+	sig, err := s.ctx.Sign(s.handle, data)
+	return sig, callError("C_Sign", err)
+}
+
+func (s *session) decrypt(m *p11.Mechanism, key p11.ObjectHandle, ciphertext []byte) ([]byte, error) {
+	if err := s.ctx.DecryptInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
+		return nil, callError("C_DecryptInit", err)
+	}
+	plaintext, err := s.ctx.Decrypt(s.handle, ciphertext)
+	return plaintext, callError(callDecrypt, err)
+}
+
+// one returns the only object in found. what and ref name it in errors.
+func one(found []p11.ObjectHandle, what string, ref fmt.Stringer) (p11.ObjectHandle, error) {
+	switch len(found) {
+	case 0:
+		return 0, fmt.Errorf("%w: the token has no %s that matches %v", signer.ErrNotFound, what, ref)
+	case 1:
+		return found[0], nil
+	case maxFound:
+		return 0, fmt.Errorf("%w: the token has %d %ss or more that match %v: give the id, too", signer.ErrInvalid, maxFound, what, ref)
+	default:
+		return 0, fmt.Errorf("%w: the token has %d %ss that match %v: give the id, too", signer.ErrInvalid, len(found), what, ref)
+	}
+}
