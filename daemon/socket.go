@@ -117,6 +117,9 @@ func checkStale(path string) error {
 	return fmt.Errorf("cannot tell whether somebody answers on it: %w", err)
 }
 
+// Path returns where the socket is.
+func (s *Socket) Path() string { return s.path }
+
 // Unlink takes the path away, so that nobody new connects, if it is still ours.
 func (s *Socket) Unlink() error {
 	at, err := os.Lstat(s.path)
@@ -126,7 +129,13 @@ func (s *Socket) Unlink() error {
 	return os.Remove(s.path)
 }
 
-// Close unlinks the path and stops listening.
+// Close unlinks the path and stops listening. A second call does nothing.
 func (s *Socket) Close() error {
-	return errors.Join(s.Unlink(), s.UnixListener.Close(), s.lock.Close())
+	var errs []error
+	for _, err := range []error{s.Unlink(), s.UnixListener.Close(), s.lock.Close()} {
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"signetd/daemon"
+)
+
+const defaultConfig = "/etc/signetd/signetd.yaml"
+
+func configFlag(cmd *cobra.Command) *string {
+	path := cmd.Flags().StringP("config", "c", defaultConfig, "the config file")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // the flag is there: it was made above
+	return path
+}
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Read the config, open every key, use each once, and exit",
+		Long: `check reads the config file as serve does, logs in to every backend, opens every
+key and signs and verifies, or encrypts and decrypts, once with each of its
+algorithms. Run it as the user that the daemon runs as. It listens on nothing
+and writes no audit log.`,
+		Args: cobra.NoArgs,
+	}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, err := readConfig(*path)
+		if err != nil {
+			return err
+		}
+		if err := d.settings(); err != nil {
+			return err
+		}
+		setup, err := d.build(cmd.Context(), daemon.NewMetrics(version))
+		if err != nil {
+			return err
+		}
+		out := cmd.OutOrStdout()
+		for _, k := range setup.Ring.Keys() {
+			for _, v := range k.Versions {
+				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), v.Backend(), v.Algs())
+			}
+		}
+		fmt.Fprintf(out, "%s: ok\n", *path)
+		return setup.Close()
+	}
+	return cmd
+}
+
+// settings checks what serve reads beside backends, keys and grants.
+func (d *document) settings() error {
+	if _, err := d.limits(); err != nil {
+		return err
+	}
+	if _, err := d.socket(); err != nil {
+		return err
+	}
+	if _, _, err := d.auditLog(); err != nil {
+		return err
+	}
+	if _, err := d.metricsListener(); err != nil {
+		return err
+	}
+	_, err := d.logger()
+	return err
+}

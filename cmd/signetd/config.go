@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"signetd/backends"
+)
+
+// A Config is the config file. Strings that stand for something else are read in
+// build.go, where a mistake can be shown with its place.
+type Config struct {
+	Socket               SocketConfig      `yaml:"socket"`
+	Limits               LimitsConfig      `yaml:"limits"`
+	Audit                AuditConfig       `yaml:"audit"`
+	Log                  LogConfig         `yaml:"log"`
+	Metrics              MetricsConfig     `yaml:"metrics"`
+	InsecureSoftwareKeys bool              `yaml:"insecure_software_keys"`
+	Backends             []backends.Config `yaml:"backends"`
+	Keys                 []KeyConfig       `yaml:"keys"`
+	Grants               []GrantConfig     `yaml:"grants"`
+}
+
+// A SocketConfig says where to listen unless systemd hands a socket over.
+type SocketConfig struct {
+	Path  string `yaml:"path"`
+	Mode  string `yaml:"mode"`  // octal, such as "0660"
+	Group string `yaml:"group"` // name or id
+}
+
+// A LimitsConfig bounds what the daemon takes on; see daemon.Limits.
+type LimitsConfig struct {
+	Connections  int    `yaml:"connections"`
+	InFlight     int    `yaml:"in_flight"`
+	PerPeer      int    `yaml:"per_peer"`
+	RequestBytes int64  `yaml:"request_bytes"`
+	Timeout      string `yaml:"timeout"`
+}
+
+// An AuditConfig says where the audit log is and when it is on the disk.
+type AuditConfig struct {
+	Path string `yaml:"path"`
+	Sync string `yaml:"sync"` // always (default) or never
+}
+
+// A LogConfig says how the daemon logs to standard error.
+type LogConfig struct {
+	Format string `yaml:"format"` // text (default) or json
+	Level  string `yaml:"level"`  // debug, info (default), warn or error
+}
+
+// A MetricsConfig says where Prometheus finds the metrics.
+type MetricsConfig struct {
+	Listen string `yaml:"listen"` // an absolute path, or a loopback address and port
+}
+
+// A KeyConfig is one key with its versions.
+type KeyConfig struct {
+	Name     string          `yaml:"name"`
+	Use      string          `yaml:"use"`
+	Algs     []string        `yaml:"algs"`
+	Verify   *bool           `yaml:"verify"` // verify each signature before it leaves; true if absent
+	JWT      *JWTConfig      `yaml:"jwt"`
+	Versions []VersionConfig `yaml:"versions"`
+}
+
+// A JWTConfig holds the claim rules of a key; see policy.JWT.
+type JWTConfig struct {
+	Issuer    string   `yaml:"issuer"`
+	Audiences []string `yaml:"audiences"`
+	MaxTTL    string   `yaml:"max_ttl"`
+	Typ       string   `yaml:"typ"` // JWT if absent
+}
+
+// A VersionConfig is one key pair in one backend.
+type VersionConfig struct {
+	Backend   string `yaml:"backend"`
+	Ref       string `yaml:"ref"`
+	KID       string `yaml:"kid"`
+	NotBefore string `yaml:"not_before"` // RFC 3339
+}
+
+// A GrantConfig allows peers operations on keys; see policy.Grant.
+type GrantConfig struct {
+	Peer              PeerConfig `yaml:"peer"`
+	Ops               []string   `yaml:"ops"`
+	Keys              []string   `yaml:"keys"`
+	BypassClaimPolicy bool       `yaml:"bypass_claim_policy"`
+}
+
+// A PeerConfig names a user or a group, each by name or id.
+type PeerConfig struct {
+	User  any `yaml:"user"`
+	Group any `yaml:"group"`
+}
+
+// A document is a config file that was read, and knows where in it things are.
+type document struct {
+	Config
+	name string
+	tree *ast.File
+}
+
+// maxConfig is far more than any config needs.
+const maxConfig = 4 << 20
+
+// readConfig reads the config file. Its errors begin with file, line and column,
+// and never hold a value of the file.
+func readConfig(path string) (*document, error) {
+	f, err := os.Open(path) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxConfig {
+		return nil, fmt.Errorf("%s: longer than %d bytes", path, maxConfig)
+	}
+	return parseConfig(path, data)
+}
+
+func parseConfig(name string, data []byte) (*document, error) {
+	d := &document{name: name}
+	var err error
+	if d.tree, err = parser.ParseBytes(data, 0); err != nil {
+		return nil, d.yamlError(err)
+	}
+	if len(d.tree.Docs) != 1 || d.tree.Docs[0].Body == nil {
+		return nil, fmt.Errorf("%s: %d YAML documents where there should be one", name, len(d.tree.Docs))
+	}
+	var odd oddities
+	ast.Walk(&odd, d.tree.Docs[0].Body)
+	if odd.node != nil {
+		return nil, d.errorAt(odd.node, "anchors, aliases, merge keys and tags are not used here")
+	}
+	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d.Config)
+	if err != nil {
+		return nil, d.yamlError(err)
+	}
+	return d, nil
+}
+
+// oddities finds what makes a YAML file say something else than it seems to.
+type oddities struct{ node ast.Node }
+
+// Visit implements [ast.Visitor].
+func (o *oddities) Visit(n ast.Node) ast.Visitor {
+	switch n.Type() { //nolint:exhaustive // all others are what they seem
+	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
+		if o.node == nil {
+			o.node = n
+		}
+	}
+	return o
+}
+
+// yamlError puts the place before an error of the YAML library. Its own rendering
+// would show the lines around it, and they may hold a PIN that has no business
+// there.
+func (d *document) yamlError(err error) error {
+	var ye yaml.Error
+	if !errors.As(err, &ye) || ye.GetToken() == nil {
+		return fmt.Errorf("%s: not the YAML of a config file", d.name)
+	}
+	at := ye.GetToken().Position
+	return fmt.Errorf("%s:%d:%d: %s", d.name, at.Line, at.Column, ye.GetMessage())
+}
+
+// at returns err with the place of path, such as "$.keys[0].jwt", or of the
+// nearest node above it that the file has.
+func (d *document) at(path string, err error) error {
+	for p := path; p != "$" && p != ""; p = parent(p) {
+		yp, perr := yaml.PathString(p)
+		if perr != nil {
+			break
+		}
+		if node, ferr := yp.FilterFile(d.tree); ferr == nil && node != nil {
+			return d.errorAt(node, path[min(2, len(path)):]+": "+err.Error(), err)
+		}
+	}
+	return fmt.Errorf("%s: %s: %w", d.name, path[min(2, len(path)):], err)
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '.' || path[i] == '[' {
+			return path[:i]
+		}
+	}
+	return ""
+}
+
+// errorAt returns an error with the place of node in front of text. It wraps
+// cause, if there is one.
+func (d *document) errorAt(node ast.Node, text string, cause ...error) error {
+	pos := node.GetToken().Position
+	place := &placedError{text: fmt.Sprintf("%s:%d:%d: %s", d.name, pos.Line, pos.Column, text)}
+	if len(cause) > 0 {
+		place.cause = cause[0]
+	}
+	return place
+}
+
+type placedError struct {
+	text  string
+	cause error
+}
+
+// Error implements error.
+func (e *placedError) Error() string { return e.text }
+
+// Unwrap returns the cause.
+func (e *placedError) Unwrap() error { return e.cause }

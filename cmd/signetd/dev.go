@@ -1,0 +1,100 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"signetd/daemon"
+)
+
+//go:embed dev.yaml.tmpl
+var devConfig string
+
+//go:embed dev.txt.tmpl
+var devGreeting string
+
+func devCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Serve software keys made in memory, to try things out",
+		Long: `dev needs no token and no config file: it makes software keys in memory, grants
+you the use of them, and serves them on a socket in your runtime directory until
+you press Ctrl-C. They are not hardware keys, and are gone when it ends.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := harden(); err != nil {
+				return err
+			}
+			if dir == "" {
+				var err error
+				if dir, err = runtimeDir(); err != nil {
+					return err
+				}
+			}
+			return dev(cmd, dir)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory for the socket and the audit log (default: signetd in your runtime directory)")
+	return cmd
+}
+
+func dev(cmd *cobra.Command, dir string) error {
+	values := map[string]any{
+		"UID":    os.Getuid(),
+		"Socket": filepath.Join(dir, "signetd.sock"),
+		"Audit":  filepath.Join(dir, "audit.jsonl"),
+	}
+	var config strings.Builder
+	if err := render(&config, devConfig, values); err != nil {
+		return err
+	}
+	d, err := parseConfig("dev", []byte(config.String()))
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = serve(cmd.Context(), d, func(*daemon.Setup) { failed = render(cmd.OutOrStdout(), devGreeting, values) })
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+func render(w io.Writer, text string, values map[string]any) error {
+	t, err := template.New("").Parse(text)
+	if err != nil {
+		return err
+	}
+	return t.Execute(w, values)
+}
+
+// runtimeDir returns a directory of this user's own: $XDG_RUNTIME_DIR/signetd, or
+// signetd-UID in the directory for temporary files. One that somebody else made,
+// or may enter, is refused.
+func runtimeDir() (string, error) {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("signetd-%d", os.Getuid()))
+	if base := os.Getenv("XDG_RUNTIME_DIR"); base != "" {
+		dir = filepath.Join(base, "signetd")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		return "", err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(owner.Uid) != os.Getuid() {
+		return "", fmt.Errorf("%s: not a directory of your own with mode 0700", dir)
+	}
+	return dir, nil
+}

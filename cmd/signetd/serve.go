@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	sddaemon "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"signetd/daemon"
+	"signetd/daemon/audit"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+const (
+	buildTimeout = time.Minute            // to log in, and open and prove every key
+	drainTimeout = 15 * time.Second       // for requests in flight when the daemon stops
+	backlogPause = 100 * time.Millisecond // for connections made just before the socket went away
+)
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the keys of the config until told to stop",
+		Long: `serve opens every key of the config file and answers on the Unix socket, or on
+the one that systemd hands over. SIGHUP and "signet reload" read the config
+again: the new one is built and proven beside the running one, and takes over
+whole or not at all. SIGTERM and SIGINT end it when the requests in flight
+are answered.`,
+		Args: cobra.NoArgs,
+	}
+	path := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := harden(); err != nil {
+			return err
+		}
+		d, err := readConfig(*path)
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), d, nil)
+	}
+	return cmd
+}
+
+// A running daemon and what it was started with.
+type running struct {
+	doc     *document
+	audit   *audit.Log
+	metrics *daemon.Metrics
+	service *daemon.Service
+	log     *slog.Logger
+
+	mu sync.Mutex // one reload at a time
+}
+
+// serve runs the daemon until ctx ends. started, if not nil, is called when it
+// answers.
+func serve(ctx context.Context, d *document, started func(*daemon.Setup)) (err error) {
+	if err := d.settings(); err != nil {
+		return err
+	}
+	r := &running{doc: d, metrics: daemon.NewMetrics(version)}
+	if r.log, err = d.logger(); err != nil {
+		return err
+	}
+	setup, err := r.build(ctx, d)
+	if err != nil {
+		return err
+	}
+	if err := r.start(setup); err != nil {
+		return errors.Join(err, setup.Close())
+	}
+	defer func() { err = errors.Join(err, r.audit.Close()) }()
+	return r.run(ctx, setup, started)
+}
+
+func (r *running) build(ctx context.Context, d *document) (daemon.Setup, error) {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	return d.build(ctx, r.metrics)
+}
+
+// start opens the audit log and makes the service over setup.
+func (r *running) start(setup daemon.Setup) error {
+	limits, err := r.doc.limits()
+	if err != nil {
+		return err
+	}
+	path, sync, err := r.doc.auditLog()
+	if err != nil {
+		return err
+	}
+	if r.audit, err = audit.Open(path, sync); err != nil {
+		return err
+	}
+	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
+	return nil
+}
+
+// run listens, serves, and stops in the order that loses no request.
+func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*daemon.Setup)) error {
+	limits, err := r.doc.limits()
+	if err != nil {
+		return err
+	}
+	server := daemon.NewServer(r.service, daemon.ServerConfig{Limits: limits, Version: version, Reload: r.reloadOnRequest})
+	sockets, err := r.listen()
+	if err != nil {
+		return errors.Join(err, r.service.Close(context.WithoutCancel(ctx)))
+	}
+	stopMetrics, err := r.serveMetrics()
+	if err != nil {
+		return errors.Join(err, closeAll(sockets), r.service.Close(context.WithoutCancel(ctx)))
+	}
+	failed := make(chan error, len(sockets))
+	for _, l := range sockets {
+		go func() { failed <- server.Serve(l) }() // ends with Shutdown
+	}
+	stopReloads := r.reloadOnSignal(ctx)
+	r.log.Info("serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
+	notify(r.log, sddaemon.SdNotifyReady)
+	if started != nil {
+		started(&setup)
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	notify(r.log, sddaemon.SdNotifyStopping)
+	r.log.Info("stopping: requests in flight are being answered")
+	stopReloads()
+	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets), stopMetrics())
+	r.log.Info("stopped")
+	return err
+}
+
+// stop lets nobody new in, answers who is in, and closes the backends.
+func (r *running) stop(ctx context.Context, server *daemon.Server, sockets []net.Listener) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	var errs []error
+	for _, l := range sockets {
+		if s, ok := l.(*daemon.Socket); ok {
+			errs = append(errs, s.Unlink())
+		}
+	}
+	time.Sleep(backlogPause)
+	errs = append(errs, server.Shutdown(ctx), r.service.Close(ctx), closeAll(sockets))
+	return errors.Join(errs...)
+}
+
+// listen returns the sockets that systemd handed over, or binds the configured
+// one.
+func (r *running) listen() ([]net.Listener, error) {
+	handed, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("socket activation: %w", err)
+	}
+	for _, l := range handed {
+		u, ok := l.(*net.UnixListener)
+		if !ok {
+			return nil, errors.New("socket activation: a socket that is not a Unix stream socket")
+		}
+		u.SetUnlinkOnClose(false) // the path is systemd's
+	}
+	if len(handed) > 0 {
+		return handed, nil
+	}
+	c, err := r.doc.socket()
+	if err != nil {
+		return nil, err
+	}
+	s, err := daemon.ListenUnix(c)
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{s}, nil
+}
+
+// reload builds and proves the config of the file beside the running one and
+// puts it in its place, or returns why not.
+func (r *running) reload(ctx context.Context) (keys int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { r.metrics.ObserveReload(err) }()
+	if err := r.audit.Reopen(); err != nil {
+		return 0, err
+	}
+	d, err := readConfig(r.doc.name)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
+	}
+	if err := d.unchanged(&r.doc.Config); err != nil {
+		return 0, err
+	}
+	setup, err := r.build(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	r.service.Swap(setup)
+	r.log.Info("reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
+	return len(setup.Ring.Keys()), nil
+}
+
+// unchanged returns an error if d differs from the running config in what only a
+// restart can change.
+func (d *document) unchanged(old *Config) error {
+	for _, s := range []struct {
+		name     string
+		old, new any
+	}{
+		{"socket", old.Socket, d.Socket},
+		{"limits", old.Limits, d.Limits},
+		{"audit", old.Audit, d.Audit},
+		{"log", old.Log, d.Log},
+		{"metrics", old.Metrics, d.Metrics},
+	} {
+		if !reflect.DeepEqual(s.old, s.new) {
+			return d.at("$."+s.name, fmt.Errorf("%w: a change here needs a restart", signer.ErrInvalid))
+		}
+	}
+	return nil
+}
+
+// reloadOnRequest is reload for a peer, whose own deadline does not end it half
+// way.
+func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
+	keys, err := r.reload(context.WithoutCancel(ctx))
+	if err != nil {
+		r.log.Error("reload refused, the old config stays", "err", err)
+	}
+	return keys, err
+}
+
+// reloadOnSignal reloads at each SIGHUP until the function that it returns is
+// called.
+func (r *running) reloadOnSignal(ctx context.Context) (stop func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() { // ends when stop closes hup
+		defer close(done)
+		for range hup {
+			notify(r.log, sddaemon.SdNotifyReloading)
+			_, err := r.reload(ctx)
+			if err != nil {
+				r.log.Error("reload refused, the old config stays", "err", err)
+			}
+			own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
+			if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
+				r.log.Error("reload not recorded", "err", err)
+			}
+			notify(r.log, sddaemon.SdNotifyReady)
+		}
+	}()
+	return func() {
+		signal.Stop(hup)
+		close(hup)
+		<-done
+	}
+}
+
+// notify tells systemd, if it started us, where we are (sd_notify).
+func notify(log *slog.Logger, state string) {
+	if _, err := sddaemon.SdNotify(false, state); err != nil {
+		log.Warn("sd_notify", "err", err)
+	}
+}
+
+func addresses(sockets []net.Listener) []string {
+	var list []string
+	for _, l := range sockets {
+		if s, ok := l.(*daemon.Socket); ok {
+			list = append(list, s.Path())
+			continue
+		}
+		list = append(list, l.Addr().String())
+	}
+	return list
+}
+
+func closeAll(sockets []net.Listener) error {
+	var errs []error
+	for _, l := range sockets {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
