@@ -55,9 +55,8 @@ check: lint test ## what must pass before each push
 
 install: ## install what build made, with units and an example, under DESTDIR and PREFIX
 	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' build/signetd build/signet
-	install -d '$(DESTDIR)$(PREFIX)/lib/systemd/system'
-	sed 's|/usr/bin/signetd|$(PREFIX)/bin/signetd|' deploy/systemd/signetd.service > '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service'
-	install -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' deploy/systemd/signetd.socket
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' deploy/systemd/signetd.service deploy/systemd/signetd.socket
+	sed -i 's|/usr/|$(PREFIX)/|' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.socket'
 	install -D -m 0644 deploy/systemd/signetd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/signetd.conf'
 	install -D -m 0644 deploy/systemd/signetd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/signetd.conf'
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/systemd/vendor-hsm.conf.example README.md LICENSE
