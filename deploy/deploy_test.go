@@ -35,7 +35,8 @@ func analyze(t *testing.T, dir string, args ...string) string {
 }
 
 // unitDir copies the units to a new directory and puts this test's own binary in
-// the place of the daemon's, because verify looks for it.
+// the place of the commands, because verify looks for them: the daemon is not
+// installed here, and a minimal system has no kill.
 func unitDir(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -47,7 +48,8 @@ func unitDir(t *testing.T) string {
 		t.Fatal("signetd.service does not start /usr/bin/signetd")
 	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "signetd.service"), strings.ReplaceAll(service, "/usr/bin/signetd", self))
+	commands := strings.NewReplacer("=/usr/bin/signetd ", "="+self+" ", "=/bin/kill ", "="+self+" ")
+	write(t, filepath.Join(dir, "signetd.service"), commands.Replace(service))
 	write(t, filepath.Join(dir, "signetd.socket"), read(t, "systemd/signetd.socket"))
 	return dir
 }
