@@ -1,0 +1,68 @@
+# What people and CI run. `make` alone lists it.
+# The version of each tool stands here and not as a `tool` line in go.mod:
+# issuers import this module and would inherit the tools' dependencies.
+GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+BENCH    ?= .
+PREFIX   ?= /usr/local
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build fuzz bench lint vuln generate check install clean deps
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
+	go run ./softhsm/demo
+
+test: deps ## run every test, race detector on, SoftHSM2 required
+	REQUIRE_SOFTHSM=1 go test -race -shuffle=on ./...
+
+build: ## build build/signetd (cgo) and build/signet (pure Go)
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signet ./cmd/signet
+
+fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
+	@set -e; targets=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/func //' | sort); \
+	test -n "$$targets" || { echo "no fuzz target found" >&2; exit 1; }; \
+	for t in $$targets; do dir=$$(dirname "$${t%%:*}"); name=$${t##*:}; \
+		echo "== $$dir $$name"; \
+		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+	done
+
+bench: deps ## run the benchmarks, no tests; BENCH=regexp chooses
+	REQUIRE_SOFTHSM=1 go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+lint: deps ## check formatting, vet for Linux and macOS, go.mod and golangci-lint
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	GOOS=linux CGO_ENABLED=0 go vet ./...
+	GOOS=darwin CGO_ENABLED=0 go vet ./...
+	go mod tidy -diff
+	go run $(GOLANGCI) run
+
+vuln: ## look for known vulnerabilities in what the code calls (needs the network)
+	go run $(GOVULNCHECK) ./...
+
+generate: ## write generated files anew
+	go generate ./...
+
+check: lint test ## what must pass before each push
+
+install: ## install what build made, with units and an example, under DESTDIR and PREFIX
+	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' build/signetd build/signet
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' deploy/systemd/signetd.service deploy/systemd/signetd.socket
+	sed -i 's|/usr/|$(PREFIX)/|' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.socket'
+	install -D -m 0644 deploy/systemd/signetd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/signetd.conf'
+	install -D -m 0644 deploy/systemd/signetd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/signetd.conf'
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/systemd/vendor-hsm.conf.example README.md LICENSE
+
+clean: ## remove what build made
+	rm -rf build
+
+deps: ## install what building and testing need and this machine lacks
+	@sh deploy/packaging/install-deps.sh

@@ -1,0 +1,135 @@
+#!/bin/sh
+# Installs what building, testing and the demo need and this machine lacks: a C
+# compiler with its headers (cgo), SoftHSM2 and openssl. Each argument is one
+# more command to look for: systemd-analyze or jq.
+#
+# When nothing is missing it does nothing and prints nothing. Debian and its kin
+# get the missing packages through apt, as root or by sudo; on any other system
+# it prints the command to run and fails.
+set -eu
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The module has no fixed home: Debian, Debian multiarch, Fedora, Arch and Alpine,
+# Homebrew on Apple silicon, Homebrew on Intel.
+softhsm_module() {
+	for module in \
+		/usr/lib/softhsm/libsofthsm2.so \
+		/usr/lib/*/softhsm/libsofthsm2.so \
+		/usr/lib64/pkcs11/libsofthsm2.so /usr/lib64/softhsm/libsofthsm2.so \
+		/usr/lib/pkcs11/libsofthsm2.so /usr/lib/libsofthsm2.so \
+		/opt/homebrew/lib/softhsm/libsofthsm2.so \
+		/usr/local/lib/softhsm/libsofthsm2.so; do
+		[ -e "$module" ] && return 0
+	done
+	return 1
+}
+
+# A compiler without the C library's headers is found, and then fails in cgo.
+c_compiler() {
+	# shellcheck disable=SC2046 # CC may be a command with its words
+	printf '#include <dlfcn.h>\n#include <stdlib.h>\n' |
+		$(go env CC) -fsyntax-only -x c - 2>/dev/null
+}
+
+has() {
+	case $1 in
+	compiler) c_compiler ;;
+	softhsm) command -v softhsm2-util >/dev/null && softhsm_module ;;
+	*) command -v "$1" >/dev/null ;;
+	esac
+}
+
+missing() {
+	for need in compiler softhsm openssl "$@"; do
+		has "$need" || printf '%s ' "$need"
+	done
+}
+
+# packages SYSTEM NEED... names the packages of SYSTEM that hold the needs.
+packages() {
+	system=$1
+	shift
+	for need in "$@"; do
+		case $system:$need in
+		debian:compiler) printf ' gcc libc6-dev' ;;
+		debian:softhsm) printf ' softhsm2' ;;
+		fedora:compiler) printf ' gcc glibc-devel' ;;
+		alpine:compiler) printf ' gcc musl-dev' ;;
+		macos:compiler) ;; # comes with the Xcode command line tools
+		*:compiler) printf ' gcc' ;;
+		*:systemd-analyze) printf ' systemd' ;;
+		*) printf ' %s' "$need" ;;
+		esac
+	done
+}
+
+check_go() {
+	if ! command -v go >/dev/null; then
+		say "go is missing: install Go 1.26 or newer (https://go.dev/dl/) and put it on the PATH"
+		exit 1
+	fi
+	have=$(go env GOVERSION 2>/dev/null) || have=$(GOTOOLCHAIN=local go version | cut -d' ' -f3)
+	minor=${have#go1.}
+	minor=${minor%%[!0-9]*}
+	case $have in
+	go1.*) [ "${minor:-0}" -ge 26 ] && return ;;
+	devel*) return ;;
+	esac
+	say "go is $have: signetd needs Go 1.26 or newer (https://go.dev/dl/)"
+	exit 1
+}
+
+apt_install() {
+	sudo=
+	if [ "$(id -u)" -ne 0 ]; then
+		if ! command -v sudo >/dev/null; then
+			say "missing: $needs"
+			say "run as root: apt-get update && apt-get install $*"
+			exit 1
+		fi
+		sudo=sudo
+	fi
+	say "installing $*"
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3"
+	# $apt is a command with its words, and each package is a word.
+	# shellcheck disable=SC2086
+	if ! { $apt update && $apt install --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
+		cat "$log" >&2
+		say "could not install $*"
+		exit 1
+	fi
+}
+
+check_go
+needs=$(missing "$@")
+[ -n "$needs" ] || exit 0
+
+if command -v apt-get >/dev/null; then
+	# shellcheck disable=SC2046,SC2086 # lists of words
+	apt_install $(packages debian $needs)
+	needs=$(missing "$@")
+	[ -z "$needs" ] || { say "still missing after the installation: $needs"; exit 1; }
+	exit 0
+fi
+
+say "missing: $needs"
+# shellcheck disable=SC2086 # $needs is a list of words
+if command -v dnf >/dev/null; then
+	say "run as root: dnf install$(packages fedora $needs)"
+elif command -v apk >/dev/null; then
+	say "run as root: apk add$(packages alpine $needs)"
+elif command -v pacman >/dev/null; then
+	say "run as root: pacman -S$(packages arch $needs)"
+elif command -v zypper >/dev/null; then
+	say "run as root: zypper install$(packages suse $needs)"
+elif [ "$(uname)" = Darwin ]; then
+	case " $needs" in *" compiler "*) say "run: xcode-select --install" ;; esac
+	formulae=$(packages macos $needs)
+	[ -z "$formulae" ] || say "run: brew install$formulae"
+else
+	say "install a C compiler with the C library's headers, SoftHSM2 and openssl, then run this again"
+fi
+exit 1
