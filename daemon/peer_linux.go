@@ -41,9 +41,9 @@ func peerOf(c *net.UnixConn) (peer policy.Peer, err error) {
 func peerGroups(fd uintptr) ([]uint32, error) {
 	for n := 64; ; {
 		groups := make([]uint32, n)
-		size := uint32(n) * 4                                                                      // #nosec G115 -- at most maxGroups * 4
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS, // #nosec G103 -- see above
-			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		size := uint32(n) * 4                                              // #nosec G115 -- at most maxGroups * 4
+		value, length := unsafe.Pointer(&groups[0]), unsafe.Pointer(&size) // #nosec G103 -- see above
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS, uintptr(value), uintptr(length), 0)
 		switch {
 		case errno == unix.ERANGE && n < maxGroups:
 			n = min(int(size)/4+1, maxGroups)

@@ -64,7 +64,7 @@ type Request struct {
 // NewRequest returns a request of peer with a random id.
 func NewRequest(peer policy.Peer) Request {
 	var id [8]byte
-	rand.Read(id[:]) //nolint:errcheck // never fails: crypto/rand.Read crashes the program instead
+	rand.Read(id[:])
 	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
 }
 
@@ -118,7 +118,7 @@ func guarded[A any](ctx context.Context, s *Service, r Request, rec *audit.Recor
 	defer g.leave()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic", "request", r.ID, "op", rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "panic", "request", r.ID, "op", rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			var none A
 			answer, err = none, errors.New("panic")
 		}

@@ -58,7 +58,7 @@ func (s *Service) enter() *generation {
 func (g *generation) leave() {
 	if g.users.Add(-1) == 0 {
 		g.end.Do(func() {
-			g.err = g.Setup.Close()
+			g.err = g.Close()
 			close(g.ended)
 		})
 	}

@@ -122,11 +122,10 @@ func (s *Socket) Path() string { return s.path }
 
 // Unlink takes the path away, so that nobody new connects, if it is still ours.
 func (s *Socket) Unlink() error {
-	at, err := os.Lstat(s.path)
-	if err != nil || !os.SameFile(at, s.info) {
-		return nil
+	if at, err := os.Lstat(s.path); err == nil && os.SameFile(at, s.info) {
+		return os.Remove(s.path)
 	}
-	return os.Remove(s.path)
+	return nil
 }
 
 // Close unlinks the path and stops listening. A second call does nothing.

@@ -47,13 +47,17 @@ func DERECDSA(raw []byte) ([]byte, error) {
 	if r == nil || s == nil {
 		return nil, errors.New("ecdsa signature: r or s is zero")
 	}
-	body := make([]byte, 0, 4+len(r)+len(s))
-	body = append(append(body, 0x02, byte(len(r))), r...)
-	body = append(append(body, 0x02, byte(len(s))), s...)
-	if len(body) < 0x80 {
-		return append([]byte{0x30, byte(len(body))}, body...), nil
+	return appendDER(nil, 0x30, appendDER(appendDER(nil, 0x02, r), 0x02, s)), nil
+}
+
+// appendDER appends a value of at most 255 bytes with its tag and length. The
+// longest here is the body of two 67-byte integers: 138.
+func appendDER(out []byte, tag byte, value []byte) []byte {
+	n := byte(len(value)) // #nosec G115 -- see above
+	if n < 0x80 {
+		return append(append(out, tag, n), value...)
 	}
-	return append([]byte{0x30, 0x81, byte(len(body))}, body...), nil // at most 2 * (2 + 67) = 138
+	return append(append(out, tag, 0x81, n), value...)
 }
 
 // cutDER splits off the first value of in, which must have the given tag and a

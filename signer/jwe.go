@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
@@ -50,7 +52,11 @@ type SealedToken struct {
 // ParseSealed reads a JWE in compact or flattened JSON form. Whatever is wrong
 // with it, the error is ErrDecrypt.
 func ParseSealed(jwe string) (*SealedToken, error) {
-	obj, err := jose.ParseEncrypted(jwe, keyAlgs, contentEncryptions)
+	parse := jose.ParseEncryptedCompact
+	if strings.HasPrefix(strings.TrimSpace(jwe), "{") {
+		parse = jose.ParseEncryptedJSON
+	}
+	obj, err := parse(jwe, keyAlgs, contentEncryptions)
 	if err != nil {
 		return nil, ErrDecrypt
 	}
@@ -93,20 +99,21 @@ type unwrapper struct {
 // DecryptKey implements [jose.OpaqueKeyDecrypter].
 func (u *unwrapper) DecryptKey(encryptedKey []byte, header jose.Header) ([]byte, error) {
 	random := make([]byte, u.size)
-	rand.Read(random) //nolint:errcheck // never fails: crypto/rand.Read crashes the program instead
-	if _, err := u.version.Alg(Alg(header.Algorithm)); err != nil || header.Algorithm == "" {
+	rand.Read(random)
+	if !slices.Contains(u.version.algs, Alg(header.Algorithm)) {
 		return random, nil
 	}
 	cek, err := u.version.Unwrap(u.ctx, Alg(header.Algorithm), encryptedKey)
-	if err != nil && !errors.Is(err, ErrDecrypt) {
+	switch {
+	case err == nil && len(cek) == u.size:
+		return cek, nil
+	case err == nil || errors.Is(err, ErrDecrypt):
+		clear(cek)
+		return random, nil
+	default:
 		u.err = err
 		return nil, err
 	}
-	if err != nil || len(cek) != u.size {
-		clear(cek)
-		return random, nil
-	}
-	return cek, nil
 }
 
 // EncryptJWE encrypts plaintext to the public key of v with its default
@@ -132,7 +139,7 @@ func EncryptJWE(pub crypto.PublicKey, kid string, alg Alg, enc string, header He
 	}
 	cek := make([]byte, size)
 	defer clear(cek)
-	rand.Read(cek) //nolint:errcheck // never fails: crypto/rand.Read crashes the program instead
+	rand.Read(cek)
 	encryptedKey, err := encryptOAEP(pub, alg, cek)
 	if err != nil {
 		return "", fmt.Errorf("encrypt: %w", err)
@@ -154,7 +161,7 @@ func EncryptJWE(pub crypto.PublicKey, kid string, alg Alg, enc string, header He
 	b64 := base64.RawURLEncoding.EncodeToString
 	head := b64(protected)
 	iv := make([]byte, aead.NonceSize())
-	rand.Read(iv) //nolint:errcheck // never fails: crypto/rand.Read crashes the program instead
+	rand.Read(iv)
 	sealed := aead.Seal(nil, iv, plaintext, []byte(head))
 	tag := len(sealed) - tagSize(size, aead)
 	return head + "." + b64(encryptedKey) + "." + b64(iv) + "." + b64(sealed[:tag]) + "." + b64(sealed[tag:]), nil

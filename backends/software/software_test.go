@@ -44,7 +44,11 @@ func open(t *testing.T) *software.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return b
 }
 
@@ -100,7 +104,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestBadFiles(t *testing.T) {
-	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
+	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ" // #nosec G101 -- of nobody
 	tests := []struct {
 		name string
 		ref  string

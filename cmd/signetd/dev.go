@@ -85,10 +85,10 @@ func runtimeDir() (string, error) {
 	if base := os.Getenv("XDG_RUNTIME_DIR"); base != "" {
 		dir = filepath.Join(base, "signetd")
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) { // #nosec G703 -- this user's own environment
 		return "", err
 	}
-	info, err := os.Lstat(dir)
+	info, err := os.Lstat(dir) // #nosec G703 -- this user's own environment
 	if err != nil {
 		return "", err
 	}

@@ -129,7 +129,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*dae
 		go func() { failed <- server.Serve(l) }() // ends with Shutdown
 	}
 	stopReloads := r.reloadOnSignal(ctx)
-	r.log.Info("serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
+	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
 		started(&setup)
@@ -139,10 +139,10 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*dae
 	case err = <-failed:
 	}
 	notify(r.log, sddaemon.SdNotifyStopping)
-	r.log.Info("stopping: requests in flight are being answered")
+	r.log.InfoContext(ctx, "stopping: requests in flight are being answered")
 	stopReloads()
 	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets), stopMetrics())
-	r.log.Info("stopped")
+	r.log.InfoContext(ctx, "stopped")
 	return err
 }
 
@@ -210,7 +210,7 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 		return 0, err
 	}
 	r.service.Swap(setup)
-	r.log.Info("reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
+	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil
 }
 
@@ -239,7 +239,7 @@ func (d *document) unchanged(old *Config) error {
 func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
 	keys, err := r.reload(context.WithoutCancel(ctx))
 	if err != nil {
-		r.log.Error("reload refused, the old config stays", "err", err)
+		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
 	}
 	return keys, err
 }
@@ -256,11 +256,11 @@ func (r *running) reloadOnSignal(ctx context.Context) (stop func()) {
 			notify(r.log, sddaemon.SdNotifyReloading)
 			_, err := r.reload(ctx)
 			if err != nil {
-				r.log.Error("reload refused, the old config stays", "err", err)
+				r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
 			}
 			own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
 			if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
-				r.log.Error("reload not recorded", "err", err)
+				r.log.ErrorContext(ctx, "reload not recorded", "err", err)
 			}
 			notify(r.log, sddaemon.SdNotifyReady)
 		}

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"sync"
@@ -270,7 +271,7 @@ func parallel(f func(g, round int)) {
 func (s *suite) concurrentSign(t *testing.T, kind Kind, alg signer.Alg) {
 	k := s.signer(t, s.backend, kind)
 	parallel(func(g, r int) {
-		d := digest(alg, string(rune('a'+g))+string(rune('a'+r))) // another for each: an answer to the wrong caller shows
+		d := digest(alg, fmt.Sprint(g, r)) // another for each: an answer to the wrong caller shows
 		sig, err := k.SignContext(t.Context(), d, alg.SignerOpts())
 		if err != nil {
 			t.Errorf("SignContext() = %v", err)
@@ -360,7 +361,7 @@ func (s *suite) wrongOptions(t *testing.T) {
 	ct := s.encrypt(t, k, s.lane(), []byte("x"))
 	tests := map[string]crypto.DecrypterOpts{
 		"nil":        nil,
-		"PKCS1v15":   &rsa.PKCS1v15DecryptOptions{},
+		"a string":   "RSA-OAEP",
 		"label":      &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte("x")},
 		"mixed hash": &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1},
 		"no hash":    &rsa.OAEPOptions{},
@@ -387,7 +388,7 @@ func (s *suite) concurrentDecrypt(t *testing.T) {
 	k := s.decrypter(t, s.backend)
 	alg := s.lane()
 	parallel(func(g, r int) {
-		want := []byte{byte(g), byte(r), 1, 2, 3}
+		want := fmt.Append(nil, "secret ", g, r)
 		got, err := k.DecryptContext(t.Context(), s.encrypt(t, k, alg, want), alg.DecrypterOpts())
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("DecryptContext() = %x, %v; want %x", got, err, want)
