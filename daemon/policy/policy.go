@@ -180,8 +180,11 @@ func (p *Policy) Check(peer Peer, op Op, key string) error {
 }
 
 func (g *Grant) allows(op Op, key string) bool {
+	if _, onKey := keyOps[op]; onKey != (key != "") {
+		return false
+	}
 	if key == "" {
-		return slices.Contains(hostOps, op) && slices.Contains(g.Ops, op)
+		return slices.Contains(g.Ops, op)
 	}
 	if op == OpList { // whoever may use a key may see its public half
 		return slices.Contains(g.Keys, key)

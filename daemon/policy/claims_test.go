@@ -1,0 +1,188 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+func TestApply(t *testing.T) {
+	tests := []struct {
+		name   string
+		claims string
+		ttl    time.Duration
+		want   string // the payload, with JTI for the generated id; or empty
+		err    error
+		rule   string
+	}{
+		{name: "filled in", claims: `{"sub":"a","aud":"api"}`,
+			want: `{"sub":"a","aud":"api","iss":"https://id.example","iat":1800000000,"exp":1800000900,"jti":"JTI"}`},
+		{name: "ttl", claims: `{"aud":["api","web"]}`, ttl: time.Minute,
+			want: `{"aud":["api","web"],"iss":"https://id.example","iat":1800000000,"exp":1800000060,"jti":"JTI"}`},
+		{name: "all given", claims: ` { "exp": 1800000010, "iat":1799999990,"nbf":1799999990, "iss":"https://id.example","aud":"web","jti":"x","n":1.50e3}`,
+			want: `{"exp":1800000010,"iat":1799999990,"nbf":1799999990,"iss":"https://id.example","aud":"web","jti":"x","n":1.50e3}`},
+		{name: "foreign issuer", claims: `{"aud":"api","iss":"https://evil.example"}`, err: signer.ErrDenied, rule: "iss"},
+		{name: "issuer of another type", claims: `{"aud":"api","iss":1}`, err: signer.ErrInvalid, rule: "iss"},
+		{name: "empty issuer", claims: `{"aud":"api","iss":""}`, err: signer.ErrInvalid, rule: "iss"},
+		{name: "no audience", claims: `{}`, err: signer.ErrDenied, rule: "aud"},
+		{name: "empty audiences", claims: `{"aud":[]}`, err: signer.ErrDenied, rule: "aud"},
+		{name: "foreign audience", claims: `{"aud":["api","evil"]}`, err: signer.ErrDenied, rule: "aud"},
+		{name: "audience of another type", claims: `{"aud":{"api":1}}`, err: signer.ErrInvalid, rule: "aud"},
+		{name: "audience null", claims: `{"aud":null}`, err: signer.ErrInvalid, rule: "aud"},
+		{name: "ttl too long", claims: `{"aud":"api"}`, ttl: 16 * time.Minute, err: signer.ErrDenied, rule: "ttl"},
+		{name: "ttl below zero", claims: `{"aud":"api"}`, ttl: -time.Minute, err: signer.ErrInvalid, rule: "ttl"},
+		{name: "ttl of half a second", claims: `{"aud":"api"}`, ttl: time.Second / 2, err: signer.ErrInvalid, rule: "ttl"},
+		{name: "ttl and exp", claims: `{"aud":"api","exp":1800000010}`, ttl: time.Minute, err: signer.ErrInvalid, rule: "exp"},
+		{name: "exp too late", claims: `{"aud":"api","exp":1800000901}`, err: signer.ErrDenied, rule: "exp"},
+		{name: "exp too late for an early iat", claims: `{"aud":"api","iat":1799999990,"exp":1800000891}`, err: signer.ErrDenied, rule: "exp"},
+		{name: "exp passed", claims: `{"aud":"api","exp":1800000000}`, err: signer.ErrDenied, rule: "exp"},
+		{name: "exp a fraction", claims: `{"aud":"api","exp":1800000010.5}`, err: signer.ErrInvalid, rule: "exp"},
+		{name: "exp an exponent", claims: `{"aud":"api","exp":18e8}`, err: signer.ErrInvalid, rule: "exp"},
+		{name: "exp a string", claims: `{"aud":"api","exp":"1800000010"}`, err: signer.ErrInvalid, rule: "exp"},
+		{name: "exp huge", claims: `{"aud":"api","exp":9223372036854775807}`, err: signer.ErrInvalid, rule: "exp"},
+		{name: "exp below zero", claims: `{"aud":"api","exp":-1}`, err: signer.ErrInvalid, rule: "exp"},
+		{name: "iat long ago", claims: `{"aud":"api","iat":1799999000}`, err: signer.ErrDenied, rule: "iat"},
+		{name: "iat in the future", claims: `{"aud":"api","iat":1800000100}`, err: signer.ErrDenied, rule: "iat"},
+		{name: "nbf after exp", claims: `{"aud":"api","nbf":1800000900}`, err: signer.ErrDenied, rule: "nbf"},
+		{name: "jti of another type", claims: `{"aud":"api","jti":7}`, err: signer.ErrInvalid, rule: "jti"},
+		{name: "case variant", claims: `{"aud":"api","Iss":"https://evil.example"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "case variant of one given", claims: `{"aud":"api","AUD":"evil"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "case variant of any name", claims: `{"aud":"api","Role":"user","role":"admin"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "twice", claims: `{"aud":"api","aud":"evil"}`, err: signer.ErrInvalid, rule: "strict"},
+		{name: "twice by escape", claims: `{"aud":"api","\u0061ud":"evil"}`, err: signer.ErrInvalid, rule: "strict"},
+		{name: "twice at depth", claims: `{"aud":"api","x":[{"y":1,"y":2}]}`, err: signer.ErrInvalid, rule: "strict"},
+		{name: "invalid UTF-8", claims: "{\"aud\":\"api\",\"x\":\"\xff\"}", err: signer.ErrInvalid, rule: "strict"},
+		{name: "array", claims: `[]`, err: signer.ErrInvalid, rule: "object"},
+		{name: "null", claims: `null`, err: signer.ErrInvalid, rule: "object"},
+		{name: "nothing", claims: ``, err: signer.ErrInvalid, rule: "object"},
+		{name: "cut short", claims: `{"aud":"api"`, err: signer.ErrInvalid, rule: ""},
+		{name: "something behind", claims: `{"aud":"api"} {}`, err: signer.ErrInvalid, rule: "follows"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := rules.Apply([]byte(tt.claims), tt.ttl, now)
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("Apply() = %v, want %v", err, tt.err)
+			}
+			if err != nil {
+				if !strings.Contains(err.Error(), tt.rule) || strings.Contains(err.Error(), "evil") {
+					t.Errorf("Apply() = %q, want it to name %q and no value", err, tt.rule)
+				}
+				return
+			}
+			if want := strings.Replace(tt.want, "JTI", c.JTI, 1); string(c.Payload) != want {
+				t.Errorf("Apply() = %s, want %s", c.Payload, want)
+			}
+			if err := rules.Verify(c.Payload, "at+jwt", "", "", now); err != nil {
+				t.Errorf("Verify() of what Apply made = %v", err)
+			}
+		})
+	}
+}
+
+func TestVerify(t *testing.T) {
+	claims := func(change string) string {
+		return `{"iss":"https://id.example","aud":["api","other"],"exp":1800000900,"iat":1800000000` + change + `}`
+	}
+	tests := []struct {
+		name, claims, typ, issuer, audience string
+		at                                  time.Time
+		want                                string // in the error; empty for none
+	}{
+		{"valid", claims(""), "at+jwt", "", "", now, ""},
+		{"typ with application/", claims(""), "application/AT+JWT", "", "", now, ""},
+		{"wanted issuer and audience", claims(""), "at+jwt", "https://id.example", "api", now, ""},
+		{"just expired, within the skew", claims(""), "at+jwt", "", "", now.Add(15*time.Minute + 59*time.Second), ""},
+		{"expired", claims(""), "at+jwt", "", "", now.Add(16 * time.Minute), "expired"},
+		{"no exp", `{"iss":"https://id.example","aud":"api"}`, "at+jwt", "", "", now, "expired"},
+		{"not yet", claims(`,"nbf":1800000061`), "at+jwt", "", "", now, "nbf"},
+		{"from the future", claims(""), "at+jwt", "", "", now.Add(-61 * time.Second), "iat"},
+		{"another typ", claims(""), "JWT", "", "", now, "typ"},
+		{"no typ", claims(""), "", "", "", now, "typ"},
+		{"another issuer wanted", claims(""), "at+jwt", "https://x", "", now, "iss"},
+		{"another audience wanted", claims(""), "at+jwt", "", "web", now, "aud"},
+		{"no issuer", `{"aud":"api","exp":1800000900}`, "at+jwt", "", "", now, "iss"},
+		{"no audience", `{"iss":"https://id.example","exp":1800000900}`, "at+jwt", "", "", now, "aud"},
+		{"foreign audience", `{"iss":"https://id.example","aud":"x","exp":1800000900}`, "at+jwt", "", "", now, "aud"},
+		{"not JSON", `x`, "at+jwt", "", "", now, "object"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := rules.Verify([]byte(tt.claims), tt.typ, tt.issuer, tt.audience, tt.at)
+			if (err == nil) != (tt.want == "") || (err != nil && (!errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), tt.want))) {
+				t.Errorf("Verify() = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := rules.Validate(); err != nil {
+		t.Error(err)
+	}
+	for i, change := range []func(*policy.JWT){
+		func(r *policy.JWT) { r.Issuer = "" },
+		func(r *policy.JWT) { r.Audiences = nil },
+		func(r *policy.JWT) { r.Audiences = []string{""} },
+		func(r *policy.JWT) { r.MaxTTL = 0 },
+		func(r *policy.JWT) { r.MaxTTL = 1500 * time.Millisecond },
+		func(r *policy.JWT) { r.Typ = "" },
+	} {
+		r := *rules
+		change(&r)
+		if err := r.Validate(); !errors.Is(err, signer.ErrInvalid) {
+			t.Errorf("change %d: Validate() = %v, want ErrInvalid", i, err)
+		}
+	}
+}
+
+// FuzzApply: whatever is signed is JSON that encoding/json reads as the claims
+// that were asked for and the ones that were added, and keeps the rules.
+func FuzzApply(f *testing.F) {
+	for _, s := range []string{`{"aud":"api"}`, `{"aud":["api"],"iss":"https://id.example","exp":1800000010}`, `{"aud":"api","Aud":"x"}`, `{"aud":"api","\u0069ss":"x"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, claims []byte) {
+		c, err := rules.Apply(claims, 0, now)
+		if err != nil {
+			if code := signer.Code(err); code != "invalid" && code != "denied" {
+				t.Fatalf("Apply(%q) = %v with code %s", claims, err, code)
+			}
+			return
+		}
+		var asked, signed map[string]any
+		if err := json.Unmarshal(claims, &asked); err != nil {
+			t.Fatalf("Apply took %q, which encoding/json does not: %v", claims, err)
+		}
+		if err := json.Unmarshal(c.Payload, &signed); err != nil {
+			t.Fatalf("Apply made %q: %v", c.Payload, err)
+		}
+		for name, v := range asked {
+			if !reflect.DeepEqual(v, signed[name]) {
+				t.Fatalf("claim %q: asked for %v, signed %v", name, v, signed[name])
+			}
+		}
+		for name := range signed {
+			if _, ok := asked[name]; !ok && !strings.Contains(" iss iat exp jti ", " "+name+" ") {
+				t.Fatalf("claim %q was added", name)
+			}
+		}
+		// encoding/json fills fields by names of any case, as many a relying party does.
+		var lax struct {
+			Iss string
+			Exp int64
+		}
+		if err := json.Unmarshal(c.Payload, &lax); err != nil || lax.Iss != rules.Issuer || lax.Exp > now.Unix()+960 || lax.Exp != c.Exp.Unix() {
+			t.Fatalf("a lax reader sees %+v, %v in %s", lax, err, fmt.Sprintf("%q", c.Payload))
+		}
+	})
+}

@@ -1,0 +1,190 @@
+package policy_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+func id(n uint32) *uint32 { return &n }
+
+var rules = &policy.JWT{Issuer: "https://id.example", Audiences: []string{"api", "web"}, MaxTTL: 15 * time.Minute, Typ: "at+jwt"}
+
+var keys = []policy.Key{
+	{Name: "oidc", Use: signer.UseSig, JWT: rules},
+	{Name: "free", Use: signer.UseSig},
+	{Name: "inbox", Use: signer.UseEnc},
+}
+
+func TestCheck(t *testing.T) {
+	p, err := policy.New(keys, []policy.Grant{
+		{Peer: policy.Match{UID: id(1000)}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"oidc"}},
+		{Peer: policy.Match{GID: id(50)}, Ops: []policy.Op{policy.OpDecrypt, policy.OpEncrypt}, Keys: []string{"inbox"}},
+		{Peer: policy.Match{UID: id(1001)}, Ops: []policy.Op{policy.OpReload, policy.OpList}, Keys: []string{"free"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := policy.Peer{UID: 1000, GID: 1000}
+	tests := []struct {
+		name  string
+		peer  policy.Peer
+		op    policy.Op
+		key   string
+		allow bool
+	}{
+		{"granted", issuer, policy.OpSignJWT, "oidc", true},
+		{"another op", issuer, policy.OpSignDigest, "oidc", false},
+		{"another key", issuer, policy.OpSignJWT, "free", false},
+		{"unknown key", issuer, policy.OpSignJWT, "nope", false},
+		{"no key", issuer, policy.OpSignJWT, "", false},
+		{"list by another grant", issuer, policy.OpList, "oidc", true},
+		{"list without a grant", issuer, policy.OpList, "inbox", false},
+		{"another user", policy.Peer{UID: 1002, GID: 1000}, policy.OpSignJWT, "oidc", false},
+		{"gid is no uid", policy.Peer{UID: 50, GID: 1000}, policy.OpDecrypt, "inbox", false},
+		{"uid is no gid", policy.Peer{UID: 5, GID: 1000, Groups: []uint32{1000}}, policy.OpSignJWT, "oidc", false},
+		{"primary group", policy.Peer{UID: 7, GID: 50}, policy.OpDecrypt, "inbox", true},
+		{"supplementary group", policy.Peer{UID: 7, GID: 7, Groups: []uint32{8, 50}}, policy.OpEncrypt, "inbox", true},
+		{"root", policy.Peer{}, policy.OpSignJWT, "oidc", false},
+		{"reload", policy.Peer{UID: 1001}, policy.OpReload, "", true},
+		{"reload without a grant", issuer, policy.OpReload, "", false},
+		{"list", policy.Peer{UID: 1001}, policy.OpList, "free", true},
+		{"list is no use", policy.Peer{UID: 1001}, policy.OpSignJWS, "free", false},
+		{"reload with a key", policy.Peer{UID: 1001}, policy.OpReload, "free", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := p.Check(tt.peer, tt.op, tt.key)
+			if (err == nil) != tt.allow || (err != nil && !errors.Is(err, signer.ErrDenied)) {
+				t.Errorf("Check() = %v, want allowed = %v", err, tt.allow)
+			}
+			if got := slices.Contains(p.Keys(tt.peer, tt.op), tt.key); tt.key != "" && got != tt.allow {
+				t.Errorf("Keys() holds %q = %v, want %v", tt.key, got, tt.allow)
+			}
+		})
+	}
+}
+
+// TestCheckTellsNothing: a key without a grant and one that is not there look
+// the same.
+func TestCheckTellsNothing(t *testing.T) {
+	p, err := policy.New(keys, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, "oidc")
+	not := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, "none")
+	if strings.ReplaceAll(there.Error(), "oidc", "none") != not.Error() {
+		t.Errorf("a key that is there: %v; one that is not: %v", there, not)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	me := policy.Match{UID: id(1)}
+	tests := []struct {
+		name  string
+		grant policy.Grant
+		want  string
+	}{
+		{"no peer", policy.Grant{Ops: []policy.Op{policy.OpList}, Keys: []string{"oidc"}}, "peer"},
+		{"two peers", policy.Grant{Peer: policy.Match{UID: id(1), GID: id(1)}, Ops: []policy.Op{policy.OpList}, Keys: []string{"oidc"}}, "peer"},
+		{"no ops", policy.Grant{Peer: me, Keys: []string{"oidc"}}, "ops"},
+		{"unknown op", policy.Grant{Peer: me, Ops: []policy.Op{"sign"}, Keys: []string{"oidc"}}, "sign"},
+		{"no keys", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWT}}, "keys"},
+		{"unknown key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpList}, Keys: []string{"x"}}, `"x"`},
+		{"keys for reload", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpReload}, Keys: []string{"oidc"}}, "keys"},
+		{"sign with an enc key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"inbox"}}, "enc"},
+		{"decrypt with a sig key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpDecrypt}, Keys: []string{"free"}}, "sig"},
+		{"sign-jwt without rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"free"}}, "jwt block"},
+		{"verify without rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpVerify}, Keys: []string{"free"}}, "jwt block"},
+		{"free payload past the rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
+		{"digest past the rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignDigest}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := policy.New(keys, []policy.Grant{tt.grant})
+			var bad *policy.Error
+			if !errors.As(err, &bad) || !errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("New() = %v, want an *Error with %q", err, tt.want)
+			}
+		})
+	}
+	g := policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS, policy.OpSignDigest}, Keys: []string{"oidc"}, BypassClaimPolicy: true}
+	if _, err := policy.New(keys, []policy.Grant{g}); err != nil {
+		t.Errorf("New() with bypass_claim_policy = %v", err)
+	}
+}
+
+// FuzzCheck makes grants and a request of any bytes. Its oracle says again, in
+// other words, what a grant means; and whatever New lets through, a claim policy
+// is not bypassed by a grant that does not say so.
+func FuzzCheck(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 0, 1, 0, 0, 0})
+	f.Add([]byte{1, 2, 3, 1, 2, 3, 0, 1, 2, 0, 1, 0, 2, 1, 1, 2})
+	ops := []policy.Op{
+		policy.OpSignJWT, policy.OpSignJWS, policy.OpSignDigest, policy.OpVerify, policy.OpDecrypt, policy.OpUnwrap,
+		policy.OpEncrypt, policy.OpList, policy.OpEncryptJWK, policy.OpReload, "none",
+	}
+	names := []string{"oidc", "free", "inbox", "unknown", ""}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		next := func(n int) int {
+			if len(data) == 0 {
+				return 0
+			}
+			b := int(data[0]) % n
+			data = data[1:]
+			return b
+		}
+		peer := policy.Peer{UID: uint32(next(4)), GID: uint32(next(4)), Groups: []uint32{uint32(next(4))}}
+		op, key := ops[next(len(ops))], names[next(len(names))]
+		var grants []policy.Grant
+		for len(data) > 0 {
+			g := policy.Grant{Ops: []policy.Op{ops[next(len(ops))], ops[next(len(ops))]}, BypassClaimPolicy: next(2) == 1}
+			if n := uint32(next(4)); next(2) == 0 {
+				g.Peer.UID = &n
+			} else {
+				g.Peer.GID = &n
+			}
+			if next(3) > 0 {
+				g.Keys = []string{names[next(len(names))]}
+			}
+			grants = append(grants, g)
+		}
+		p, err := policy.New(keys, grants)
+		if err != nil {
+			return
+		}
+		want := slices.ContainsFunc(grants, func(g policy.Grant) bool { return means(g, peer, op, key) })
+		if got := p.Check(peer, op, key) == nil; got != want {
+			t.Fatalf("Check(%+v, %s, %q) under %+v allows = %v, want %v", peer, op, key, grants, got, want)
+		}
+	})
+}
+
+func means(g policy.Grant, peer policy.Peer, op policy.Op, key string) bool {
+	isPeer := g.Peer.UID != nil && *g.Peer.UID == peer.UID
+	if g.Peer.GID != nil {
+		isPeer = *g.Peer.GID == peer.GID || slices.Contains(peer.Groups, *g.Peer.GID)
+	}
+	onHost := op == policy.OpReload || op == policy.OpEncryptJWK
+	hasOp := slices.Contains(g.Ops, op)
+	switch {
+	case !isPeer || op == "none":
+		return false
+	case onHost:
+		return hasOp && key == ""
+	case !slices.Contains(g.Keys, key):
+		return false
+	case op == policy.OpList:
+		return true
+	case key == "oidc" && (op == policy.OpSignJWS || op == policy.OpSignDigest):
+		return hasOp && g.BypassClaimPolicy
+	default:
+		return hasOp
+	}
+}
