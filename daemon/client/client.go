@@ -24,7 +24,7 @@ const SocketEnv = "SIGNETD_SOCKET"
 
 const (
 	defaultTimeout = 30 * time.Second
-	idleConns      = 64      // kept open; more are made when more is in flight
+	connections    = 64      // and no more: further calls wait for one to be free
 	maxAnswer      = 4 << 20 // a request may have 1 MiB, and base64 of base64 adds to that
 )
 
@@ -38,8 +38,8 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// A Client calls one daemon. It keeps its connections alive and is safe for
-// concurrent use; a process needs one.
+// A Client calls one daemon. It keeps its connections, at most 64, alive and is
+// safe for concurrent use; a process needs one.
 type Client struct {
 	socket    string
 	timeout   time.Duration
@@ -66,7 +66,8 @@ func New(c Config) *Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
 		},
-		MaxIdleConnsPerHost: idleConns,
+		MaxConnsPerHost:     connections,
+		MaxIdleConnsPerHost: connections,
 		DisableCompression:  true,
 	}}
 }
@@ -134,12 +135,9 @@ func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return nil, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
-		}
+	body, err := encode(in)
+	if err != nil {
+		return nil, err
 	}
 	answered, resp, err := c.send(ctx, path, body)
 	if err != nil && !answered && ctx.Err() == nil && !isDial(err) {
@@ -161,6 +159,21 @@ func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, er
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 	}
 	return &answer{status: resp.StatusCode, header: resp.Header, body: data}, nil
+}
+
+// encode returns the body of a request, nil for none. Claims go as they stand:
+// without the escapes for HTML that package json adds if left alone.
+func encode(in any) ([]byte, error) {
+	if in == nil {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(in); err != nil {
+		return nil, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
+	}
+	return b.Bytes(), nil
 }
 
 // send sends one request and reports whether any byte of an answer arrived.
