@@ -53,9 +53,6 @@ func (a *app) exit(cmd *cobra.Command, err error) int {
 		return statusRefused
 	}
 	switch {
-	case errors.Is(err, context.Canceled):
-		a.say("interrupted")
-		return statusRefused
 	case errors.Is(err, context.DeadlineExceeded):
 		a.say("no answer on %s within %s", a.client.Socket(), a.timeout)
 		return statusUnreachable

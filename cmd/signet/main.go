@@ -11,17 +11,11 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 )
 
+// main leaves signals alone: there is nothing to clean up, and a person who
+// presses ctrl-c while the program reads from the terminal wants it to end.
 func main() {
-	os.Exit(run())
-}
-
-func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	a := &app{}
-	return a.exit(a.root().ExecuteContextC(ctx))
+	os.Exit(a.exit(a.root().ExecuteContextC(context.Background())))
 }

@@ -28,17 +28,19 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program against daemons with software keys: one that is
 // well at $SIGNETD_SOCKET, one whose backend is down at $DOWN, one that grants
-// nothing at $STRICT.
+// nothing at $STRICT. At $STUCK somebody listens and never answers.
 func TestScripts(t *testing.T) {
 	well := serve(t, settings{grants: grants(), reload: func(context.Context) (int, error) { return 4, nil }})
 	down := serve(t, settings{grants: grants(), ping: signer.ErrUnavailable})
 	strict := serve(t, settings{})
+	stuck, _ := listen(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("SIGNETD_SOCKET", well)
 			env.Setenv("DOWN", down)
 			env.Setenv("STRICT", strict)
+			env.Setenv("STUCK", stuck)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -161,22 +163,13 @@ func setup(t *testing.T, s settings) daemon.Setup {
 // serve runs a daemon for as long as the test runs and returns its socket.
 func serve(t *testing.T, s settings) (socket string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "signet") // t.TempDir may not fit the 104 bytes of a socket's address
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	log, err := audit.Open(filepath.Join(dir, "audit.jsonl"), audit.SyncNever)
+	log, err := audit.Open(filepath.Join(t.TempDir(), "audit.jsonl"), audit.SyncNever)
 	if err != nil {
 		t.Fatal(err)
 	}
 	service := daemon.NewService(setup(t, s), daemon.Limits{}, log, daemon.NewMetrics("test"), slog.New(slog.DiscardHandler))
 	srv := daemon.NewServer(service, daemon.ServerConfig{Version: "1.2.3-test", Reload: s.reload})
-	socket = filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, l := listen(t)
 	go srv.Serve(l) // until Shutdown
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -187,9 +180,28 @@ func serve(t *testing.T, s settings) (socket string) {
 		if err := service.Close(ctx); err != nil {
 			t.Errorf("Close() = %v", err)
 		}
-		log.Close()
+		if err := log.Close(); err != nil {
+			t.Errorf("Close() of the audit log = %v", err)
+		}
 	})
 	return socket
+}
+
+// listen listens on a new socket in a directory with a short name: t.TempDir may
+// not fit the 104 bytes of a socket's address.
+func listen(t *testing.T) (socket string, l net.Listener) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "signet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket = filepath.Join(dir, "s")
+	if l, err = net.Listen("unix", socket); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return socket, l
 }
 
 func TestPosition(t *testing.T) {

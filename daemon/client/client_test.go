@@ -3,6 +3,7 @@ package client_test
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,12 +30,17 @@ func respond(status int, body any) http.Handler {
 }
 
 func TestCalls(t *testing.T) {
-	c, ctx := daemon(t), t.Context()
-	signed, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "es256", Claims: json.RawMessage(`{"sub":"alice & <bob>"}`)})
+	c, ctx := connectDaemon(t), t.Context()
+	signed, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"aud":"api", "sub":"alice & <bob>"}`), TTL: 30})
 	if err != nil {
 		t.Fatal(err)
 	}
-	verified, err := c.VerifyJWT(ctx, api.VerifyJWTRequest{Token: signed.Token})
+	const asSent = `{"aud":"api","sub":"alice & <bob>",`
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(signed.Token, ".")[1])
+	if err != nil || !strings.HasPrefix(string(payload), asSent) {
+		t.Errorf("claims signed: %s, %v; want them to begin with %s", payload, err, asSent)
+	}
+	verified, err := c.VerifyJWT(ctx, api.VerifyJWTRequest{Token: signed.Token, Audience: "api"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +48,7 @@ func TestCalls(t *testing.T) {
 	if err := json.Unmarshal(verified.Claims, &claims); err != nil || claims.Sub != "alice & <bob>" {
 		t.Errorf("claims = %s, %v", verified.Claims, err)
 	}
-	if want := (api.JWSHeader{Alg: "ES256", KID: signed.KID, Typ: "JWT"}); verified.Header != want || verified.Key != "es256" {
+	if want := (api.JWSHeader{Alg: "ES256", KID: signed.KID, Typ: "JWT"}); verified.Header != want || verified.Key != "oidc" {
 		t.Errorf("VerifyJWT() = %+v, %q, want %+v", verified.Header, verified.Key, want)
 	}
 	sealed, err := c.EncryptJWE(ctx, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte("hello")})
@@ -60,10 +66,10 @@ func TestCalls(t *testing.T) {
 }
 
 func TestAsk(t *testing.T) {
-	c, ctx := daemon(t), t.Context()
+	c, ctx := connectDaemon(t), t.Context()
 	keys, err := c.Keys(ctx)
-	if err != nil || len(keys.Keys) != len(testKeys) {
-		t.Fatalf("Keys() = %+v, %v", keys, err)
+	if err != nil || len(keys.Keys) != len(testKeys)-1 {
+		t.Fatalf("Keys() = %+v, %v; want all but the hidden one", keys, err)
 	}
 	one, err := c.Key(ctx, "es256")
 	if err != nil {
@@ -78,25 +84,27 @@ func TestAsk(t *testing.T) {
 	if h, err := c.Health(ctx); err != nil || h.Status != "ok" {
 		t.Errorf("Health() = %+v, %v", h, err)
 	}
-	if v, err := c.Version(ctx); err != nil || v.Version != "test" {
+	if v, err := c.Version(ctx); err != nil || v.Version != "1.2.3-test" {
 		t.Errorf("Version() = %+v, %v", v, err)
 	}
 	if r, err := c.Reload(ctx); err != nil || r.Keys != len(testKeys) {
 		t.Errorf("Reload() = %+v, %v", r, err)
 	}
 	ready, err := c.Ready(ctx)
-	want := &api.Ready{Backends: map[string]string{"hsm": "unavailable", "software": "ok"}}
-	if diff := cmp.Diff(want, ready); err != nil || diff != "" {
-		t.Errorf("Ready() of a daemon that is not = %v (-want +got):\n%s", err, diff)
+	if diff := cmp.Diff(&api.Ready{Ready: true, Backends: map[string]string{"soft": "ok"}}, ready); err != nil || diff != "" {
+		t.Errorf("Ready() = %v (-want +got):\n%s", err, diff)
 	}
 }
 
+// TestReady asks a daemon that is not: the answer is no error, although its
+// status is that of one.
 func TestReady(t *testing.T) {
-	c := connect(t, respond(http.StatusOK, api.Ready{Ready: true, Backends: map[string]string{"hsm": "ok"}}))
-	if ready, err := c.Ready(t.Context()); err != nil || !ready.Ready {
-		t.Errorf("Ready() = %+v, %v", ready, err)
+	want := &api.Ready{Backends: map[string]string{"hsm": "unavailable", "kms": "ok"}}
+	got, err := connect(t, respond(http.StatusServiceUnavailable, want)).Ready(t.Context())
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("Ready() = %v (-want +got):\n%s", err, diff)
 	}
-	c = connect(t, respond(http.StatusServiceUnavailable, api.ErrorResponse{Error: api.Error{Code: "unavailable"}}))
+	c := connect(t, respond(http.StatusServiceUnavailable, api.ErrorResponse{Error: api.Error{Code: "unavailable"}}))
 	if ready, err := c.Ready(t.Context()); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("Ready() = %+v, %v, want ErrUnavailable", ready, err)
 	}
@@ -125,11 +133,7 @@ func TestKeepsConnections(t *testing.T) {
 			}
 		},
 	}
-	socket := socketPath(t)
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, l := listen(t)
 	go srv.Serve(l) // until Close
 	t.Cleanup(func() { srv.Close() })
 	c := client.New(client.Config{Socket: socket})
@@ -147,11 +151,8 @@ func TestKeepsConnections(t *testing.T) {
 // with the request read, and closed after.
 func script(t *testing.T, replies ...func(net.Conn)) (socket string, seen *atomic.Int32) {
 	t.Helper()
-	socket, seen = socketPath(t), new(atomic.Int32)
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, l := listen(t)
+	seen = new(atomic.Int32)
 	t.Cleanup(func() { l.Close() })
 	go func() { // until the listener is closed
 		for {
@@ -248,7 +249,7 @@ func TestContext(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	c := daemon(t)
+	c := connectDaemon(t)
 	s, err := c.Signer(t.Context(), "es256")
 	if err != nil {
 		t.Fatal(err)
@@ -280,8 +281,26 @@ func TestAnswerIsNoAPI(t *testing.T) {
 	}
 }
 
+// TestDecryptUniform holds that a JWE that is damaged anywhere has one error with
+// one text.
+func TestDecryptUniform(t *testing.T) {
+	c := connectDaemon(t)
+	sealed, err := c.EncryptJWE(t.Context(), api.EncryptJWERequest{Key: "inbox", Plaintext: []byte("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		parts := strings.Split(sealed.JWE, ".")
+		parts[i] = strings.Repeat("A", len(parts[i]))
+		_, err := c.DecryptJWE(t.Context(), api.DecryptJWERequest{JWE: strings.Join(parts, ".")})
+		if !errors.Is(err, signer.ErrDecrypt) || err.Error() != signer.ErrDecrypt.Error() {
+			t.Errorf("DecryptJWE(part %d damaged) = %v, want ErrDecrypt and no more", i, err)
+		}
+	}
+}
+
 func TestBadClaims(t *testing.T) {
-	_, err := daemon(t).SignJWT(t.Context(), api.SignJWTRequest{Key: "es256", Claims: json.RawMessage(`{"sub":`)})
+	_, err := connectDaemon(t).SignJWT(t.Context(), api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"sub":`)})
 	var wire *client.Error
 	if !errors.Is(err, signer.ErrInvalid) || errors.As(err, &wire) {
 		t.Errorf("SignJWT(half an object) = %v, want ErrInvalid without a call of the daemon", err)

@@ -18,11 +18,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	s, err := newServer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := serve(t, s.mux)
+	socket := serveDaemon(t)
 	signertest.Run(t, signertest.Config{
 		Open: func(*testing.T) signer.Backend { return client.New(client.Config{Socket: socket}).Backend() },
 		Refs: map[signertest.Kind]string{
@@ -34,7 +30,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestOpaqueSigner(t *testing.T) {
-	c := daemon(t)
+	c := connectDaemon(t)
 	for name, alg := range map[string]jose.SignatureAlgorithm{"es256": jose.ES256, "es512": jose.ES512, "rsa": jose.PS384} {
 		s, err := c.Signer(t.Context(), name)
 		if err != nil {
@@ -67,7 +63,7 @@ func TestOpaqueSigner(t *testing.T) {
 }
 
 func TestOpaqueDecrypter(t *testing.T) {
-	d, err := daemon(t).Decrypter(t.Context(), "inbox")
+	d, err := connectDaemon(t).Decrypter(t.Context(), "inbox")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +89,7 @@ func TestOpaqueDecrypter(t *testing.T) {
 }
 
 func TestPinnedAlgorithms(t *testing.T) {
-	s, err := daemon(t).Signer(t.Context(), "rs256")
+	s, err := connectDaemon(t).Signer(t.Context(), "rs256")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +101,7 @@ func TestPinnedAlgorithms(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	c := daemon(t)
+	c := connectDaemon(t)
 	tests := []struct {
 		name string
 		open func() error
@@ -113,9 +109,11 @@ func TestOpen(t *testing.T) {
 	}{
 		{"signer of an unknown key", func() error { _, err := c.Signer(t.Context(), "nobody"); return err }, signer.ErrDenied},
 		{"signer without a name", func() error { _, err := c.Signer(t.Context(), ""); return err }, signer.ErrInvalid},
+		{"signer without a grant", func() error { _, err := c.Signer(t.Context(), "hidden"); return err }, signer.ErrDenied},
 		{"name with a slash", func() error { _, err := c.Signer(t.Context(), "../jwks"); return err }, signer.ErrDenied},
 		{"signer of an encryption key", func() error { _, err := c.Signer(t.Context(), "inbox"); return err }, signer.ErrUnsupported},
 		{"decrypter of a signing key", func() error { _, err := c.Decrypter(t.Context(), "rsa"); return err }, signer.ErrUnsupported},
+		{"backend and a key without a grant", func() error { _, err := c.Backend().OpenKey(t.Context(), "hidden"); return err }, signer.ErrNotFound},
 		{"backend and an unknown key", func() error { _, err := c.Backend().OpenKey(t.Context(), "nobody"); return err }, signer.ErrNotFound},
 	}
 	for _, tt := range tests {
@@ -159,28 +157,30 @@ func TestOpenOdd(t *testing.T) {
 // TestAnotherKeyAnswers holds that the answer of a version that was not asked is
 // not used.
 func TestAnotherKeyAnswers(t *testing.T) {
-	s, err := newServer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := connectDaemon(t)
 	liar := http.NewServeMux()
-	liar.Handle("/", s.mux)
+	for _, name := range []string{"es256", "inbox"} {
+		described, err := c.Key(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		liar.Handle(api.PathKeys+"/"+name, respond(http.StatusOK, described))
+	}
 	liar.Handle(api.PathSignDigest, respond(http.StatusOK, api.SignDigestResponse{Signature: make([]byte, 64), KID: "other"}))
 	liar.Handle(api.PathUnwrapCEK, respond(http.StatusOK, api.UnwrapCEKResponse{CEK: make([]byte, 32), KID: "other"}))
-	c := connect(t, liar)
-	sk, err := c.Signer(t.Context(), "es256")
+	c = connect(t, liar)
+	s, err := c.Signer(t.Context(), "es256")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sk.SignContext(t.Context(), make([]byte, 32), signer.ES256.SignerOpts()); err == nil || !strings.Contains(err.Error(), `"other" answered`) {
+	if _, err := s.SignContext(t.Context(), make([]byte, 32), signer.ES256.SignerOpts()); err == nil || !strings.Contains(err.Error(), `"other" answered`) {
 		t.Errorf("SignContext() = %v, want an error that names the kid", err)
 	}
-	dk, err := c.Decrypter(t.Context(), "inbox")
+	d, err := c.Decrypter(t.Context(), "inbox")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ct := make([]byte, 256)
-	if _, err := dk.DecryptContext(t.Context(), ct, signer.RSAOAEP256.DecrypterOpts()); err == nil || !strings.Contains(err.Error(), `"other" answered`) {
+	if _, err := d.DecryptContext(t.Context(), make([]byte, 256), signer.RSAOAEP256.DecrypterOpts()); err == nil || !strings.Contains(err.Error(), `"other" answered`) {
 		t.Errorf("DecryptContext() = %v, want an error that names the kid", err)
 	}
 }
