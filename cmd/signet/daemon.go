@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -38,12 +37,11 @@ func (a *app) health() *cobra.Command {
 }
 
 func printStates(w io.Writer, backends map[string]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BACKEND\tSTATE")
+	rows := [][]string{{"BACKEND", "STATE"}}
 	for _, name := range slices.Sorted(maps.Keys(backends)) {
-		fmt.Fprintf(t, "%s\t%s\n", name, backends[name])
+		rows = append(rows, []string{name, backends[name]})
 	}
-	return t.Flush()
+	return printTable(w, rows)
 }
 
 func failing(backends map[string]string) (names []string) {

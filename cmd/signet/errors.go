@@ -79,7 +79,7 @@ func (a *app) advise(e *client.Error) {
 
 // say writes a line to standard error, in the form of all of them.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "signet: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(a.stderr, "signet: "+format+"\n", args...) // where else to report an error?
 }
 
 func userName() string {

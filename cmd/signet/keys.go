@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,32 +42,30 @@ func printKeys(w io.Writer, keys []api.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tUSE\tALGS\tACTIVE KID\tBACKEND\tYOU MAY")
+	rows := [][]string{{"NAME", "USE", "ALGS", "ACTIVE KID", "BACKEND", "YOU MAY"}}
 	for _, k := range keys {
 		kid, backend := "-", "-"
 		if i := slices.IndexFunc(k.Versions, func(v api.KeyVersion) bool { return v.Active }); i >= 0 {
 			kid, backend = k.Versions[i].KID, k.Versions[i].Backend
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Use, strings.Join(k.Algs, ","), kid, backend, strings.Join(k.Ops, ","))
+		rows = append(rows, []string{k.Name, k.Use, strings.Join(k.Algs, ","), kid, backend, strings.Join(k.Ops, ",")})
 	}
-	return t.Flush()
+	return printTable(w, rows)
 }
 
 func printVersions(w io.Writer, k *api.Key) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "name\t%s\nuse\t%s\nalgs\t%s\nyou may\t%s\n", k.Name, k.Use, strings.Join(k.Algs, ","), strings.Join(k.Ops, ","))
+	rows := [][]string{{"name", k.Name}, {"use", k.Use}, {"algs", strings.Join(k.Algs, ",")}, {"you may", strings.Join(k.Ops, ",")}}
 	for _, v := range k.Versions {
-		var notes []string
+		notes := []string{v.KID, v.Backend}
 		if v.Active {
 			notes = append(notes, "active")
 		}
 		if v.NotBefore != nil {
 			notes = append(notes, "from "+v.NotBefore.UTC().Format(time.RFC3339))
 		}
-		fmt.Fprintf(t, "version\t%s\n", strings.Join(append([]string{v.KID, v.Backend}, notes...), "  "))
+		rows = append(rows, []string{"version", strings.Join(notes, "  ")})
 	}
-	return t.Flush()
+	return printTable(w, rows)
 }
 
 func (a *app) jwks() *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -100,7 +101,7 @@ type settings struct {
 
 // grants give this user everything but the key "hidden".
 func grants() []policy.Grant {
-	uid := uint32(os.Getuid())
+	uid := uint32(os.Getuid()) //nolint:gosec // a uid has 32 bits
 	me := policy.Match{UID: &uid}
 	return []policy.Grant{
 		{Peer: me, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify}, Keys: []string{"oidc"}},
@@ -218,8 +219,8 @@ func TestPosition(t *testing.T) {
 	for _, tt := range tests {
 		var v any
 		err := json.Unmarshal([]byte(tt.text), &v)
-		syntax, ok := err.(*json.SyntaxError)
-		if !ok {
+		var syntax *json.SyntaxError
+		if !errors.As(err, &syntax) {
 			t.Fatalf("Unmarshal(%q) = %v, want a syntax error", tt.text, err)
 		}
 		if line, column := position([]byte(tt.text), syntax.Offset); line != tt.line || column != tt.column {

@@ -126,7 +126,8 @@ func TestSocketFromEnvironment(t *testing.T) {
 func TestKeepsConnections(t *testing.T) {
 	var made atomic.Int32
 	srv := &http.Server{
-		Handler: respond(http.StatusOK, api.Health{Status: "ok"}),
+		ReadHeaderTimeout: 5 * time.Second,
+		Handler:           respond(http.StatusOK, api.Health{Status: "ok"}),
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if s == http.StateNew {
 				made.Add(1)
@@ -273,10 +274,10 @@ func TestAnswerTooLong(t *testing.T) {
 }
 
 func TestAnswerIsNoAPI(t *testing.T) {
-	const secret = "c2VjcmV0"
-	c := connect(t, respond(http.StatusOK, []string{secret}))
+	const part = "c2VjcmV0"
+	c := connect(t, respond(http.StatusOK, []string{part}))
 	_, err := c.UnwrapCEK(t.Context(), api.UnwrapCEKRequest{})
-	if err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "different versions") {
+	if err == nil || strings.Contains(err.Error(), part) || !strings.Contains(err.Error(), "different versions") {
 		t.Errorf("UnwrapCEK() = %v, want an error without the answer", err)
 	}
 }

@@ -47,7 +47,7 @@ func setup(t *testing.T) daemon.Setup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	uid := uint32(os.Getuid())
+	uid := uint32(os.Getuid()) //nolint:gosec // a uid has 32 bits
 	me := policy.Match{UID: &uid}
 	grants := []policy.Grant{{Peer: me, Ops: []policy.Op{policy.OpReload, policy.OpEncryptJWK}}}
 	var named []signer.NamedKey
@@ -125,7 +125,7 @@ func connectDaemon(t *testing.T) *client.Client {
 func connect(t *testing.T, h http.Handler) *client.Client {
 	t.Helper()
 	socket, l := listen(t)
-	srv := &http.Server{Handler: h}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
 	go srv.Serve(l) // until Close
 	t.Cleanup(func() { srv.Close() })
 	c := client.New(client.Config{Socket: socket})
