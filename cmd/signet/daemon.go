@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker (-X main.version=1.2.3).
+var version string
+
+func (a *app) health() *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "Ask whether the daemon and its backends are ready",
+		Long:  "Health prints the state of each backend. The exit status is 1 if one of them does\nnot answer.",
+		Args:  cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			ready, err := a.client.Ready(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := a.print(cmd, ready, func(w io.Writer) error { return printStates(w, ready.Backends) }); err != nil {
+				return err
+			}
+			if !ready.Ready {
+				return fmt.Errorf("not ready: %s", strings.Join(failing(ready.Backends), ", "))
+			}
+			return nil
+		}),
+	}
+}
+
+func printStates(w io.Writer, backends map[string]string) error {
+	rows := [][]string{{"BACKEND", "STATE"}}
+	for _, name := range slices.Sorted(maps.Keys(backends)) {
+		rows = append(rows, []string{name, backends[name]})
+	}
+	return printTable(w, rows)
+}
+
+func failing(backends map[string]string) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(backends)) {
+		if backends[name] != "ok" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (a *app) reload() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon read its config again",
+		Long: `Reload returns when the new config is in force. If it is refused the reason is
+printed, the exit status is 1, and the daemon goes on with the old one.`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			resp, err := a.client.Reload(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(cmd, resp, line(fmt.Sprintf("reloaded: %d keys", resp.Keys)))
+		}),
+	}
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of this program and of the daemon",
+		Args:  cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			versions := struct {
+				Signet  string `json:"signet"`
+				Signetd string `json:"signetd,omitempty"`
+			}{Signet: build()}
+			text := "signet " + versions.Signet
+			if daemon, err := a.client.Version(cmd.Context()); err == nil {
+				versions.Signetd = daemon.Version
+				text += "\nsignetd " + daemon.Version
+			} else {
+				a.say("the daemon's version is not known: %v", err)
+			}
+			return a.print(cmd, versions, line(text))
+		}),
+	}
+}
+
+func build() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,117 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/daemon/api"
+	"signetd/signer"
+)
+
+// SignJWT asks for a JWT with the key's claim policy applied.
+func (c *Client) SignJWT(ctx context.Context, req api.SignJWTRequest) (*api.SignJWTResponse, error) {
+	return post[api.SignJWTResponse](ctx, c, api.PathSignJWT, req)
+}
+
+// VerifyJWT returns the claims of a token that is valid now. One that is not gives
+// signer.ErrInvalid.
+func (c *Client) VerifyJWT(ctx context.Context, req api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
+	return post[api.VerifyJWTResponse](ctx, c, api.PathVerifyJWT, req)
+}
+
+// SignJWS asks for a JWS over any payload.
+func (c *Client) SignJWS(ctx context.Context, req api.SignJWSRequest) (*api.SignJWSResponse, error) {
+	return post[api.SignJWSResponse](ctx, c, api.PathSignJWS, req)
+}
+
+// SignDigest asks for a bare signature. [Client.Signer] wraps it.
+func (c *Client) SignDigest(ctx context.Context, req api.SignDigestRequest) (*api.SignDigestResponse, error) {
+	return post[api.SignDigestResponse](ctx, c, api.PathSignDigest, req)
+}
+
+// UnwrapCEK asks for a content encryption key, which the caller clears when done.
+// [Client.Decrypter] wraps it.
+func (c *Client) UnwrapCEK(ctx context.Context, req api.UnwrapCEKRequest) (*api.UnwrapCEKResponse, error) {
+	return post[api.UnwrapCEKResponse](ctx, c, api.PathUnwrapCEK, req)
+}
+
+// DecryptJWE opens a JWE. Whatever is wrong with it, the error is
+// signer.ErrDecrypt.
+func (c *Client) DecryptJWE(ctx context.Context, req api.DecryptJWERequest) (*api.DecryptJWEResponse, error) {
+	return post[api.DecryptJWEResponse](ctx, c, api.PathDecryptJWE, req)
+}
+
+// EncryptJWE makes a JWE to one of the daemon's keys or to a public key.
+func (c *Client) EncryptJWE(ctx context.Context, req api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
+	return post[api.EncryptJWEResponse](ctx, c, api.PathEncryptJWE, req)
+}
+
+// Keys lists the keys on which this process has a grant.
+func (c *Client) Keys(ctx context.Context) (*api.Keys, error) {
+	return get[api.Keys](ctx, c, api.PathKeys)
+}
+
+// Key describes one key. Without a grant on it the error is signer.ErrDenied,
+// whether it exists or not.
+func (c *Client) Key(ctx context.Context, name string) (*api.Key, error) {
+	if name == "" {
+		return nil, fmt.Errorf("%w: no key is named", signer.ErrInvalid)
+	}
+	return get[api.Key](ctx, c, api.PathKeys+"/"+url.PathEscape(name))
+}
+
+// JWKS returns the public keys on which this process has a grant (RFC 7517
+// section 5).
+func (c *Client) JWKS(ctx context.Context) (*jose.JSONWebKeySet, error) {
+	return get[jose.JSONWebKeySet](ctx, c, api.PathJWKS)
+}
+
+// Health asks whether the daemon lives.
+func (c *Client) Health(ctx context.Context) (*api.Health, error) {
+	return get[api.Health](ctx, c, api.PathHealth)
+}
+
+// Ready asks whether every backend of the daemon answers. A daemon that is not
+// ready is no error: see the result.
+func (c *Client) Ready(ctx context.Context) (*api.Ready, error) {
+	a, err := c.exchange(ctx, api.PathReady, nil)
+	if err != nil {
+		return nil, err
+	}
+	var ready api.Ready
+	// Probes that look at the status alone want 503; the body is the same.
+	if a.status == http.StatusServiceUnavailable && a.decode(&ready) == nil && ready.Backends != nil {
+		return &ready, nil
+	}
+	if a.status != http.StatusOK {
+		return nil, a.err()
+	}
+	return &ready, a.decode(&ready)
+}
+
+// Version asks which build answers.
+func (c *Client) Version(ctx context.Context) (*api.Version, error) {
+	return get[api.Version](ctx, c, api.PathVersion)
+}
+
+// Reload asks the daemon to read its config again. It returns when the new config
+// is in force, or with the reason why it is not and the old one stays.
+func (c *Client) Reload(ctx context.Context) (*api.Reloaded, error) {
+	return post[api.Reloaded](ctx, c, api.PathReload, api.Reload{})
+}
+
+func get[Answer any](ctx context.Context, c *Client, path string) (*Answer, error) {
+	return post[Answer](ctx, c, path, nil)
+}
+
+func post[Answer any](ctx context.Context, c *Client, path string, req any) (*Answer, error) {
+	var a Answer
+	if err := c.call(ctx, path, req, &a); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}

@@ -1,0 +1,108 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/signer"
+)
+
+// An Error is the daemon's refusal of a request. It wraps the error of package
+// signer that Code stands for, so that errors.Is tells the cases apart.
+type Error struct {
+	Code      string // one of package signer's
+	Message   string // for people
+	RequestID string // finds the request in the daemon's log and audit records
+	Status    int    // of HTTP
+	// RetryAfter is how long the daemon asks to wait before the next attempt; 0 if
+	// it did not say. The client never waits and retries by itself.
+	RetryAfter time.Duration
+}
+
+// Error implements error. Every failure to decrypt has the text of
+// signer.ErrDecrypt and no other.
+func (e *Error) Error() string {
+	if errors.Is(e, signer.ErrDecrypt) {
+		return signer.ErrDecrypt.Error()
+	}
+	text := e.Message
+	if text == "" {
+		text = e.Code
+	}
+	if e.RequestID != "" {
+		text += " (request " + e.RequestID + ")"
+	}
+	return text
+}
+
+// Unwrap returns the error of package signer, or nil if the daemon failed for a
+// reason that has none.
+func (e *Error) Unwrap() error { return signer.FromCode(e.Code) }
+
+// err returns the error of an answer that is no success.
+func (a *answer) err() error {
+	var body api.ErrorResponse
+	if json.Unmarshal(a.body, &body) != nil || body.Error.Code == "" {
+		return &Error{
+			Code: signer.CodeInternal, Status: a.status,
+			Message: fmt.Sprintf("status %d without signetd's error: does another program listen there?", a.status),
+		}
+	}
+	e := &Error{Code: body.Error.Code, Message: body.Error.Message, RequestID: body.Error.RequestID, Status: a.status}
+	if seconds, err := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return e
+}
+
+// isDial reports whether err means that no connection was made.
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// sendError explains an error of the transport: no whole answer came.
+func (c *Client) sendError(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, signer.ErrInvalid):
+		return err
+	case !isDial(err):
+		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.socket, cause(err))
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: may user %s open %s? (%w)", signer.ErrUnavailable, userName(), c.socket, cause(err))
+	case errors.Is(err, syscall.EAGAIN):
+		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.socket, cause(err))
+	default:
+		return fmt.Errorf("%w: connect to %s: %w", signer.ErrUnavailable, c.socket, cause(err))
+	}
+}
+
+// cause is the error of the system without the address, which is in the text
+// already.
+func cause(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
+}

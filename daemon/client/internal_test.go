@@ -1,0 +1,34 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"signetd/signer"
+)
+
+// TestDialErrors makes by hand the errors that a test as root, or on an idle
+// machine, does not meet.
+func TestDialErrors(t *testing.T) {
+	tests := []struct {
+		errno syscall.Errno
+		want  error
+		text  string
+	}{
+		{syscall.EACCES, signer.ErrUnavailable, "may user " + userName() + " open /run/s?"},
+		{syscall.EAGAIN, signer.ErrOverloaded, "too many connections"},
+		{syscall.ENAMETOOLONG, signer.ErrUnavailable, "connect to /run/s: "},
+	}
+	for _, tt := range tests {
+		dial := fmt.Errorf("wrapped: %w", &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", tt.errno)})
+		err := New(Config{Socket: "/run/s"}).sendError(t.Context(), dial)
+		if !errors.Is(err, tt.want) || !errors.Is(err, tt.errno) || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("sendError(%v) = %v, want %v with %q", tt.errno, err, tt.want, tt.text)
+		}
+	}
+}

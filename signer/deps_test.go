@@ -1,0 +1,118 @@
+package signer_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const jose = "github.com/go-jose/go-jose/v4"
+
+// TestDependencies holds which way dependencies point: cmd to daemon and
+// backends, these to signer, and clients to signer and the API alone.
+func TestDependencies(t *testing.T) {
+	noteSources(t)
+	tests := []struct {
+		pattern string
+		why     string
+		allow   []string // the modules and packages outside the standard library; nil is any
+		deny    []string
+		cgo     bool
+	}{
+		{
+			pattern: "signetd/signer", why: "everything imports it and inherits what it imports",
+			allow: []string{"signetd/signer", jose},
+		},
+		{
+			pattern: "signetd/daemon/client", why: "issuers link it",
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", jose},
+		},
+		{
+			pattern: "signetd/cmd/signet", why: "it runs where neither a module nor a C library is",
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", jose, "github.com/spf13/cobra", "github.com/spf13/pflag"},
+		},
+		{
+			pattern: "signetd/daemon/...", why: "cmd wires the backends in",
+			deny: []string{"signetd/backends", "signetd/cmd", "signetd/softhsm"}, cgo: true,
+		},
+		{
+			pattern: "signetd/backends/...", why: "a backend knows refs and no requests",
+			deny: []string{"signetd/daemon", "signetd/cmd", "signetd/softhsm"}, cgo: true,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.pattern, func(t *testing.T) {
+			deps := list(t, tt.pattern)
+			if len(deps) == 0 {
+				t.Fatalf("go list -deps %s lists nothing", tt.pattern)
+			}
+			for pkg, cgo := range deps {
+				if tt.allow != nil && !under(tt.allow, pkg) || under(tt.deny, pkg) {
+					t.Errorf("%s depends on %s: %s", tt.pattern, pkg, tt.why)
+				}
+				if cgo && !tt.cgo {
+					t.Errorf("%s depends on %s, which uses cgo: %s", tt.pattern, pkg, tt.why)
+				}
+			}
+		})
+	}
+}
+
+// TestPureGo builds the command line for hosts without a C compiler.
+func TestPureGo(t *testing.T) {
+	noteSources(t)
+	run(t, "CGO_ENABLED=0", "build", "-o", os.DevNull, "signetd/cmd/signet")
+}
+
+// under reports whether pkg is one of the listed packages or below one.
+func under(paths []string, pkg string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool { return pkg == p || strings.HasPrefix(pkg, p+"/") })
+}
+
+// list returns what pattern depends on outside the standard library when cgo is
+// on, and whether each uses it.
+func list(t *testing.T, pattern string) map[string]bool {
+	t.Helper()
+	out := run(t, "CGO_ENABLED=1", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}} {{len .CgoFiles}}{{end}}", pattern)
+	deps := map[string]bool{}
+	for line := range strings.Lines(out) {
+		pkg, files, _ := strings.Cut(strings.TrimSpace(line), " ")
+		deps[pkg] = files != "0"
+	}
+	return deps
+}
+
+func run(t *testing.T, env string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Env = append(os.Environ(), env)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, exit.Stderr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// noteSources looks at every Go file of the module: go test then knows that the
+// result depends on them, and does not repeat an old one.
+func noteSources(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
