@@ -31,7 +31,7 @@ fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 	test -n "$$targets" || { echo "no fuzz target found" >&2; exit 1; }; \
 	for t in $$targets; do dir=$$(dirname "$${t%%:*}"); name=$${t##*:}; \
 		echo "== $$dir $$name"; \
-		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir"; \
 	done
 
 bench: deps ## run the benchmarks, no tests; BENCH=regexp chooses

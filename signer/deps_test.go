@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const jose = "github.com/go-jose/go-jose/v4"
+const joseModule = "github.com/go-jose/go-jose/v4"
 
 // TestDependencies holds which way dependencies point: cmd to daemon and
 // backends, these to signer, and clients to signer and the API alone.
@@ -26,15 +26,15 @@ func TestDependencies(t *testing.T) {
 	}{
 		{
 			pattern: "signetd/signer", why: "everything imports it and inherits what it imports",
-			allow: []string{"signetd/signer", jose},
+			allow: []string{"signetd/signer", joseModule},
 		},
 		{
 			pattern: "signetd/daemon/client", why: "issuers link it",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", jose},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", joseModule},
 		},
 		{
 			pattern: "signetd/cmd/signet", why: "it runs where neither a module nor a C library is",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", jose, "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", joseModule, "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		},
 		{
 			pattern: "signetd/daemon/...", why: "cmd wires the backends in",
