@@ -67,6 +67,30 @@ func TestLostSessionIsReplaced(t *testing.T) {
 	}
 }
 
+// A session that dies while the key is being found again is replaced, too.
+func TestSessionLostTwice(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+	s, cfg := newShim(t, token)
+	cfg.Sessions = 1
+	k := mustOpenKey(t, mustOpen(t, cfg), ref)
+	s.set(rvSignInit, p11.CKR_USER_NOT_LOGGED_IN)
+	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable)
+	s.set(rvSignInit, 0)
+	s.set(rvFind, p11.CKR_SESSION_HANDLE_INVALID)
+	opened := s.get(opens)
+	for range 2 {
+		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "C_FindObjectsInit")
+	}
+	if n := s.get(opens) - opened; n != 2 {
+		t.Errorf("%d sessions were opened in place of 2 that died", n)
+	}
+	s.set(rvFind, 0)
+	if err := signOnce(t, t.Context(), k); err != nil {
+		t.Errorf("when the token is back: %v", err)
+	}
+}
+
 func TestReplacedKeyIsNoticed(t *testing.T) {
 	token := softhsm.New(t)
 	b := mustOpen(t, token.Config())
@@ -75,7 +99,11 @@ func TestReplacedKeyIsNoticed(t *testing.T) {
 	k := mustOpenKey(t, b, "pkcs11:object=k")
 	raw.destroy(pub, priv)
 	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable)
-	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "is lost")
+	err := signOnce(t, t.Context(), k)
+	wantError(t, err, signer.ErrUnavailable, "cannot be found again")
+	if errors.Is(err, signer.ErrNotFound) {
+		t.Errorf("%v is ErrNotFound, too", err)
+	}
 	raw.ec(oidP256, "k", "\x01", attrs{p11.CKA_SIGN: true})
 	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "another key has its name")
 }
@@ -188,8 +216,8 @@ func TestHangingToken(t *testing.T) {
 	closed := make(chan error)
 	go func() { closed <- b.Close() }() // ends when the gate opens
 	select {
-	case <-closed:
-		t.Fatal("Close did not wait for the call that runs")
+	case err := <-closed:
+		t.Fatalf("Close did not wait for the call that runs: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "closed")

@@ -108,7 +108,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 		is        error
 		words     []string
 	}{
-		{"no URI", "twins", signer.ErrInvalid, []string{"pkcs11:"}},
+		{"no URI", "twins", signer.ErrInvalid, []string{"scheme"}},
 		{"a URI with a PIN", "pkcs11:object=twins?pin-value=tellnobody", signer.ErrInvalid, []string{"PIN"}},
 		{"another token", "pkcs11:token=elsewhere;object=twins", signer.ErrInvalid, []string{"elsewhere", "signetd-test"}},
 		{"another serial", "pkcs11:serial=0;object=twins", signer.ErrInvalid, []string{"serial"}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -329,6 +330,25 @@ func TestOpenContextEnded(t *testing.T) {
 	cancel()
 	_, err := pkcs11.Open(ctx, token.Config())
 	wantError(t, err, context.Canceled)
+}
+
+// What an Open that its caller gave up still does is undone.
+func TestOpenAbandoned(t *testing.T) {
+	token := softhsm.New(t)
+	s, cfg := newShim(t, token)
+	s.set(loginGate, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err := pkcs11.Open(ctx, cfg)
+	wantError(t, err, context.DeadlineExceeded)
+	if s.get(logins) == 1 && s.get(finalizes) != 0 {
+		t.Error("finalised under a call that runs")
+	}
+	s.set(loginGate, 0)
+	waitFor(t, func() bool { return s.get(initializes) == 1 && s.get(finalizes) == 1 })
+	if n := s.get(logouts); n != 1 {
+		t.Errorf("%d logouts, want 1", n)
+	}
 }
 
 func TestPing(t *testing.T) {

@@ -39,6 +39,7 @@ const (
 	rvDecryptInit
 	rvDecrypt
 	rvTokenInfo
+	rvFind
 )
 
 const (
@@ -49,6 +50,7 @@ const (
 	short
 	brokenSlot
 	noRaw
+	loginGate
 	noPSS
 	numbers = 64
 )
@@ -129,7 +131,9 @@ func newShim(t *testing.T, token *softhsm.Token) (*shim, pkcs11.Config) {
 	return s, cfg
 }
 
-func (s *shim) number(i int) *uint64 { return (*uint64)(unsafe.Pointer(&s.control[8*i])) }
+func (s *shim) number(i int) *uint64 {
+	return (*uint64)(unsafe.Pointer(&s.control[8*i])) // #nosec G103 -- a mapped page is aligned
+}
 
 func (s *shim) get(i int) uint64    { return atomic.LoadUint64(s.number(i)) }
 func (s *shim) set(i int, v uint64) { atomic.StoreUint64(s.number(i), v) }

@@ -40,8 +40,8 @@ func TestParseURI(t *testing.T) {
 
 func TestParseURIRefuses(t *testing.T) {
 	tests := []struct{ name, uri, words string }{
-		{"nothing", "", "begin with pkcs11:"},
-		{"another scheme", "file:/key.pem", "begin with pkcs11:"},
+		{"nothing", "", "scheme is not pkcs11"},
+		{"another scheme", "file:/key.pem", "scheme is not pkcs11"},
 		{"no attribute", "pkcs11:", "no value"},
 		{"neither object nor id", "pkcs11:token=t;type=private", "object or id"},
 		{"an empty object", "pkcs11:object=", "object is empty"},

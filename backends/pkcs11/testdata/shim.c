@@ -17,7 +17,7 @@ enum {
 	/* counted here */
 	INITIALIZES, FINALIZES, LOGINS, LOGOUTS, OPENS, CLOSES, SIGNS, DECRYPTS, RUNNING, VIOLATIONS,
 	/* set by the test: what to answer instead of asking the token, if not 0 */
-	RV_LOGIN = 16, RV_OPEN, RV_SIGN_INIT, RV_SIGN, RV_DECRYPT_INIT, RV_DECRYPT, RV_TOKEN_INFO,
+	RV_LOGIN = 16, RV_OPEN, RV_SIGN_INIT, RV_SIGN, RV_DECRYPT_INIT, RV_DECRYPT, RV_TOKEN_INFO, RV_FIND,
 	/* set by the test */
 	GATE = 32,     /* C_Sign waits while it is not 0 */
 	TOKEN_FLAGS,   /* added to the token's flags */
@@ -26,6 +26,7 @@ enum {
 	SHORT,         /* C_Sign's answers are that much too short */
 	BROKEN_SLOT,   /* C_GetSlotList starts with a slot that does not answer */
 	NO_RAW,        /* C_DecryptInit refuses CKM_RSA_X_509 */
+	LOGIN_GATE,    /* C_Login waits while it is not 0 */
 	NO_PSS,        /* C_SignInit takes CKM_RSA_PKCS_PSS, and C_Sign refuses it */
 	NUMBERS = 64
 };
@@ -96,6 +97,7 @@ static CK_RV close_session(CK_SESSION_HANDLE s) {
 
 static CK_RV login(CK_SESSION_HANDLE s, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin, CK_ULONG n) {
 	COUNT(LOGINS);
+	while (control[LOGIN_GATE]) usleep(1000);
 	if (control[RV_LOGIN]) return control[RV_LOGIN];
 	return real.C_Login(s, user, pin, n);
 }
@@ -104,6 +106,11 @@ static CK_RV logout(CK_SESSION_HANDLE s) {
 	quiet();
 	COUNT(LOGOUTS);
 	return real.C_Logout(s);
+}
+
+static CK_RV find_init(CK_SESSION_HANDLE s, CK_ATTRIBUTE_PTR template, CK_ULONG n) {
+	if (control[RV_FIND]) return control[RV_FIND];
+	return real.C_FindObjectsInit(s, template, n);
 }
 
 static CK_RV sign_init(CK_SESSION_HANDLE s, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key) {
@@ -171,6 +178,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR list) {
 	shim.C_CloseSession = close_session;
 	shim.C_Login = login;
 	shim.C_Logout = logout;
+	shim.C_FindObjectsInit = find_init;
 	shim.C_SignInit = sign_init;
 	shim.C_Sign = sign;
 	shim.C_DecryptInit = decrypt_init;
