@@ -26,7 +26,7 @@ var helper = sync.OnceValues(func() (bin string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() //nolint:errcheck // closing it unlocks it, come what may
+	defer lock.Close() // and so unlocks it
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}

@@ -30,7 +30,7 @@ type opening struct{ k *key }
 
 // Decrypt is DecryptContext without a deadline.
 func (o opening) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	return o.DecryptContext(context.Background(), ciphertext, opts)
+	return o.DecryptContext(context.Background(), ciphertext, opts) //nolint:forbidigo // crypto.Decrypter has no ctx
 }
 
 // DecryptContext decrypts RSA-OAEP; see [signer.Decrypter].

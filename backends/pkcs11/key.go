@@ -170,7 +170,7 @@ func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byt
 		if h == 0 {
 			var err error
 			if h, err = k.findAgain(s); err != nil {
-				return nil, fmt.Errorf("%w: pkcs11: %v is lost: %w", signer.ErrUnavailable, k.ref, err)
+				return nil, err
 			}
 		}
 		out, err := f(s, h)
@@ -182,19 +182,27 @@ func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byt
 }
 
 // findAgain finds a key that was open before, and makes sure that it still is
-// the same one.
+// the same one. Errors wrap ErrUnavailable and no other sentinel: a key that
+// was there and is not is no mistake of whoever uses it.
 func (k *key) findAgain(s *session) (p11.ObjectHandle, error) {
 	h, err := k.find(s)
 	if err != nil {
-		return 0, err
+		return 0, k.gone(err)
 	}
 	public, err := readPublic(s, h)
 	if err != nil {
-		return 0, err
+		return 0, k.gone(err)
 	}
 	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
-		return 0, fmt.Errorf("%w: another key has its name", signer.ErrUnavailable)
+		return 0, k.gone(errors.New("another key has its name"))
 	}
 	k.handle.Store(uint64(h))
 	return h, nil
+}
+
+func (k *key) gone(err error) error {
+	if lost(err) {
+		return err // the pool must see that the session is of no more use
+	}
+	return fmt.Errorf("%w: pkcs11: %v was open and cannot be found again: %v", signer.ErrUnavailable, k.ref, err) //nolint:errorlint // its sentinel would be the wrong one
 }

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ func readPIN(path string) ([]byte, error) {
 	if err != nil {
 		return nil, errors.Unwrap(err) // the path is in the caller's text
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -46,15 +47,13 @@ func readPIN(path string) ([]byte, error) {
 		clear(buf)
 		return nil, err
 	}
-	if n > 0 && buf[n-1] == '\n' {
-		n--
-	}
+	pin := bytes.TrimSuffix(buf[:n], []byte("\n"))
 	switch {
-	case n == 0:
+	case len(pin) == 0:
 		return nil, errors.New("it is empty")
-	case n > maxPIN:
+	case len(pin) > maxPIN:
 		clear(buf)
 		return nil, fmt.Errorf("it is longer than %d bytes", maxPIN)
 	}
-	return buf[:n], nil
+	return pin, nil
 }

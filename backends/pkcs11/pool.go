@@ -112,7 +112,7 @@ func do[S, T any](ctx context.Context, p *pool[S], f func(S) (T, error)) (T, err
 	done := make(chan result[T])
 	j := func(session func() (S, error)) error {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that nobody waits is no fault of the session
 		}
 		var r result[T]
 		s, err := session()

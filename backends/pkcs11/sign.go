@@ -42,7 +42,7 @@ type signing struct{ k *key }
 
 // Sign is SignContext without a deadline. The token has its own randomness.
 func (s signing) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	return s.SignContext(context.Background(), digest, opts)
+	return s.SignContext(context.Background(), digest, opts) //nolint:forbidigo // crypto.Signer has no ctx
 }
 
 // SignContext signs a digest; see [signer.Signer].
@@ -86,14 +86,14 @@ func signDigest(s *session, h p11.ObjectHandle, pub crypto.PublicKey, alg signer
 // them.
 func signMechanism(alg signer.Alg, digest []byte) (*p11.Mechanism, []byte) {
 	hash := alg.Hash()
-	switch alg.Family() {
+	switch alg.Family() { //nolint:exhaustive // CheckDigest lets only these three through
 	case signer.FamilyPKCS1v15:
 		return p11.NewMechanism(p11.CKM_RSA_PKCS, nil), slices.Concat(digestInfo[hash], digest)
 	case signer.FamilyPSS:
 		// Tokens take any salt length, so it is given: that of the hash.
 		h := tokenHashes[hash]
 		return p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, p11.NewPSSParams(h.mechanism, h.mgf, uint(hash.Size()))), digest
-	default: // signer.FamilyECDSA: CheckDigest lets no other through
+	default: // signer.FamilyECDSA
 		return p11.NewMechanism(p11.CKM_ECDSA, nil), digest
 	}
 }

@@ -39,7 +39,7 @@ func parseURI(s string) (URI, error) {
 	}
 	path, ok := strings.CutPrefix(s, "pkcs11:")
 	if !ok {
-		return URI{}, errors.New("it does not begin with pkcs11:")
+		return URI{}, errors.New("its scheme is not pkcs11")
 	}
 	path, query, hasQuery := strings.Cut(path, "?")
 	if hasQuery {

@@ -15,11 +15,13 @@ import (
 
 func main() {
 	out, err := run(os.Args[1:])
+	if err == nil {
+		_, err = fmt.Fprintln(os.Stdout, out)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mktoken:", err)
 		os.Exit(1)
 	}
-	fmt.Println(out)
 }
 
 func run(args []string) (string, error) {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ThalesGroup/crypto11"
@@ -72,8 +73,8 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("generate %s: %w", o.Type, err)
 	}
-	if err := readBack(ctx, s, o); err != nil {
-		return Key{}, errors.Join(err, destroy(ctx, s, o))
+	if err := keepOrDestroy(ctx, s, o); err != nil {
+		return Key{}, err
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -158,6 +159,15 @@ var names = map[uint]string{
 	p11.CKA_UNWRAP: "CKA_UNWRAP", p11.CKA_DERIVE: "CKA_DERIVE",
 }
 
+// keepOrDestroy destroys the new pair if it is not what was asked for.
+func keepOrDestroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
+	err := readBack(ctx, s, o)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, destroy(ctx, s, o))
+}
+
 // readBack asks the token what it made.
 func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
@@ -181,7 +191,8 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("%w: the token made another key than it was asked for, which was destroyed: %s", signer.ErrUnsupported, strings.Join(wrong, ", "))
+		slices.Sort(wrong)
+		return fmt.Errorf("%w: the token made another key than it was asked for, to be destroyed: %s", signer.ErrUnsupported, strings.Join(wrong, ", "))
 	}
 	return nil
 }

@@ -1,0 +1,255 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// A fakeToken opens sessions and sees to it that nobody shares one.
+type fakeToken struct {
+	t            *testing.T
+	refuse       error
+	opened, open atomic.Int32
+}
+
+type fakeSession struct{ busy atomic.Bool }
+
+func (f *fakeToken) pool(size int) *pool[*fakeSession] {
+	return newPool(size, func() (*fakeSession, error) {
+		if f.refuse != nil {
+			return nil, f.refuse
+		}
+		f.opened.Add(1)
+		f.open.Add(1)
+		return new(fakeSession), nil
+	}, func(s *fakeSession) {
+		if s.busy.Load() {
+			f.t.Error("a busy session was closed")
+		}
+		f.open.Add(-1)
+	})
+}
+
+// takes returns a job that takes d and then answers v and err.
+func (f *fakeToken) takes(d time.Duration, v string, err error) func(*fakeSession) ([]byte, error) {
+	return func(s *fakeSession) ([]byte, error) {
+		if s.busy.Swap(true) {
+			f.t.Error("two jobs share a session")
+		}
+		defer s.busy.Store(false)
+		time.Sleep(d)
+		return []byte(v), err
+	}
+}
+
+func TestPoolBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(3)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 9 {
+			wg.Go(func() {
+				if v, err := do(t.Context(), p, f.takes(time.Second, "v", nil)); err != nil || string(v) != "v" {
+					t.Errorf("do: %q, %v", v, err)
+				}
+			})
+		}
+		wg.Wait()
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("9 jobs of 1 s took %v on 3 sessions, want 3 s", d)
+		}
+		if n := f.opened.Load(); n != 3 {
+			t.Errorf("%d sessions were opened, want 3", n)
+		}
+		p.close()
+		if n := f.open.Load(); n != 0 {
+			t.Errorf("%d sessions are open after close", n)
+		}
+	})
+}
+
+func TestPoolOpensLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(3)
+		defer p.close()
+		if n := f.opened.Load(); n != 0 {
+			t.Errorf("%d sessions were opened for no job", n)
+		}
+	})
+}
+
+func TestPoolCallerLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		defer p.close()
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := do(ctx, p, f.takes(time.Minute, "late", nil)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the call that hangs: %v", err)
+		}
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("its caller left after %v, want 1 s", d)
+		}
+
+		reached := false
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := do(ctx, p, func(*fakeSession) ([]byte, error) { reached = true; return nil, nil })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the call behind it: %v", err)
+		}
+
+		v, err := do(t.Context(), p, f.takes(0, "mine", nil))
+		if err != nil || string(v) != "mine" {
+			t.Errorf("the patient call: %q, %v", v, err)
+		}
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("the worker was free again after %v, want 1 min", d)
+		}
+		if reached {
+			t.Error("a job ran after its caller had left")
+		}
+	})
+}
+
+func TestPoolContextEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		defer p.close()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.Canceled) {
+			t.Errorf("do: %v, want context.Canceled", err)
+		}
+		if n := f.opened.Load(); n != 0 {
+			t.Error("a session was opened for it")
+		}
+	})
+}
+
+func TestPoolCloseDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		start := time.Now()
+		var done atomic.Int32
+		for range 3 { // one runs, two wait
+			go func() { // ends when its job is done
+				if _, err := do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
+					t.Errorf("begun before close: %v", err)
+				}
+				done.Add(1)
+			}()
+		}
+		synctest.Wait()
+		go p.close() // a second close; ends with the first
+		synctest.Wait()
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+			t.Errorf("after close: %v, want ErrUnavailable", err)
+		}
+		p.close()
+		if d := time.Since(start); d != 3*time.Second {
+			t.Errorf("close took %v, want 3 s", d)
+		}
+		synctest.Wait()
+		if n := done.Load(); n != 3 {
+			t.Errorf("%d of 3 calls ended well", n)
+		}
+		if n := f.open.Load(); n != 0 {
+			t.Errorf("%d sessions are open after close", n)
+		}
+	})
+}
+
+func TestPoolCloseWaitsForAbandonedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _ = do(ctx, p, f.takes(time.Minute, "", nil)) // TestPoolCallerLeaves looks at the error
+		p.close()
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("close returned after %v, want 1 min: the call was running", d)
+		}
+	})
+}
+
+func TestPoolReplacesLostSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		defer p.close()
+		for _, tt := range []struct {
+			rv     p11.Error
+			opened int32
+		}{
+			{p11.CKR_GENERAL_ERROR, 1},
+			{p11.CKR_SESSION_HANDLE_INVALID, 1},
+			{p11.CKR_DEVICE_REMOVED, 2}, // here the loss before shows
+			{p11.CKR_GENERAL_ERROR, 3},
+		} {
+			want := callError("C_Sign", tt.rv)
+			if _, err := do(t.Context(), p, f.takes(0, "", want)); !errors.Is(err, want) {
+				t.Errorf("do: %v, want %v", err, want)
+			}
+			if n := f.opened.Load(); n != tt.opened {
+				t.Errorf("%v: %d sessions were opened, want %d", tt.rv, n, tt.opened)
+			}
+		}
+	})
+}
+
+func TestPoolOpenFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, refuse: callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))}
+		p := f.pool(1)
+		defer p.close()
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+			t.Errorf("do: %v, want ErrUnavailable", err)
+		}
+		f.refuse = nil
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+			t.Errorf("when the token has room again: %v", err)
+		}
+	})
+}
+
+// A plaintext that nobody waits for is wiped.
+func TestPoolWipesAbandonedResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t}
+		p := f.pool(1)
+		out := []byte("plaintext")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := do(ctx, p, func(*fakeSession) ([]byte, error) {
+			time.Sleep(time.Minute)
+			return out, nil
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("do: %v", err)
+		}
+		p.close()
+		if string(out) != "\x00\x00\x00\x00\x00\x00\x00\x00\x00" {
+			t.Errorf("%q is left", out)
+		}
+	})
+}

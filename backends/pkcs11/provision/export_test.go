@@ -1,0 +1,6 @@
+//go:build cgo
+
+package provision
+
+// KeepOrDestroy is the check that GenerateKey makes of a new pair.
+var KeepOrDestroy = keepOrDestroy
