@@ -98,6 +98,10 @@ func TestOpenKeyRefuses(t *testing.T) {
 	raw.destroy(pub)
 	_, priv := raw.ec(oidP256, "changeling", "\x04", sig())
 	raw.destroy(priv)
+	pub, _ = raw.ec(oidP256, "no id", "", sig())
+	raw.destroy(pub)
+	_, priv = raw.ec(oidP256, "no id", "\x09", sig())
+	raw.destroy(priv)
 	raw.ec(oidSecp256k1, "bitcoin", "\x05", sig())
 	raw.ec(oidP256, "derive", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: true})
 	raw.rsa(1024, "small", "\x07", sig())
@@ -116,6 +120,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"an unknown id", "pkcs11:object=twins;id=%77", signer.ErrNotFound, nil},
 		{"two keys with one label", "pkcs11:object=twins", signer.ErrInvalid, []string{"2 private keys", "give the id"}},
 		{"an EC key without its public half", "pkcs11:object=widow", signer.ErrInvalid, []string{"public key object"}},
+		{"a stranger's public half with its label", "pkcs11:object=no%20id", signer.ErrInvalid, []string{"public key object"}},
 		{"a public half of another key", "pkcs11:object=changeling", signer.ErrInvalid, []string{"does not verify"}},
 		{"a curve that JOSE does not have", "pkcs11:object=bitcoin", signer.ErrUnsupported, []string{"P-256"}},
 		{"a key that only derives", "pkcs11:object=derive", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT"}},
