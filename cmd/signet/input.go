@@ -36,7 +36,7 @@ func readFile(path string) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	return readAll(path, f)
 }
 

@@ -171,7 +171,7 @@ func serve(t *testing.T, s settings) (socket string) {
 	service := daemon.NewService(setup(t, s), daemon.Limits{}, log, daemon.NewMetrics("test"), slog.New(slog.DiscardHandler))
 	srv := daemon.NewServer(service, daemon.ServerConfig{Version: "1.2.3-test", Reload: s.reload})
 	socket, l := listen(t)
-	go srv.Serve(l) // until Shutdown
+	go func() { _ = srv.Serve(l) }() // until Shutdown
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -201,7 +201,7 @@ func listen(t *testing.T) (socket string, l net.Listener) {
 	if l, err = net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	return socket, l
 }
 

@@ -25,7 +25,7 @@ import (
 func respond(status int, body any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(body)
+		_ = json.NewEncoder(w).Encode(body)
 	})
 }
 
@@ -135,8 +135,8 @@ func TestKeepsConnections(t *testing.T) {
 		},
 	}
 	socket, l := listen(t)
-	go srv.Serve(l) // until Close
-	t.Cleanup(func() { srv.Close() })
+	go func() { _ = srv.Serve(l) }() // until Close
+	t.Cleanup(func() { _ = srv.Close() })
 	c := client.New(client.Config{Socket: socket})
 	for range 20 {
 		if _, err := c.Health(t.Context()); err != nil {
@@ -154,7 +154,7 @@ func script(t *testing.T, replies ...func(net.Conn)) (socket string, seen *atomi
 	t.Helper()
 	socket, l := listen(t)
 	seen = new(atomic.Int32)
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	go func() { // until the listener is closed
 		for {
 			conn, err := l.Accept()
@@ -180,8 +180,8 @@ func reads(texts ...string) func(net.Conn) {
 			if err != nil {
 				return
 			}
-			io.Copy(io.Discard, req.Body)
-			io.WriteString(conn, text)
+			_, _ = io.Copy(io.Discard, req.Body)
+			_, _ = io.WriteString(conn, text)
 		}
 	}
 }
@@ -209,7 +209,7 @@ func TestRetry(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			socket, seen := script(t, tt.replies...)
 			c := client.New(client.Config{Socket: socket})
-			defer c.Close()
+			t.Cleanup(func() { _ = c.Close() })
 			var err error
 			for range tt.calls {
 				_, err = c.SignJWT(t.Context(), api.SignJWTRequest{Key: "k", Claims: json.RawMessage("{}")})

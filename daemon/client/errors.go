@@ -82,7 +82,7 @@ func (c *Client) sendError(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.socket, cause(err))
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w: may user %s open %s? (%w)", signer.ErrUnavailable, userName(), c.socket, cause(err))
+		return fmt.Errorf("%w: no daemon answers on %s: may user %s open it? (%w)", signer.ErrUnavailable, c.socket, userName(), cause(err))
 	case errors.Is(err, syscall.EAGAIN):
 		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.socket, cause(err))
 	default:

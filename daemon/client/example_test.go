@@ -19,8 +19,7 @@ import (
 // key's policy says.
 func ExampleClient_SignJWT() {
 	ctx := context.Background()
-	c := client.New(client.Config{}) // $SIGNETD_SOCKET or /run/signetd/signetd.sock
-	defer c.Close()
+	c := client.New(client.Config{}) // $SIGNETD_SOCKET or /run/signetd/signetd.sock; one does for a process
 
 	resp, err := c.SignJWT(ctx, api.SignJWTRequest{
 		Key:    "oidc",
@@ -44,7 +43,6 @@ func ExampleClient_SignJWT() {
 func ExampleSigner_Opaque() {
 	ctx := context.Background()
 	c := client.New(client.Config{})
-	defer c.Close()
 
 	key, err := c.Signer(ctx, "oidc")
 	if err != nil {
@@ -68,7 +66,6 @@ func ExampleSigner_Opaque() {
 // A recipient opens a JWE without seeing a key.
 func ExampleClient_DecryptJWE() {
 	c := client.New(client.Config{Socket: "/run/signetd/signetd.sock"})
-	defer c.Close()
 
 	resp, err := c.DecryptJWE(context.Background(), api.DecryptJWERequest{JWE: "eyJ..."})
 	if err != nil {

@@ -20,7 +20,7 @@ func TestDialErrors(t *testing.T) {
 		want  error
 		text  string
 	}{
-		{syscall.EACCES, signer.ErrUnavailable, "may user " + userName() + " open /run/s?"},
+		{syscall.EACCES, signer.ErrUnavailable, "no daemon answers on /run/s: may user " + userName() + " open it?"},
 		{syscall.EAGAIN, signer.ErrOverloaded, "too many connections"},
 		{syscall.ENAMETOOLONG, signer.ErrUnavailable, "connect to /run/s: "},
 	}

@@ -96,7 +96,7 @@ func serveDaemon(t *testing.T) (socket string) {
 		Reload: func(context.Context) (int, error) { return len(testKeys), nil },
 	})
 	socket, l := listen(t)
-	go srv.Serve(l) // until Shutdown
+	go func() { _ = srv.Serve(l) }() // until Shutdown
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
@@ -117,7 +117,7 @@ func serveDaemon(t *testing.T) (socket string) {
 func connectDaemon(t *testing.T) *client.Client {
 	t.Helper()
 	c := client.New(client.Config{Socket: serveDaemon(t)})
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -126,10 +126,10 @@ func connect(t *testing.T, h http.Handler) *client.Client {
 	t.Helper()
 	socket, l := listen(t)
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
-	go srv.Serve(l) // until Close
-	t.Cleanup(func() { srv.Close() })
+	go func() { _ = srv.Serve(l) }() // until Close
+	t.Cleanup(func() { _ = srv.Close() })
 	c := client.New(client.Config{Socket: socket})
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
