@@ -63,15 +63,21 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 			return nil, err
 		}
 		c.rec.Object = jwsHash(jws)
-		if q.Detached {
-			jws.Payload = ""
-		}
-		text := jws.Compact()
-		if q.Serialization == api.Flattened {
-			text = jws.Flattened()
-		}
-		return &api.SignJWSResponse{JWS: text, Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
+		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
 	})
+}
+
+func serialize(jws *signer.JWS, q *api.SignJWSRequest) string {
+	switch {
+	case q.Serialization == api.Flattened && q.Detached:
+		return jws.FlattenedDetached()
+	case q.Serialization == api.Flattened:
+		return jws.Flattened()
+	case q.Detached:
+		return jws.Detached()
+	default:
+		return jws.Compact()
+	}
 }
 
 // SignDigest signs a bare digest.

@@ -41,6 +41,12 @@ func (j *JWS) Flattened() string {
 	return `{"payload":"` + j.Payload + `","protected":"` + j.Protected + `","signature":"` + j.Signature + `"}`
 }
 
+// FlattenedDetached returns the flattened JSON serialization without the payload
+// (RFC 7515 appendix F).
+func (j *JWS) FlattenedDetached() string {
+	return `{"protected":"` + j.Protected + `","signature":"` + j.Signature + `"}`
+}
+
 // SignJWS signs payload with alg, or the key's default if alg is empty. The
 // protected header holds alg, kid and what header adds.
 func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload []byte) (*JWS, error) {

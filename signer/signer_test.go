@@ -211,6 +211,9 @@ func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, 
 	if got, err := flat.Verify(jwk); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("%s: flattened: Verify() = %s, %v", alg, got, err)
 	}
+	if got, want := jws.FlattenedDetached(), strings.Replace(jws.Flattened(), `"payload":"`+jws.Payload+`",`, "", 1); got != want {
+		t.Errorf("%s: FlattenedDetached() = %s, want %s", alg, got, want)
+	}
 	detached, err := jose.ParseDetached(jws.Detached(), payload, algs)
 	if err != nil {
 		t.Fatal(err)

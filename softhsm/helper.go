@@ -11,8 +11,7 @@ import (
 	"syscall"
 )
 
-// helper builds the command mktoken, once per process, and returns its path.
-// Processes that do so at once wait for each other; go build does nothing if
+// helper builds signetd, once per process, and returns its path. Processes that do so at once wait for each other; go build does nothing if
 // the program is up to date.
 var helper = sync.OnceValues(func() (bin string, err error) {
 	dir, err := helperDir()
@@ -22,7 +21,7 @@ var helper = sync.OnceValues(func() (bin string, err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "mktoken.lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
+	lock, err := os.OpenFile(filepath.Join(dir, "signetd.lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
 	if err != nil {
 		return "", err
 	}
@@ -30,11 +29,11 @@ var helper = sync.OnceValues(func() (bin string, err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	bin = filepath.Join(dir, "mktoken")
-	cmd := exec.Command("go", "build", "-o", bin, "signetd/softhsm/mktoken") // #nosec G204 -- fixed words
+	bin = filepath.Join(dir, "signetd")
+	cmd := exec.Command("go", "build", "-o", bin, "signetd/cmd/signetd") // #nosec G204 -- fixed words
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build mktoken: %w: %s", err, bytes.TrimSpace(out))
+		return "", fmt.Errorf("build signetd: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return bin, nil
 })
@@ -48,7 +47,7 @@ func helperDir() (string, error) {
 	}
 	name, dir, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	if name == "signetd" {
-		return filepath.Join(dir, "build"), nil
+		return filepath.Join(dir, "build", "test"), nil
 	}
 	cache, err := os.UserCacheDir()
 	return filepath.Join(cache, "signetd"), err

@@ -111,12 +111,14 @@ func Create(dir, label string) (*Token, error) {
 // AddToken makes another token with the same PINs beside t. It returns its
 // serial number.
 func (t *Token) AddToken(label string) (serial string, err error) {
-	return t.mktoken("init", "-token", label, "-so-pin-file", t.path("so-pin"))
+	return t.hsm("init", "--token", label, "--so-pin-file", t.path("so-pin"))
 }
 
 // GenerateKey makes a key in the token and returns its URI.
 func (t *Token) GenerateKey(label string, typ provision.KeyType, use signer.Use) (uri string, err error) {
-	return t.mktoken("keygen", "-token", t.label, "-label", label, "-type", string(typ), "-use", string(use))
+	out, err := t.hsm("keygen", "--token", t.label, "--label", label, "--type", string(typ), "--use", string(use))
+	uri, _, _ = strings.Cut(out, "\n") // the public key follows
+	return uri, err
 }
 
 // Generate is GenerateKey in a test.
@@ -151,20 +153,20 @@ func (t *Token) PIN() string { return t.pin }
 
 func (t *Token) path(name string) string { return filepath.Join(t.dir, name) }
 
-// mktoken runs the command of that name on the token.
-func (t *Token) mktoken(command string, args ...string) (string, error) {
+// hsm runs `signetd hsm` on the token.
+func (t *Token) hsm(command string, args ...string) (string, error) {
 	bin, err := helper()
 	if err != nil {
 		return "", err
 	}
-	args = append([]string{command, "-module", t.module, "-pin-file", t.PINFile()}, args...)
+	args = append([]string{"hsm", command, "--module", t.module, "--pin-file", t.PINFile()}, args...)
 	cmd := exec.Command(bin, args...) // #nosec G204 -- our own program
 	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+t.Conf())
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("mktoken %s: %w: %s", command, err, bytes.TrimSpace(stderr.Bytes()))
+		return "", fmt.Errorf("hsm %s: %w: %s", command, err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return strings.TrimSpace(string(out)), nil
 }
