@@ -159,15 +159,23 @@ func (c *conn) Close() error {
 }
 
 // Write implements [net.Conn]. What net/http itself says of a request that is no
-// HTTP is plain text; the peer gets a typed error like any other.
+// HTTP is plain text or nothing; the peer gets a typed error like any other.
 func (c *conn) Write(b []byte) (int, error) {
-	if bytes.HasPrefix(b, []byte("HTTP/1.1 4")) || bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
-		if bytes.Contains(b, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")) {
-			_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
-			return len(b), err
-		}
+	if isPlain(b) {
+		_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
+		return len(b), err
 	}
 	return c.UnixConn.Write(b)
+}
+
+// isPlain reports whether b is an error answer that net/http made by itself: its
+// text for a request that it cannot read, or its refusal of an Expect header.
+func isPlain(b []byte) bool {
+	if bytes.HasPrefix(b, []byte("HTTP/1.1 417 ")) {
+		return true
+	}
+	return (bytes.HasPrefix(b, []byte("HTTP/1.1 4")) || bytes.HasPrefix(b, []byte("HTTP/1.1 5"))) &&
+		bytes.Contains(b, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))
 }
 
 // plainError is a whole HTTP answer for a connection that net/http does not
