@@ -54,7 +54,7 @@ func (b *Backend) loadLocked(ref string) (crypto.Signer, error) {
 	spec, generate := strings.CutPrefix(ref, "generate:")
 	if !generate {
 		if !filepath.IsAbs(ref) {
-			return nil, fmt.Errorf("%w: ref %q is neither generate:TYPE nor an absolute path", signer.ErrInvalid, ref)
+			return nil, fmt.Errorf("%w: the ref is neither generate:TYPE nor an absolute path", signer.ErrInvalid) // not shown: it may be a URI with a PIN
 		}
 		return readKey(ref)
 	}

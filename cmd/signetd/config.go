@@ -204,6 +204,14 @@ func parent(path string) string {
 // cause, if there is one.
 func (d *document) errorAt(node ast.Node, text string, cause ...error) error {
 	pos := node.GetToken().Position
+	switch n := node.(type) { // the token of these is a colon
+	case *ast.MappingNode:
+		if len(n.Values) > 0 {
+			pos = n.Values[0].Key.GetToken().Position
+		}
+	case *ast.MappingValueNode:
+		pos = n.Key.GetToken().Position
+	}
 	place := &placedError{text: fmt.Sprintf("%s:%d:%d: %s", d.name, pos.Line, pos.Column, text)}
 	if len(cause) > 0 {
 		place.cause = cause[0]
