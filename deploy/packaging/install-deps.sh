@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building, testing and the demo need and this machine lacks: a C
 # compiler with its headers (cgo), SoftHSM2 and openssl. Each argument is one
-# more command to look for: systemd-analyze or jq.
+# more command to look for: systemd-analyze, curl or node.
 #
 # When nothing is missing it does nothing and prints nothing. Debian and its kin
 # get the missing packages through apt, as root or by sudo; on any other system
@@ -59,6 +59,7 @@ packages() {
 		macos:compiler) ;; # comes with the Xcode command line tools
 		*:compiler) printf ' gcc' ;;
 		*:systemd-analyze) printf ' systemd' ;;
+		*:node) printf ' nodejs' ;;
 		*) printf ' %s' "$need" ;;
 		esac
 	done
