@@ -73,10 +73,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	rt, ok := routes[path]
 	switch {
 	case !ok:
-		writeError(w, r, fmt.Errorf("%w: no such path", signer.ErrNotFound))
+		writeError(w, r, s.service.refuse(r, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
 	case rt.method != hr.Method:
-		w.Header().Set("Allow", rt.method)
-		writeStatus(w, r, http.StatusMethodNotAllowed, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
+		err := s.service.refuse(r, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
+		status := statuses[signer.Code(err)]
+		if errors.Is(err, signer.ErrInvalid) {
+			status = http.StatusMethodNotAllowed
+			w.Header().Set("Allow", rt.method)
+		}
+		writeStatus(w, r, status, err)
 	default:
 		rt.serve(s, w, hr, r)
 	}

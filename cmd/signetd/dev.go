@@ -31,9 +31,6 @@ you the use of them, and serves them on a socket in your runtime directory until
 you press Ctrl-C. They are not hardware keys, and are gone when it ends.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := harden(); err != nil {
-				return err
-			}
 			if dir == "" {
 				var err error
 				if dir, err = runtimeDir(); err != nil {

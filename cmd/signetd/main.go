@@ -31,8 +31,9 @@ func root() *cobra.Command {
 		Long: `signetd signs JWTs and opens JWEs for the programs of a host, with private
 keys that stay in a PKCS#11 token. Programs reach it over a Unix socket and
 never see a key.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return harden() },
+		SilenceUsage:      true,
+		SilenceErrors:     true,
 	}
 	cmd.AddCommand(serveCommand(), checkCommand(), devCommand(), hsmCommand(), versionCommand())
 	return cmd

@@ -42,9 +42,6 @@ are answered.`,
 	}
 	path := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := harden(); err != nil {
-			return err
-		}
 		d, err := readConfig(*path)
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ const (
 	OpList       Op = "list"        // see the public half; every other grant on the key allows it too
 	OpEncryptJWK Op = "encrypt-jwk" // encrypt to a public key in the request
 	OpReload     Op = "reload"      // have the config read again
+	OpNone       Op = "none"        // what a request asked for that names no operation; no grant holds it
 )
 
 var keyOps = map[Op]signer.Use{
