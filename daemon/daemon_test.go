@@ -317,6 +317,7 @@ func checkAnswers(t testing.TB, c net.Conn) {
 			t.Fatalf("neither an answer nor a closed connection: %v", err)
 		}
 		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		if err != nil || !json.Valid(body) && resp.StatusCode != http.StatusContinue {
 			t.Fatalf("status %d with body %q, %v", resp.StatusCode, body, err)
 		}

@@ -104,7 +104,11 @@ func TestUnlinkOther(t *testing.T) {
 func TestPeer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	s := listen(t, path)
-	defer s.Close() //nolint:errcheck // tested elsewhere
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)

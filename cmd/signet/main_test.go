@@ -101,7 +101,7 @@ type settings struct {
 
 // grants give this user everything but the key "hidden".
 func grants() []policy.Grant {
-	uid := uint32(os.Getuid()) //nolint:gosec // a uid has 32 bits
+	uid := uint32(os.Getuid())
 	me := policy.Match{UID: &uid}
 	return []policy.Grant{
 		{Peer: me, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify}, Keys: []string{"oidc"}},

@@ -150,7 +150,7 @@ func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, er
 	if err != nil {
 		return nil, c.sendError(ctx, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read, and is not written to
+	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:

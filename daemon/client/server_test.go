@@ -47,7 +47,7 @@ func setup(t *testing.T) daemon.Setup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	uid := uint32(os.Getuid()) //nolint:gosec // a uid has 32 bits
+	uid := uint32(os.Getuid())
 	me := policy.Match{UID: &uid}
 	grants := []policy.Grant{{Peer: me, Ops: []policy.Op{policy.OpReload, policy.OpEncryptJWK}}}
 	var named []signer.NamedKey

@@ -14,8 +14,6 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"signetd/daemon/client"
 	"signetd/softhsm"
 )
@@ -35,8 +33,7 @@ type world struct {
 	daemon *exec.Cmd
 	log    bytes.Buffer
 	client *client.Client
-	keys   map[string]jose.JSONWebKey // the public key of each key, from the daemon's JWKS
-	jwt    string                     // a token that was signed
+	jwt    string // a token that was signed
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
