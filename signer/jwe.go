@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
@@ -51,7 +52,7 @@ type SealedToken struct {
 // with it, the error is ErrDecrypt.
 func ParseSealed(jwe string) (*SealedToken, error) {
 	obj, err := jose.ParseEncrypted(jwe, keyAlgs, contentEncryptions)
-	if err != nil {
+	if err != nil || (!strings.HasPrefix(strings.TrimSpace(jwe), "{") && !canonical(jwe)) {
 		return nil, ErrDecrypt
 	}
 	text := func(name jose.HeaderKey) string {
