@@ -68,6 +68,23 @@ func TestE2ESignJWT(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a token in other words does not verify", func(t *testing.T) {
+		token := p.sign("oidc", "").Token
+		parts := strings.Split(token, ".")
+		none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
+		for name, bad := range map[string]string{
+			"a spare bit set": setSpareBit(token), "a line break": token + "\n", "a line break inside": parts[0] + "\r\n." + parts[1] + "." + parts[2],
+			"padding": token + "==", "alg none": none + "." + parts[1] + ".", "no signature": parts[0] + "." + parts[1] + ".",
+			"other claims": parts[0] + "." + strings.Split(p.sign("oidc", "").Token, ".")[1] + "." + parts[2], "empty": "", "garbage": "\x00",
+		} {
+			if msg := p.do(http.MethodPost, api.PathVerifyJWT, api.VerifyJWTRequest{Token: bad}).wantError(t, http.StatusBadRequest, "invalid"); msg == "" {
+				t.Errorf("%s: no reason", name)
+			}
+		}
+		for _, q := range []api.VerifyJWTRequest{{Token: token, Issuer: "https://evil.example"}, {Token: token, Audience: "billing"}} {
+			p.do(http.MethodPost, api.PathVerifyJWT, q).wantError(t, http.StatusBadRequest, "invalid")
+		}
+	})
 	t.Run("two tokens differ in jti", func(t *testing.T) {
 		a, b := p.sign("oidc", ""), p.sign("oidc", "")
 		if claim(t, a.Token, "jti") == claim(t, b.Token, "jti") {
