@@ -28,11 +28,19 @@ type childAnswer struct {
 	Err    string
 }
 
-// playChild is the other side of [asPeer].
+// playChild plays a part and returns the exit code.
 func playChild(part string) int {
-	if part != "peer" {
-		return 2
+	switch part {
+	case "peer":
+		return playPeer()
+	case "flags":
+		return playFlags(os.Args[1], os.Args[2])
 	}
+	return 2
+}
+
+// playPeer is the other side of [asPeer].
+func playPeer() int {
 	var requests []childRequest
 	if err := json.NewDecoder(os.Stdin).Decode(&requests); err != nil {
 		fmt.Fprintln(os.Stderr, err)
