@@ -39,39 +39,46 @@ type process struct {
 	stdout, stderr buffer
 	exited         chan struct{} // closed when it has ended
 	stopped        bool          // the test itself has ended it
+	held           bool          // the socket is not the daemon's own
 }
 
 // start starts signetd with the config of s and returns when it says that it is
 // ready. When the test ends it is stopped by SIGTERM, and must end well.
 func start(t *testing.T, s *settings) *process {
 	t.Helper()
-	p := launch(t, s)
+	p := prepare(t, s)
+	p.launch()
 	p.notes.await(t, "READY=1", p.exited, &p.stderr)
 	return p
 }
 
-// launch is start without the wait.
-func launch(t *testing.T, s *settings) *process {
+// prepare returns a signetd that does not run yet.
+func prepare(t *testing.T, s *settings) *process {
 	t.Helper()
 	p := &process{settings: s, t: t, exited: make(chan struct{}), notes: listenNotes(t, s.dir)}
 	p.client = newClient(p.sock())
 	p.cmd = signetd(s, "serve", "--config", s.write(t))
 	p.cmd.Env = append(p.cmd.Env, "NOTIFY_SOCKET="+p.notes.path)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	return p
+}
+
+// launch starts it, until the end of the test.
+func (p *process) launch() {
+	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	go func() { // ends with the process, which the cleanup ends
 		_ = p.cmd.Wait()
 		close(p.exited)
 	}()
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		if !p.stopped {
 			p.stop()
 		}
 		p.client.CloseIdleConnections()
 	})
-	return p
 }
 
 // signetd returns the command that runs the binary in the directory of s.
@@ -99,7 +106,7 @@ func (p *process) stop() {
 	if code := p.wait(); code != 0 {
 		p.t.Errorf("exit code %d after SIGTERM, want 0\n%s", code, p.stderr.tail())
 	}
-	if _, err := os.Lstat(p.sock()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(p.sock()); !p.held && !errors.Is(err, os.ErrNotExist) {
 		p.t.Errorf("the socket is still there: %v", err)
 	}
 }
