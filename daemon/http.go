@@ -60,6 +60,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		writeError(w, NewRequest(policy.Peer{}), errors.New("a connection without a peer"))
 		return
 	}
+	hr = s.drained(w, hr)
 	r := NewRequest(c.peer)
 	if c.surplus {
 		w.Header().Set("Connection", "close")

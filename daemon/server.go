@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"signetd/daemon/api"
@@ -40,16 +41,19 @@ type Server struct {
 	http    *http.Server
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	open  int
-	users map[uint32]int // open connections by uid
+	draining atomic.Bool
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	open      map[*conn]struct{}
+	users     map[uint32]int // open connections by uid
 }
 
 // NewServer returns a server of service.
 func NewServer(service *Service, c ServerConfig) *Server {
 	s := &Server{
 		service: service, limits: c.Limits.WithDefaults(), version: c.Version, reload: c.Reload,
-		log: service.log, users: map[uint32]int{},
+		log: service.log, open: map[*conn]struct{}{}, users: map[uint32]int{},
 	}
 	s.http = &http.Server{
 		Handler:           s,
@@ -59,24 +63,21 @@ func NewServer(service *Service, c ServerConfig) *Server {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what peers do wrong, mostly
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState:         noteState,
 	}
 	return s
 }
 
 // Serve answers what comes in on l until [Server.Shutdown]. It returns nil then.
 func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
 	err := s.http.Serve(&listener{l, s})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
-}
-
-// Shutdown stops: nobody new is let in, requests that came in are answered, and
-// when all are, or ctx ends, it returns. The sockets should be unlinked before.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.http.SetKeepAlivesEnabled(false)
-	return s.http.Shutdown(ctx)
 }
 
 // connKey is the key of the *conn in a request's context, which is the one way
@@ -95,6 +96,9 @@ type listener struct {
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
+		if err != nil && l.server.draining.Load() {
+			return nil, http.ErrServerClosed
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +127,8 @@ func (l *listener) Accept() (net.Conn, error) {
 type conn struct {
 	*net.UnixConn
 	peer    policy.Peer
-	surplus bool // above the limit: it gets an error and nothing else
+	surplus bool         // above the limit: it gets an error and nothing else
+	state   atomic.Int32 // an http.ConnState
 	server  *Server
 	once    sync.Once
 }
@@ -132,24 +137,24 @@ type conn struct {
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open >= 2*s.limits.Connections {
+	if len(s.open) >= 2*s.limits.Connections {
 		return false
 	}
-	c.surplus = s.open >= s.limits.Connections || s.users[c.peer.UID] >= max(1, s.limits.Connections/2)
-	s.open++
+	c.surplus = len(s.open) >= s.limits.Connections || s.users[c.peer.UID] >= max(1, s.limits.Connections/2)
+	s.open[c] = struct{}{}
 	s.users[c.peer.UID]++
-	s.service.metrics.connections.Set(float64(s.open))
+	s.service.metrics.connections.Set(float64(len(s.open)))
 	return true
 }
 
 func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open--
+	delete(s.open, c)
 	if s.users[c.peer.UID]--; s.users[c.peer.UID] == 0 {
 		delete(s.users, c.peer.UID)
 	}
-	s.service.metrics.connections.Set(float64(s.open))
+	s.service.metrics.connections.Set(float64(len(s.open)))
 }
 
 // Close implements [net.Conn].

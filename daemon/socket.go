@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// MaxSocketPath is the length of the longest path that programs can connect to on
+// every system: macOS has 104 bytes for it, with a zero at the end.
+const MaxSocketPath = 103
+
 // A SocketConfig says where the daemon listens.
 type SocketConfig struct {
 	Path string

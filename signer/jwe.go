@@ -52,12 +52,12 @@ type SealedToken struct {
 // ParseSealed reads a JWE in compact or flattened JSON form. Whatever is wrong
 // with it, the error is ErrDecrypt.
 func ParseSealed(jwe string) (*SealedToken, error) {
-	parse := jose.ParseEncryptedCompact
+	parse, ok := jose.ParseEncryptedCompact, canonical(jwe)
 	if strings.HasPrefix(strings.TrimSpace(jwe), "{") {
-		parse = jose.ParseEncryptedJSON
+		parse, ok = jose.ParseEncryptedJSON, true
 	}
 	obj, err := parse(jwe, keyAlgs, contentEncryptions)
-	if err != nil {
+	if err != nil || !ok {
 		return nil, ErrDecrypt
 	}
 	text := func(name jose.HeaderKey) string {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -103,7 +104,7 @@ var signatureAlgs = func() (algs []jose.SignatureAlgorithm) {
 // are ErrInvalid.
 func ParseSigned(token string) (*SignedToken, error) {
 	jws, err := jose.ParseSignedCompact(token, signatureAlgs)
-	if err != nil {
+	if err != nil || !canonical(token) {
 		return nil, fmt.Errorf("%w: token: no JWS in compact form with an algorithm of signetd", ErrInvalid)
 	}
 	h := jws.Signatures[0].Protected
@@ -114,6 +115,19 @@ func ParseSigned(token string) (*SignedToken, error) {
 	}
 	typ, _ := h.ExtraHeaders[jose.HeaderType].(string)
 	return &SignedToken{KID: h.KeyID, Alg: Alg(h.Algorithm), Typ: typ, jws: jws}, nil
+}
+
+// canonical reports whether the parts of a compact serialization are base64url
+// as RFC 7515 section 2 has it, without line breaks and with spare bits of zero.
+// go-jose reads more, so that one token could be written in many ways, and a list
+// of tokens that are revoked or were seen would miss all but one.
+func canonical(compact string) bool {
+	for part := range strings.SplitSeq(compact, ".") {
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return false
+		}
+	}
+	return !strings.ContainsAny(compact, "\r\n")
 }
 
 // VerifyJWS returns the payload of t if v signed it with one of the algorithms

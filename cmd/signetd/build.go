@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -186,6 +187,9 @@ func principal(v any, lookup func(string) (string, error)) (*uint32, error) {
 		}
 	}
 	n := uint32(id)
+	if n == math.MaxUint32 {
+		return nil, fmt.Errorf("%w: %d is the id of nobody: it stands for -1", signer.ErrInvalid, n)
+	}
 	return &n, nil
 }
 
@@ -263,6 +267,9 @@ func (d *document) socket() (c daemon.SocketConfig, err error) {
 	c = daemon.SocketConfig{Path: d.Socket.Path, Mode: 0o600, GID: -1}
 	if !filepath.IsAbs(c.Path) {
 		return c, d.at("$.socket.path", fmt.Errorf("%w: an absolute path", signer.ErrInvalid))
+	}
+	if len(c.Path) > daemon.MaxSocketPath {
+		return c, d.at("$.socket.path", fmt.Errorf("%w: longer than %d bytes, so that nobody could connect", signer.ErrInvalid, daemon.MaxSocketPath))
 	}
 	if d.Socket.Mode != "" {
 		mode, err := strconv.ParseUint(d.Socket.Mode, 8, 32)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -141,7 +142,7 @@ func parseConfig(name string, data []byte) (*document, error) {
 	var odd oddities
 	ast.Walk(&odd, d.tree.Docs[0].Body)
 	if odd.node != nil {
-		return nil, d.errorAt(odd.node, "anchors, aliases, merge keys and tags are not used here")
+		return nil, d.errorAt(odd.node, odd.why)
 	}
 	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d.Config)
 	if err != nil {
@@ -151,17 +152,35 @@ func parseConfig(name string, data []byte) (*document, error) {
 }
 
 // oddities finds what makes a YAML file say something else than it seems to.
-type oddities struct{ node ast.Node }
+type oddities struct {
+	node ast.Node
+	why  string
+}
 
 // Visit implements [ast.Visitor].
 func (o *oddities) Visit(n ast.Node) ast.Visitor {
+	if o.node != nil {
+		return nil
+	}
 	switch n.Type() { //nolint:exhaustive // all others are what they seem
 	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
-		if o.node == nil {
-			o.node = n
+		o.node, o.why = n, "anchors, aliases, merge keys and tags are not used here"
+	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
+		// 0660 is octal for 432, which a mode would take for octal once more.
+		if text := n.GetToken().Value; strconv.Itoa(atoi(text)) != text {
+			o.node, o.why = n, "not a plain whole number: write it in quotes"
 		}
 	}
 	return o
+}
+
+// atoi is 0 for what is no decimal number.
+func atoi(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // yamlError puts the place before an error of the YAML library. Its own rendering

@@ -22,6 +22,8 @@ func (d *document) metricsListener() (open func() (net.Listener, error), err err
 	switch {
 	case where == "":
 		return nil, nil //nolint:nilnil // no listener is a valid setting
+	case filepath.IsAbs(where) && len(where) > daemon.MaxSocketPath:
+		return nil, d.at("$.metrics.listen", fmt.Errorf("%w: longer than %d bytes, so that nobody could connect", signer.ErrInvalid, daemon.MaxSocketPath))
 	case filepath.IsAbs(where):
 		return func() (net.Listener, error) {
 			return daemon.ListenUnix(daemon.SocketConfig{Path: where, Mode: 0o660, GID: -1})

@@ -1,0 +1,5 @@
+//go:build !race
+
+package softhsm_test
+
+const raceEnabled = false

@@ -1,0 +1,404 @@
+package softhsm_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/daemon/audit"
+)
+
+// deadline is far longer than anything here takes. Nothing waits for it unless
+// something is broken.
+const deadline = 60 * time.Second
+
+// A process is a signetd that answers on its socket.
+type process struct {
+	*settings
+	t      *testing.T
+	cmd    *exec.Cmd
+	notes  *notes
+	client *http.Client
+
+	stdout, stderr buffer
+	exited         chan struct{} // closed when it has ended
+	stopped        bool          // the test itself has ended it
+	held           bool          // the socket is not the daemon's own
+}
+
+// start starts signetd with the config of s and returns when it says that it is
+// ready. When the test ends it is stopped by SIGTERM, and must end well.
+func start(t *testing.T, s *settings) *process {
+	t.Helper()
+	p := prepare(t, s)
+	p.launch()
+	p.notes.await(t, "READY=1", p.exited, &p.stderr)
+	return p
+}
+
+// prepare returns a signetd that does not run yet.
+func prepare(t *testing.T, s *settings) *process {
+	t.Helper()
+	p := &process{settings: s, t: t, exited: make(chan struct{}), notes: listenNotes(t, s.dir)}
+	p.client = newClient(p.sock())
+	p.cmd = signetd(s, "serve", "--config", s.write(t))
+	p.cmd.Env = append(p.cmd.Env, "NOTIFY_SOCKET="+p.notes.path)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	return p
+}
+
+// launch starts it, until the end of the test.
+func (p *process) launch() {
+	p.t.Helper()
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() { // ends with the process, which the cleanup ends
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	p.t.Cleanup(func() {
+		if !p.stopped {
+			p.stop()
+		}
+		p.client.CloseIdleConnections()
+	})
+}
+
+// signetd returns the command that runs the binary in the directory of s.
+func signetd(s *settings, args ...string) *exec.Cmd {
+	cmd := exec.Command(shared.binary, args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), "GORACE=halt_on_error=1"}
+	return cmd
+}
+
+func (p *process) sock() string { return p.path("s.sock") }
+
+// signal sends a signal.
+func (p *process) signal(sig os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// stop ends the process by SIGTERM: it must exit with 0 and take its socket away.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != 0 {
+		p.t.Errorf("exit code %d after SIGTERM, want 0\n%s", code, p.stderr.tail())
+	}
+	if _, err := os.Lstat(p.sock()); !p.held && !errors.Is(err, os.ErrNotExist) {
+		p.t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// kill ends the process by SIGKILL.
+func (p *process) kill() {
+	p.t.Helper()
+	p.signal(syscall.SIGKILL)
+	p.wait()
+}
+
+// wait returns the exit code of a process that is about to end, and checks that
+// it did not crash.
+func (p *process) wait() int {
+	p.t.Helper()
+	p.stopped = true
+	select {
+	case <-p.exited:
+	case <-time.After(deadline):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // for the stacks
+		<-p.exited
+		p.t.Fatalf("still there after %v\n%s", deadline, p.stderr.tail())
+	}
+	for _, bad := range []string{"DATA RACE", "panic", "fatal error", "goroutine "} {
+		if strings.Contains(p.stderr.String(), bad) {
+			p.t.Errorf("standard error has %q:\n%s", bad, p.stderr.tail())
+			break
+		}
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// alive checks that the daemon answers.
+func (p *process) alive() {
+	p.t.Helper()
+	if a := p.do(http.MethodGet, api.PathHealth, nil); a.status != http.StatusOK {
+		p.t.Fatalf("health: %d %s", a.status, a.body)
+	}
+}
+
+// refused runs signetd with a config that it must not take: it must exit with 1
+// and one line on standard error, which is returned.
+func refused(t *testing.T, s *settings, command string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	cmd := signetd(s, command, "--config", s.write(t))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("%s: exit code %d, want 1\n%s", command, code, stderr.String())
+	}
+	if stdout.Len() > 0 {
+		t.Errorf("%s: standard output: %s", command, stdout.String())
+	}
+	text := stderr.String()
+	if !strings.HasPrefix(text, "signetd: ") || strings.Count(text, "\n") != 1 {
+		t.Errorf("%s: standard error is not one line that begins with signetd:\n%s", command, text)
+	}
+	return text
+}
+
+// An answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func newClient(socket string) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 128}, Timeout: deadline}
+}
+
+// send is do without a test: body is sent as it is if it is a string, as nothing
+// if nil, and as JSON otherwise.
+func send(c *http.Client, method, path string, body any) (a answer, err error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		data, err := json.Marshal(body)
+		if err != nil {
+			return a, err
+		}
+		r = bytes.NewReader(data)
+	}
+	req, err := http.NewRequest(method, "http://signetd"+path, r)
+	if err != nil {
+		return a, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	a.status, a.header = resp.StatusCode, resp.Header
+	a.body, err = io.ReadAll(resp.Body)
+	return a, err
+}
+
+// do sends a request and returns the answer.
+func (p *process) do(method, path string, body any) answer {
+	p.t.Helper()
+	a, err := send(p.client, method, path, body)
+	if err != nil {
+		p.t.Fatalf("%s %s: %v\n%s", method, path, err, p.stderr.tail())
+	}
+	return a
+}
+
+// get sends a GET and decodes the answer, which must be 200.
+func get[A any](p *process, path string) (out A) {
+	p.t.Helper()
+	return decode[A](p.t, path, p.do(http.MethodGet, path, nil))
+}
+
+// post sends a POST and decodes the answer, which must be 200.
+func post[A any](p *process, path string, body any) (out A) {
+	p.t.Helper()
+	return decode[A](p.t, path, p.do(http.MethodPost, path, body))
+}
+
+func decode[A any](t *testing.T, what string, a answer) (out A) {
+	t.Helper()
+	if a.status != http.StatusOK {
+		t.Fatalf("%s: %d %s", what, a.status, a.body)
+	}
+	if err := json.Unmarshal(a.body, &out); err != nil {
+		t.Fatalf("%s: %v: %s", what, err, a.body)
+	}
+	return out
+}
+
+// wantError checks that a is an error of the given status and code in its proper
+// form, and returns its message.
+func (a answer) wantError(t *testing.T, status int, code string) string {
+	t.Helper()
+	var e api.ErrorResponse
+	dec := json.NewDecoder(bytes.NewReader(a.body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&e); err != nil {
+		t.Fatalf("no error in its proper form: %v: %d %q", err, a.status, a.body)
+	}
+	if a.status != status || e.Error.Code != code || e.Error.Message == "" || e.Error.RequestID == "" {
+		t.Errorf("answer %d %s, want %d with code %s", a.status, a.body, status, code)
+	}
+	if a.header.Get("Content-Type") != "application/json" {
+		t.Errorf("content type %q", a.header.Get("Content-Type"))
+	}
+	return e.Error.Message
+}
+
+var requestID = regexp.MustCompile(`"request_id":"[0-9a-f]{16}"`)
+
+// withoutID is the body without what differs between any two requests.
+func (a answer) withoutID() string {
+	return requestID.ReplaceAllString(string(a.body), `"request_id":""`)
+}
+
+// records reads the audit log: every line must be a record.
+func (s *settings) records(t *testing.T) []audit.Record {
+	t.Helper()
+	return parseRecords(t, readFile(t, s.path("audit.jsonl")))
+}
+
+func parseRecords(t *testing.T, text string) (list []audit.Record) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var r audit.Record
+		dec := json.NewDecoder(strings.NewReader(line))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&r); err != nil || !strings.HasSuffix(line, "\n") {
+			t.Fatalf("audit: %v: %q", err, line)
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// A buffer collects what a process prints.
+type buffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+// String returns all of it.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
+}
+
+// tail returns the end of it, for messages.
+func (b *buffer) tail() string {
+	s := b.String()
+	return s[max(0, len(s)-4000):]
+}
+
+// notes are what a daemon tells its supervisor (sd_notify).
+type notes struct {
+	path  string
+	mu    sync.Mutex
+	seen  []string
+	added chan struct{} // closed and replaced at each note
+}
+
+func listenNotes(t *testing.T, dir string) *notes {
+	t.Helper()
+	n := &notes{path: filepath.Join(dir, "notify"), added: make(chan struct{})}
+	_ = os.Remove(n.path) // of the process before
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	go func() { // ends when the cleanup closes c
+		buf := make([]byte, 4096)
+		for {
+			size, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			n.add(string(buf[:size]))
+		}
+	}()
+	return n
+}
+
+func (n *notes) add(note string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sc := bufio.NewScanner(strings.NewReader(note))
+	for sc.Scan() {
+		n.seen = append(n.seen, sc.Text())
+	}
+	close(n.added)
+	n.added = make(chan struct{})
+}
+
+// all returns what came, and a channel that is closed when more comes.
+func (n *notes) all() ([]string, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.seen), n.added
+}
+
+// await waits until a note came count times more than it had; count is 1.
+func (n *notes) await(t *testing.T, note string, exited <-chan struct{}, stderr *buffer) {
+	t.Helper()
+	n.awaitCount(t, note, 1, exited, stderr)
+}
+
+// awaitCount waits until a note came that many times.
+func (n *notes) awaitCount(t *testing.T, note string, count int, exited <-chan struct{}, stderr *buffer) {
+	t.Helper()
+	late := time.After(deadline)
+	for {
+		seen, more := n.all()
+		have := 0
+		for _, s := range seen {
+			if s == note {
+				have++
+			}
+		}
+		if have >= count {
+			return
+		}
+		select {
+		case <-more:
+		case <-exited:
+			t.Fatalf("ended without saying %s\n%s", note, stderr.tail())
+		case <-late:
+			t.Fatalf("did not say %s\n%s", note, stderr.tail())
+		}
+	}
+}
