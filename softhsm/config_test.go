@@ -77,7 +77,7 @@ func TestE2EConfigRefused(t *testing.T) {
 		{"a PIN in the backend that is digits", func(s *settings) { replace(&s.backends, "sessions: 4", "pin: 1234") }, "pin", "unknown field"},
 		{"a PIN where a number should be", func(s *settings) { replace(&s.backends, "sessions: 4", "sessions: "+secret) }, secret, "of type int"},
 		{"a ref without a key", func(s *settings) { replace(&s.keys, `"$oidc"`, `"pkcs11:type=private"`) }, `"pkcs11:`, "object or id"},
-		{"a ref that is no URI", func(s *settings) { replace(&s.keys, `"$oidc"`, `"oidc"`) }, `"oidc"`, "pkcs11:"},
+		{"a ref that is no URI", func(s *settings) { replace(&s.keys, `"$oidc"`, `"oidc"`) }, `"oidc"`, "not pkcs11"},
 		{"a backend that is not there", func(s *settings) { replace(&s.keys, "backend: hsm", "backend: hms") }, "hms", "no backend"},
 		{"a backend twice", func(s *settings) { s.backends += s.backends }, "hsm", "twice"},
 		{"a backend that is nothing", func(s *settings) { s.backends = "\n  - {name: hsm}" }, "{name", "exactly one"},

@@ -223,9 +223,9 @@ func parent(path string) string {
 // cause, if there is one.
 func (d *document) errorAt(node ast.Node, text string, cause ...error) error {
 	pos := node.GetToken().Position
-	switch n := node.(type) { // the token of these is a colon
+	switch n := node.(type) { // the token of a block is a colon
 	case *ast.MappingNode:
-		if len(n.Values) > 0 {
+		if !n.IsFlowStyle && len(n.Values) > 0 {
 			pos = n.Values[0].Key.GetToken().Position
 		}
 	case *ast.MappingValueNode:
