@@ -89,9 +89,10 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 	}
 }
 
-// Whoever adds a member to the config explains it in the example.
-func TestExampleNamesEveryMember(t *testing.T) {
-	text := read(t, example)
+// Whoever adds a member to the config explains it in the example and in the
+// operator's manual.
+func TestEveryMemberIsExplained(t *testing.T) {
+	text, manual := read(t, example), read(t, "../../docs/operations.md")
 	var members []string
 	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go"), -1) {
 		members = append(members, tag[1])
@@ -105,6 +106,9 @@ func TestExampleNamesEveryMember(t *testing.T) {
 		t.Fatalf("found %d members of the config, want all", len(members))
 	}
 	for _, m := range members {
+		if !regexp.MustCompile(`(?m)\x60` + m + `(:.*)?\x60|^### ` + m + `$`).MatchString(manual) {
+			t.Errorf("operations.md does not explain the member %q", m)
+		}
 		if m == "software" { // for laptops; it is mentioned, and not to be copied
 			continue
 		}
