@@ -46,18 +46,24 @@ func TestExampleChecks(t *testing.T) {
 	dir := t.TempDir()
 	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
 	config := filepath.Join(dir, example)
-	text := replace(t, read(t, example),
-		"/usr/lib/softhsm/libsofthsm2.so", token.Module(),
-		"/run/credentials/signetd.service/pin", token.PINFile(),
-		"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock"),
-		"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl"),
-		"/run/signetd-metrics/metrics.sock", filepath.Join(dir, "metrics.sock"),
-		"group: signet #", `group: "`+gid+`" #`,
-		"{user: issuer}", "{user: "+uid+"}",
-		"{group: mailroom}", "{group: "+gid+"}",
-		"{user: 33}", "{user: "+uid+"}",
-		"{group: signet-admin}", "{group: "+gid+"}",
-	)
+	text := read(t, example)
+	for _, r := range []struct{ old, new string }{
+		{"/usr/lib/softhsm/libsofthsm2.so", token.Module()},
+		{"/run/credentials/signetd.service/pin", token.PINFile()},
+		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
+		{"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl")},
+		{"/run/signetd-metrics/metrics.sock", filepath.Join(dir, "metrics.sock")},
+		{"group: signet #", `group: "` + gid + `" #`},
+		{"{user: issuer}", "{user: " + uid + "}"},
+		{"{group: mailroom}", "{group: " + gid + "}"},
+		{"{user: 33}", "{user: " + uid + "}"},
+		{"{group: signet-admin}", "{group: " + gid + "}"},
+	} {
+		if !strings.Contains(text, r.old) {
+			t.Fatalf("the example lacks %q", r.old)
+		}
+		text = strings.ReplaceAll(text, r.old, r.new)
+	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -190,19 +196,6 @@ func check(t *testing.T, config string) (string, error) {
 	}
 	out, err := exec.CommandContext(t.Context(), bin, "check", "--config", config).CombinedOutput()
 	return string(out), err
-}
-
-// replace replaces each old by the new that follows it. An old that is not in
-// the text is a mistake of the test.
-func replace(t *testing.T, text string, oldnew ...string) string {
-	t.Helper()
-	for i := 0; i < len(oldnew); i += 2 {
-		if !strings.Contains(text, oldnew[i]) {
-			t.Fatalf("the example lacks %q", oldnew[i])
-		}
-		text = strings.ReplaceAll(text, oldnew[i], oldnew[i+1])
-	}
-	return text
 }
 
 func read(t *testing.T, name string) string {
