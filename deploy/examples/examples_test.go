@@ -87,7 +87,7 @@ func TestExampleChecks(t *testing.T) {
 func TestExampleStopsAtTheMachine(t *testing.T) {
 	out, err := check(t, example)
 	if err == nil {
-		t.Skip("this machine has all that the example names")
+		return // this machine has all that the example names
 	}
 	want := regexp.MustCompile(`^signetd: signetd\.yaml:\d+:\d+: (socket\.group|grants\[\d\]\.peer\.(user|group): .*this host does not know|backends\[0\]: backend "hsm")`)
 	if !want.MatchString(out) {
