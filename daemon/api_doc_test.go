@@ -1,0 +1,98 @@
+package daemon_test
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"signetd/signer"
+)
+
+const (
+	apiDoc = "../docs/api/README.md"
+	opsDoc = "../docs/operations.md"
+)
+
+// What the code has, the documents name: each pattern finds names in a source
+// file, and each name stands in the document in the given form.
+func TestDocsNameWhatTheCodeHas(t *testing.T) {
+	tests := []struct {
+		what, source, pattern string
+		least                 int // how many there are, so that a pattern that finds none fails
+		doc, form             string
+	}{
+		{"path", "api/api.go", `Path\w+ += "([^"]+)"`, 13, apiDoc, "(?m)^### (GET|POST) %s$"},
+		{"example of path", "api/api.go", `Path\w+ += "([^"]+)"`, 13, apiDoc, `(?m)^\$ .*http://signetd%s\b`},
+		{"member", "api/api.go", "json:\"([a-z_]+)", 30, apiDoc, "[`\"]%s[`\"]"},
+		{"op", "policy/policy.go", `Op\w+ +Op = "([^"]+)"`, 10, apiDoc, "`%s`"},
+		{"op to grant", "policy/policy.go", `Op[^N]\w+ +Op = "([^"]+)"`, 10, opsDoc, "(?m)^\\| `%s` \\|"}, // all but OpNone
+		{"error code", "../signer/errors.go", `\{(?:Err|context)[\w.]+, "(\w+)"\}`, 9, apiDoc, "(?m)^\\| `%s` \\| \\d{3}"},
+		{"metric", "metrics.go", `Name: "(\w+)"`, 9, opsDoc, "(?m)^\\| `%s` \\|"},
+		{"audit member", "audit/audit.go", "json:\"([a-z_0-9]+)", 15, opsDoc, "`%s`"},
+	}
+	for _, tt := range tests {
+		names := regexp.MustCompile(tt.pattern).FindAllStringSubmatch(text(t, tt.source), -1)
+		if len(names) < tt.least {
+			t.Errorf("found %d times a %s in %s, want %d or more", len(names), tt.what, tt.source, tt.least)
+		}
+		doc := text(t, tt.doc)
+		for _, name := range names {
+			if !regexp.MustCompile(fmt.Sprintf(tt.form, regexp.QuoteMeta(name[1]))).MatchString(doc) {
+				t.Errorf("%s lacks the %s %q of %s", tt.doc, tt.what, name[1], tt.source)
+			}
+		}
+	}
+}
+
+// The statuses in the error table are those of http.go, and the codes are all
+// that there are.
+func TestAPIDocStatuses(t *testing.T) {
+	doc, code := text(t, apiDoc), text(t, "http.go")
+	tests := []struct {
+		code, name string // name is that of net/http
+		status     int
+		retry      bool
+	}{
+		{"invalid", "BadRequest", 400, false},
+		{"denied", "Forbidden", 403, false},
+		{"not_found", "NotFound", 404, false},
+		{"unsupported", "UnprocessableEntity", 422, false},
+		{"decrypt_failed", "UnprocessableEntity", 422, false},
+		{"overloaded", "TooManyRequests", 429, true},
+		{"unavailable", "ServiceUnavailable", 503, true},
+		{"deadline", "GatewayTimeout", 504, false},
+		{signer.CodeInternal, "InternalServerError", 500, false},
+	}
+	var known []string
+	for _, tt := range tests {
+		known = append(known, tt.code)
+		inCode := regexp.MustCompile(`(?:"` + tt.code + `"|signer\.CodeInternal):\s+http\.Status` + tt.name + `,`)
+		if !inCode.MatchString(code) {
+			t.Errorf("http.go does not answer code %s with status %s", tt.code, tt.name)
+		}
+		row := fmt.Sprintf("| `%s` | %d", tt.code, tt.status)
+		_, rest, found := strings.Cut(doc, row)
+		line, _, _ := strings.Cut(rest, "\n")
+		cell, _, _ := strings.Cut(line, "|")
+		if !found || strings.Contains(cell, "Retry-After") != tt.retry {
+			t.Errorf("%s: want a row that begins with %q and says Retry-After: %t, have %q", apiDoc, row, tt.retry, cell)
+		}
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\| \\d{3}").FindAllStringSubmatch(doc, -1) {
+		if !slices.Contains(known, row[1]) {
+			t.Errorf("%s has an error code %q that this test does not know", apiDoc, row[1])
+		}
+	}
+}
+
+func text(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}

@@ -1,0 +1,208 @@
+package examples_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"signetd/backends"
+	"signetd/backends/pkcs11"
+	"signetd/backends/pkcs11/provision"
+	"signetd/daemon/policy"
+	"signetd/signer"
+	"signetd/softhsm"
+)
+
+const example = "signetd.yaml"
+
+// keys are the labels that the example names, and what an operator would make
+// for them.
+var keys = []struct {
+	name, label string
+	typ         provision.KeyType
+	use         signer.Use
+}{
+	{"oidc", "oidc-2026-11", provision.ECP256, signer.UseSig},
+	{"oidc", "oidc-2027-02", provision.ECP256, signer.UseSig},
+	{"oidc-rsa", "oidc-rsa-2026-11", provision.RSA2048, signer.UseSig},
+	{"inbox", "inbox-2026-11", provision.RSA2048, signer.UseEnc},
+}
+
+// An operator who has a token with these keys changes paths and accounts, and
+// nothing else, and has a config that works.
+func TestExampleChecks(t *testing.T) {
+	token := exampleToken(t)
+	for _, k := range keys {
+		token.Generate(t, k.label, k.typ, k.use)
+	}
+	dir := t.TempDir()
+	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
+	config := filepath.Join(dir, example)
+	text := read(t, example)
+	for _, r := range []struct{ old, new string }{
+		{"/usr/lib/softhsm/libsofthsm2.so", token.Module()},
+		{"/run/credentials/signetd.service/pin", token.PINFile()},
+		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
+		{"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl")},
+		{"/run/signetd-metrics/metrics.sock", filepath.Join(dir, "metrics.sock")},
+		{"group: signet #", `group: "` + gid + `" #`},
+		{"{user: issuer}", "{user: " + uid + "}"},
+		{"{group: mailroom}", "{group: " + gid + "}"},
+		{"{user: 33}", "{user: " + uid + "}"},
+		{"{group: signet-admin}", "{group: " + gid + "}"},
+	} {
+		if !strings.Contains(text, r.old) {
+			t.Fatalf("the example lacks %q", r.old)
+		}
+		text = strings.ReplaceAll(text, r.old, r.new)
+	}
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := check(t, config)
+	if err != nil {
+		t.Fatalf("signetd check: %v\n%s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != len(keys)+1 {
+		t.Fatalf("signetd check printed %d lines, want one for each of %d versions and one for the file:\n%s", len(lines), len(keys), out)
+	}
+	for i, k := range keys {
+		want := regexp.MustCompile(`^key ` + k.name + `: kid \S{43} in hsm: \[.+\]: ok$`)
+		if !want.MatchString(lines[i]) {
+			t.Errorf("line %d of signetd check is %q, want %s", i+1, lines[i], want)
+		}
+	}
+}
+
+// As it stands, the example is right up to what this machine lacks.
+func TestExampleStopsAtTheMachine(t *testing.T) {
+	out, err := check(t, example)
+	if err == nil {
+		return // this machine has all that the example names
+	}
+	want := regexp.MustCompile(`^signetd: signetd\.yaml:\d+:\d+: (socket\.group|grants\[\d\]\.peer\.(user|group): .*this host does not know|backends\[0\]: backend "hsm")`)
+	if !want.MatchString(out) {
+		t.Errorf("signetd check printed %q, want a complaint of an account or of the token", out)
+	}
+}
+
+// Whoever adds a member to the config explains it in the example and in the
+// operator's manual.
+func TestEveryMemberIsExplained(t *testing.T) {
+	text, manual := read(t, example), read(t, "../../docs/operations.md")
+	var members []string
+	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go"), -1) {
+		members = append(members, tag[1])
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[backends.Config](), reflect.TypeFor[pkcs11.Config]()} {
+		for i := range typ.NumField() {
+			members = append(members, typ.Field(i).Tag.Get("yaml"))
+		}
+	}
+	if len(members) < 30 {
+		t.Fatalf("found %d members of the config, want all", len(members))
+	}
+	for _, m := range members {
+		if !regexp.MustCompile(`(?m)\x60` + m + `(:.*)?\x60|^### ` + m + `$`).MatchString(manual) {
+			t.Errorf("operations.md does not explain the member %q", m)
+		}
+		if m == "software" { // for laptops; it is mentioned, and not to be copied
+			continue
+		}
+		if !regexp.MustCompile(`(?m)(^\s*(- )?|\{|, )` + regexp.QuoteMeta(m) + `:`).MatchString(text) {
+			t.Errorf("the example does not have the member %q", m)
+		}
+	}
+}
+
+// claims.json is what the README has an issuer sign with the example's keys.
+func TestClaimsKeepTheRules(t *testing.T) {
+	var config struct {
+		Keys []struct {
+			Name string
+			JWT  *struct {
+				Issuer    string
+				Audiences []string
+				MaxTTL    string `yaml:"max_ttl"`
+				Typ       string
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, example)), &config); err != nil {
+		t.Fatal(err)
+	}
+	signed := 0
+	for _, k := range config.Keys {
+		if k.JWT == nil {
+			continue
+		}
+		ttl, err := time.ParseDuration(k.JWT.MaxTTL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := policy.JWT{Issuer: k.JWT.Issuer, Audiences: k.JWT.Audiences, MaxTTL: ttl, Typ: k.JWT.Typ}
+		now := time.Now()
+		claims, err := rules.Apply([]byte(read(t, "claims.json")), 0, now)
+		if err != nil {
+			t.Errorf("key %s: Apply(claims.json) = %v, want claims to sign", k.Name, err)
+			continue
+		}
+		if err := rules.Verify(claims.Payload, rules.Typ, "", "", now); err != nil {
+			t.Errorf("key %s: Verify(%s) = %v, want nil", k.Name, claims.Payload, err)
+		}
+		signed++
+	}
+	if signed != 2 {
+		t.Errorf("%d keys of the example sign claims.json, want oidc and oidc-rsa", signed)
+	}
+}
+
+// exampleToken makes a token with the label that the example names.
+func exampleToken(t *testing.T) *softhsm.Token {
+	t.Helper()
+	if _, err := softhsm.Module(); err != nil {
+		if os.Getenv("REQUIRE_SOFTHSM") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	label := regexp.MustCompile(`(?m)^ +token: (\S+)`).FindStringSubmatch(read(t, example))
+	if label == nil {
+		t.Fatal("the example names no token")
+	}
+	t.Setenv("SOFTHSM2_CONF", os.Getenv("SOFTHSM2_CONF")) // so that the cleanup undoes Create's
+	token, err := softhsm.Create(t.TempDir(), label[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// check runs `signetd check`, built from here, on a config file.
+func check(t *testing.T, config string) (string, error) {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "signetd")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "signetd/cmd/signetd").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	out, err := exec.CommandContext(t.Context(), bin, "check", "--config", config).CombinedOutput()
+	return string(out), err
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
