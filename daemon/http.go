@@ -217,9 +217,11 @@ func serveVersion(s *Server, w http.ResponseWriter, _ *http.Request, r Request) 
 
 func serveReload(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
 	var q api.Reload
-	if err := s.read(w, hr, &q); err != nil {
-		writeError(w, r, s.service.refuse(r, policy.OpReload, err))
-		return
+	if hr.ContentLength != 0 { // it has nothing to say
+		if err := s.read(w, hr, &q); err != nil {
+			writeError(w, r, s.service.refuse(r, policy.OpReload, err))
+			return
+		}
 	}
 	answer, err := s.service.Reload(hr.Context(), r, s.reload)
 	s.write(w, r, answer, err)

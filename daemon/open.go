@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -151,4 +152,10 @@ func (s *Service) encryptJWK(ctx context.Context, r Request, q *api.EncryptJWERe
 		}
 		return &api.EncryptJWEResponse{JWE: jwe, KID: jwk.KeyID}, nil
 	})
+}
+
+// hash is what the audit record has of an object: its SHA-256.
+func hash(object []byte) string {
+	sum := sha256.Sum256(object)
+	return encode(sum[:])
 }

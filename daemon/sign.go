@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -40,7 +39,7 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Object = jwsHash(jws)
+		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWTResponse{Token: jws.Compact(), KID: v.KID()}, nil
 	})
 }
@@ -62,7 +61,7 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Object = jwsHash(jws)
+		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
 	})
 }
@@ -97,7 +96,7 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Object = hash(sig)
+		c.rec.Digest = encode(q.Digest)
 		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
 	})
 }
@@ -119,15 +118,18 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 			return nil, fmt.Errorf("%w: token: its kid is none of a key that uid %d may verify with", signer.ErrInvalid, c.peer.UID)
 		}
 		c.use(name, v, t.Alg)
+		c.rec.Digest = encode(t.Digest)
 		payload, err := v.VerifyJWS(t)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.Policy.JWT(name).Verify(payload, t.Typ, q.Issuer, q.Audience, c.now); err != nil {
+		claims, err := c.Policy.JWT(name).Verify(payload, t.Typ, q.Issuer, q.Audience, c.now)
+		if err != nil {
 			return nil, err
 		}
+		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
 		head := api.JWSHeader{Alg: string(t.Alg), KID: t.KID, Typ: t.Typ}
-		return &api.VerifyJWTResponse{Claims: json.RawMessage(payload), Header: head, Key: name}, nil
+		return &api.VerifyJWTResponse{Claims: json.RawMessage(claims.Payload), Header: head, Key: name}, nil
 	})
 }
 
@@ -173,18 +175,5 @@ func header(h *api.Header) signer.Header {
 	return signer.Header{Typ: h.Typ, Cty: h.Cty}
 }
 
-// hash is what the audit record holds of an object: its SHA-256 in base64url.
-func hash(data []byte) string {
-	sum := sha256.Sum256(data)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// jwsHash is [hash] of the signature's bytes, so that a JWS and a bare signature
-// have one and the same way to be found.
-func jwsHash(j *signer.JWS) string {
-	sig, err := base64.RawURLEncoding.DecodeString(j.Signature)
-	if err != nil {
-		return ""
-	}
-	return hash(sig)
-}
+// encode is how the audit record has bytes: in base64url.
+func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

@@ -28,6 +28,7 @@ type JWS struct {
 	Signature string
 	KID       string
 	Alg       Alg
+	Digest    []byte // what the key signed: the hash of the signing input
 }
 
 // Compact returns the compact serialization (RFC 7515 section 7.1).
@@ -70,14 +71,19 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 		KID:       v.kid,
 		Alg:       alg,
 	}
-	h := alg.Hash().New()
-	h.Write([]byte(j.Protected + "." + j.Payload))
-	sig, err := v.Sign(ctx, alg, h.Sum(nil))
+	j.Digest = digest(alg, j.Protected+"."+j.Payload)
+	sig, err := v.Sign(ctx, alg, j.Digest)
 	if err != nil {
 		return nil, err
 	}
 	j.Signature = base64.RawURLEncoding.EncodeToString(sig)
 	return j, nil
+}
+
+func digest(alg Alg, input string) []byte {
+	h := alg.Hash().New()
+	h.Write([]byte(input))
+	return h.Sum(nil)
 }
 
 // A SignedToken is a JWS in compact form whose signature has not been verified:
@@ -86,7 +92,9 @@ type SignedToken struct {
 	KID string
 	Alg Alg
 	Typ string
-	jws *jose.JSONWebSignature
+	// Digest is the hash of the signing input, by Alg.
+	Digest []byte
+	jws    *jose.JSONWebSignature
 }
 
 // signatureAlgs is every signature algorithm of this package, as go-jose has it.
@@ -114,7 +122,8 @@ func ParseSigned(token string) (*SignedToken, error) {
 		}
 	}
 	typ, _ := h.ExtraHeaders[jose.HeaderType].(string)
-	return &SignedToken{KID: h.KeyID, Alg: Alg(h.Algorithm), Typ: typ, jws: jws}, nil
+	alg, input := Alg(h.Algorithm), token[:strings.LastIndexByte(token, '.')]
+	return &SignedToken{KID: h.KeyID, Alg: alg, Typ: typ, Digest: digest(alg, input), jws: jws}, nil
 }
 
 // canonical reports whether the parts of a compact serialization are base64url

@@ -46,9 +46,7 @@ func (o *opaqueSigner) SignPayload(payload []byte, algorithm jose.SignatureAlgor
 	if err != nil {
 		return nil, err
 	}
-	h := alg.Hash().New()
-	h.Write(payload)
-	return o.version.Sign(context.Background(), alg, h.Sum(nil)) //nolint:forbidigo // go-jose gives no context
+	return o.version.Sign(context.Background(), alg, digest(alg, string(payload))) //nolint:forbidigo // go-jose gives no context
 }
 
 // OpaqueDecrypter returns key as go-jose's [jose.JSONWebEncryption.Decrypt] takes

@@ -235,14 +235,12 @@ func (v *Version) Prove(ctx context.Context) error {
 }
 
 func (v *Version) proveSign(ctx context.Context, alg Alg) error {
-	h := alg.Hash().New()
-	h.Write([]byte(proofInput))
-	digest := h.Sum(nil)
-	sig, err := v.Sign(ctx, alg, digest)
+	d := digest(alg, proofInput)
+	sig, err := v.Sign(ctx, alg, d)
 	if err != nil {
 		return err
 	}
-	if !VerifyDigest(v.key.Public(), alg, digest, sig) { // Sign skips this with SkipVerify
+	if !VerifyDigest(v.key.Public(), alg, d, sig) { // Sign skips this with SkipVerify
 		return errVerify
 	}
 	return nil

@@ -213,7 +213,7 @@ func TestE2EBypassClaimPolicy(t *testing.T) {
 	for _, op := range []string{"sign-digest", "sign-jws"} {
 		ok := 0
 		for _, r := range p.records(t) {
-			if r.Op == op && r.Key == "oidc" && r.Outcome == "ok" && r.Object != "" {
+			if r.Op == op && r.Key == "oidc" && r.Outcome == "ok" && r.Digest != "" {
 				ok++
 			}
 		}

@@ -95,7 +95,7 @@ func TestE2ESignJWT(t *testing.T) {
 		got := p.sign("oidc", "")
 		list := p.records(t)
 		r := list[len(list)-1]
-		if r.Outcome != "ok" || r.Key != "oidc" || r.KID != got.KID || r.Alg != "ES256" || r.JTI != claim(t, got.Token, "jti") || r.Object == "" || r.Exp == 0 {
+		if r.Outcome != "ok" || r.Key != "oidc" || r.KID != got.KID || r.Alg != "ES256" || r.JTI != claim(t, got.Token, "jti") || r.Digest == "" || r.Exp == 0 {
 			t.Errorf("record %+v", r)
 		}
 		if strings.Contains(readFile(t, p.path("audit.jsonl")), "alice") {

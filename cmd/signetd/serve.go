@@ -72,14 +72,20 @@ func serve(ctx context.Context, d *document, started func(*daemon.Setup)) (err e
 	if r.log, err = d.logger(); err != nil {
 		return err
 	}
+	path, sync, err := d.auditLog()
+	if err != nil {
+		return err
+	}
+	// The log's lock comes before the login: a second daemon by mistake costs no
+	// attempt at a PIN.
+	if r.audit, err = audit.Open(path, sync); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.audit.Close()) }()
 	setup, err := r.build(ctx, d)
 	if err != nil {
 		return err
 	}
-	if err := r.start(setup); err != nil {
-		return errors.Join(err, setup.Close())
-	}
-	defer func() { err = errors.Join(err, r.audit.Close()) }()
 	return r.run(ctx, setup, started)
 }
 
@@ -89,29 +95,13 @@ func (r *running) build(ctx context.Context, d *document) (daemon.Setup, error) 
 	return d.build(ctx, r.metrics)
 }
 
-// start opens the audit log and makes the service over setup.
-func (r *running) start(setup daemon.Setup) error {
-	limits, err := r.doc.limits()
-	if err != nil {
-		return err
-	}
-	path, sync, err := r.doc.auditLog()
-	if err != nil {
-		return err
-	}
-	if r.audit, err = audit.Open(path, sync); err != nil {
-		return err
-	}
-	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
-	return nil
-}
-
 // run listens, serves, and stops in the order that loses no request.
 func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*daemon.Setup)) error {
 	limits, err := r.doc.limits()
 	if err != nil {
-		return err
+		return errors.Join(err, setup.Close())
 	}
+	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
 	server := daemon.NewServer(r.service, daemon.ServerConfig{Limits: limits, Version: version, Reload: r.reloadOnRequest})
 	sockets, err := r.listen()
 	if err != nil {

@@ -3,7 +3,7 @@
 // nothing that is not in it.
 //
 // A record names the request, never what was in it: no claims, no plaintext, no
-// key. What was signed can be matched later by the hash of the signature.
+// key. What was signed can be matched later by its digest.
 package audit
 
 import (
@@ -30,9 +30,13 @@ type Record struct {
 	Reason  string    `json:"reason,omitempty"` // the error, in words
 	JTI     string    `json:"jti,omitempty"`    // of the token that was signed or verified
 	Exp     int64     `json:"exp,omitempty"`    // seconds since 1970
-	// Object is the SHA-256, in base64url, of the signature that was given out or
-	// of the encrypted object that was to be opened: the bytes of the JWS signature
-	// part, of the JWE as received, or of the encrypted key.
+	// Digest is what the key signed, or what the signature that was verified is on,
+	// in base64url: for a JWS the hash, by alg, of its signing input. It and not the
+	// signature says which token it was, for an ECDSA signature has a twin that
+	// anybody can compute.
+	Digest string `json:"digest,omitempty"`
+	// Object is the SHA-256, in base64url, of what was to be opened: of the JWE as
+	// received, or of the bytes of the encrypted key.
 	Object string `json:"object_sha256,omitempty"`
 }
 

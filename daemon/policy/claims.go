@@ -146,32 +146,37 @@ func (r *JWT) times(c *claimSet, ttl time.Duration, now time.Time) (int64, error
 // Verify checks the claims of a token of the key, whose signature was verified
 // already: typ, issuer, audience, exp, nbf and iat. issuer and audience are what
 // the verifier wants beside the rules, if not empty. Errors are ErrInvalid and
-// name the claim.
-func (r *JWT) Verify(payload []byte, typ, issuer, audience string, now time.Time) error {
+// name the claim. The payload of the result is the one that was given.
+func (r *JWT) Verify(payload []byte, typ, issuer, audience string, now time.Time) (*Claims, error) {
 	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), strings.TrimPrefix(r.Typ, "application/")) {
-		return refused("typ is not the key's")
+		return nil, refused("typ is not the key's")
 	}
 	c, err := parseClaims(payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if iss, ok, err := c.text("iss"); err != nil || !ok || iss != r.Issuer || (issuer != "" && iss != issuer) {
-		return refused("iss is not the issuer that is wanted")
+		return nil, refused("iss is not the issuer that is wanted")
 	}
 	aud, err := c.audience()
 	if err != nil || !slices.ContainsFunc(aud, func(a string) bool { return slices.Contains(r.Audiences, a) }) ||
 		(audience != "" && !slices.Contains(aud, audience)) {
-		return refused("aud is not the audience that is wanted")
+		return nil, refused("aud is not the audience that is wanted")
 	}
-	if exp, ok, err := c.date("exp"); err != nil || !ok || !now.Before(time.Unix(exp, 0).Add(Skew)) {
-		return refused("expired, or without exp")
+	exp, ok, err := c.date("exp")
+	if err != nil || !ok || !now.Before(time.Unix(exp, 0).Add(Skew)) {
+		return nil, refused("expired, or without exp")
 	}
 	for _, name := range []string{"nbf", "iat"} {
 		if t, ok, err := c.date(name); err != nil || (ok && now.Before(time.Unix(t, 0).Add(-Skew))) {
-			return refused("not valid yet: " + name + " is in the future")
+			return nil, refused("not valid yet: " + name + " is in the future")
 		}
 	}
-	return nil
+	jti, _, err := c.text("jti")
+	if err != nil {
+		return nil, refused("jti is not a string")
+	}
+	return &Claims{Payload: payload, JTI: jti, Exp: time.Unix(exp, 0)}, nil
 }
 
 func denied(rule string) error  { return fmt.Errorf("%w: claims: %s", signer.ErrDenied, rule) }

@@ -82,7 +82,7 @@ func TestApply(t *testing.T) {
 			if want := strings.Replace(tt.want, "JTI", c.JTI, 1); string(c.Payload) != want {
 				t.Errorf("Apply() = %s, want %s", c.Payload, want)
 			}
-			if err := rules.Verify(c.Payload, "at+jwt", "", "", now); err != nil {
+			if v, err := rules.Verify(c.Payload, "at+jwt", "", "", now); err != nil || v.JTI != c.JTI || !v.Exp.Equal(c.Exp) {
 				t.Errorf("Verify() of what Apply made = %v", err)
 			}
 		})
@@ -113,11 +113,12 @@ func TestVerify(t *testing.T) {
 		{"no issuer", `{"aud":"api","exp":1800000900}`, "at+jwt", "", "", now, "iss"},
 		{"no audience", `{"iss":"https://id.example","exp":1800000900}`, "at+jwt", "", "", now, "aud"},
 		{"foreign audience", `{"iss":"https://id.example","aud":"x","exp":1800000900}`, "at+jwt", "", "", now, "aud"},
+		{"jti of another type", claims(`,"jti":7`), "at+jwt", "", "", now, "jti"},
 		{"not JSON", `x`, "at+jwt", "", "", now, "object"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := rules.Verify([]byte(tt.claims), tt.typ, tt.issuer, tt.audience, tt.at)
+			_, err := rules.Verify([]byte(tt.claims), tt.typ, tt.issuer, tt.audience, tt.at)
 			if (err == nil) != (tt.want == "") || (err != nil && (!errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), tt.want))) {
 				t.Errorf("Verify() = %v, want %q", err, tt.want)
 			}

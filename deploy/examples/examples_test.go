@@ -156,7 +156,7 @@ func TestClaimsKeepTheRules(t *testing.T) {
 			t.Errorf("key %s: Apply(claims.json) = %v, want claims to sign", k.Name, err)
 			continue
 		}
-		if err := rules.Verify(claims.Payload, rules.Typ, "", "", now); err != nil {
+		if _, err := rules.Verify(claims.Payload, rules.Typ, "", "", now); err != nil {
 			t.Errorf("key %s: Verify(%s) = %v, want nil", k.Name, claims.Payload, err)
 		}
 		signed++
