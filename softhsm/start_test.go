@@ -117,20 +117,26 @@ func TestE2ETokenRefused(t *testing.T) {
 	}
 }
 
+// ecKeyFile is a file with a new private key, to be imported into a token.
+func ecKeyFile(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key.pem")
+	writeFile(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	return file
+}
+
 func TestE2ETwoKeysOneLabel(t *testing.T) {
 	token := newToken(t, "twins")
 	for _, id := range []string{"01", "02"} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(t.TempDir(), "key.pem")
-		writeFile(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-		softhsmUtil(t, token, "--import", file, "--token", token.Label(), "--label", "twin", "--id", id, "--pin", token.PIN())
+		softhsmUtil(t, token, "--import", ecKeyFile(t), "--token", token.Label(), "--label", "twin", "--id", id, "--pin", token.PIN())
 	}
 	s := newSettings(t).oneKey()
 	s.token = token
