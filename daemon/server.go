@@ -64,6 +64,8 @@ func NewServer(service *Service, c ServerConfig) *Server {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what peers do wrong, mostly
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState:         noteState,
+		// OPTIONS * has no meaning here, and net/http would answer it without us.
+		DisableGeneralOptionsHandler: true,
 	}
 	return s
 }
@@ -164,13 +166,14 @@ func (c *conn) Close() error {
 }
 
 // Write implements [net.Conn]. What net/http itself says of a request that is no
-// HTTP is plain text; the peer gets a typed error like any other.
+// HTTP, or expects what nobody does (417), is plain text or nothing; the peer
+// gets a typed error like any other.
 func (c *conn) Write(b []byte) (int, error) {
-	if bytes.HasPrefix(b, []byte("HTTP/1.1 4")) || bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
-		if bytes.Contains(b, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")) {
-			_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
-			return len(b), err
-		}
+	refused := bytes.HasPrefix(b, []byte("HTTP/1.1 4")) || bytes.HasPrefix(b, []byte("HTTP/1.1 5"))
+	if refused && (bytes.HasPrefix(b, []byte("HTTP/1.1 417 ")) ||
+		bytes.Contains(b, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"))) {
+		_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
+		return len(b), err
 	}
 	return c.UnixConn.Write(b)
 }
