@@ -277,6 +277,10 @@ func TestE2EAuditLogRefused(t *testing.T) {
 	}
 	p.do(http.MethodGet, api.PathKeys, nil)
 	p.stop()
+	s.audit = `{path: /dev/full}`
+	if got := refused(t, s, "serve"); !strings.Contains(got, "needs a file on a disk") {
+		t.Errorf("an audit log that cannot be synced: %s", got)
+	}
 	s.audit = `{path: "$dir/no/audit.jsonl"}`
 	if got := refused(t, s, "serve"); !strings.Contains(got, "no such file or directory") {
 		t.Errorf("an audit log in a directory that is not there: %s", got)
