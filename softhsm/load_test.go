@@ -176,7 +176,11 @@ func TestE2EMemory(t *testing.T) {
 	flood(16000)
 	after := p.rss()
 	t.Logf("%d KiB before, %d KiB after", before, after)
-	if grown := after - before; grown > 32<<10 {
+	most := 32 << 10
+	if raceEnabled {
+		most *= 4 // the race detector remembers accesses
+	}
+	if grown := after - before; grown > most {
 		t.Errorf("the daemon grew by %d KiB", grown)
 	}
 	p.sign("oidc", "")
