@@ -64,6 +64,8 @@ func NewServer(service *Service, c ServerConfig) *Server {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what peers do wrong, mostly
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState:         noteState,
+		// OPTIONS * has no meaning here, and net/http would answer it without us.
+		DisableGeneralOptionsHandler: true,
 	}
 	return s
 }
@@ -117,7 +119,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if l.server.admit(c) {
 			return c, nil
 		}
-		_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)) // it fits the socket's buffer, or the peer is odd
+		_ = nc.SetWriteDeadline(time.Now().Add(time.Second)) // it fits the socket's buffer; a host under load may need a moment
 		_, _ = nc.Write(plainError(http.StatusTooManyRequests, "overloaded", "overloaded: as many connections are open as the limit"))
 		nc.Close()
 	}

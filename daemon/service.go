@@ -146,22 +146,23 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 		rec.Reason = outcome.Error()
 	}
 	err := s.audit.Write(rec)
-	took := time.Since(start)
+	took, answered := time.Since(start), rec.Outcome
 	if err != nil {
 		s.metrics.auditErrors.Inc()
 		s.log.Error("audit record not written, answer withheld", "request", r.ID, "op", rec.Op, "err", err)
 		err = fmt.Errorf("%w: the audit record cannot be written, so the answer is withheld", signer.ErrUnavailable)
+		answered = signer.Code(err)
 	}
 	key, alg := rec.Key, rec.Alg
 	if rec.KID == "" { // not known to be a key: a peer's text is no label
 		key, alg = "", ""
 	}
-	s.metrics.requests.WithLabelValues(rec.Op, key, alg, rec.Outcome).Inc()
+	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
 	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
 	if rec.Outcome == signer.CodeInternal {
 		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)
 	}
-	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", rec.Outcome, "dur", took)
+	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
 	return err
 }
 

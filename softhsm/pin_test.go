@@ -4,8 +4,10 @@ package softhsm_test
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,16 +15,17 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"signetd/backends/pkcs11/provision"
+	"signetd/daemon/api"
 	"signetd/signer"
 	"signetd/softhsm"
 )
 
-// tokenFlags are the flags of a token as another process sees them, by the words
-// of PKCS#11 (CKF_USER_PIN_COUNT_LOW is one failed attempt at least, and
-// CKF_USER_PIN_FINAL_TRY and CKF_USER_PIN_LOCKED are more).
-func tokenFlags(t *testing.T, token *softhsm.Token) (countLow, more bool) {
+// pinFlags are the flags of a token as another process sees them: low is
+// CKF_USER_PIN_COUNT_LOW, at least one failed attempt since the last good one;
+// more is CKF_USER_PIN_FINAL_TRY or CKF_USER_PIN_LOCKED.
+func pinFlags(t *testing.T, token *softhsm.Token, label string) (low, more bool) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", token.Module(), token.Label())
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", token.Module(), label)
 	cmd.Env = append(os.Environ(), childPart+"=flags", "SOFTHSM2_CONF="+token.Conf())
 	out, err := cmd.Output()
 	if err != nil {
@@ -36,7 +39,7 @@ func TestE2EWrongPIN(t *testing.T) {
 	if _, err := token.GenerateKey("oidc", provision.ECP256, signer.UseSig); err != nil {
 		t.Fatal(err)
 	}
-	if low, more := tokenFlags(t, token); low || more {
+	if low, more := pinFlags(t, token, token.Label()); low || more {
 		t.Fatal("the fresh token counts failed attempts already")
 	}
 	s := newSettings(t).oneKey()
@@ -56,11 +59,71 @@ func TestE2EWrongPIN(t *testing.T) {
 		}
 		placeOf(t, s, text)
 	}
-	if low, more := tokenFlags(t, token); !low || more {
+	if low, more := pinFlags(t, token, token.Label()); !low || more {
 		t.Errorf("flags: count low %v, final try or locked %v; want true and false", low, more)
 	}
 	if strings.Contains(textOf(t, s.dir), wrong) {
 		t.Error("the PIN is in a file that the daemon made")
+	}
+}
+
+// A wrong PIN in a new PIN file is refused, is tried once at most, and the old
+// login goes on.
+func TestE2EReloadWrongPIN(t *testing.T) {
+	s := newSettings(t).oneKey()
+	s.token = newToken(t, "first")
+	uri, err := s.token.GenerateKey("oidc", provision.ECP256, signer.UseSig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.token.AddToken("second"); err != nil {
+		t.Fatal(err)
+	}
+	s.keys = strings.Replace(s.keys, "$oidc", uri, 1)
+	p := start(t, s)
+	right := readFile(t, s.token.PINFile())
+	const wrong = "0wrong-pin-0"
+
+	t.Run("for the token that is in use", func(t *testing.T) {
+		writeFile(t, s.token.PINFile(), wrong)
+		if msg := p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable"); strings.Contains(msg, wrong) || !strings.Contains(msg, s.token.PINFile()) {
+			t.Errorf("message %q", msg)
+		}
+		p.sign("oidc", "")
+		if low, _ := pinFlags(t, s.token, s.token.Label()); low {
+			t.Error("the wrong PIN was shown to the token")
+		}
+		writeFile(t, s.token.PINFile(), right)
+		decode[api.Reloaded](t, "reload", p.reload())
+		p.sign("oidc", "")
+	})
+	t.Run("for another token", func(t *testing.T) {
+		pinFile := filepath.Join(s.dir, "second-pin")
+		writeFile(t, pinFile, wrong)
+		s.backends += "\n  - {name: other, pkcs11: {module: \"$module\", token: second, pin_file: \"" + pinFile + "\"}}"
+		s.write(t)
+		if msg := p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable"); !strings.Contains(msg, "one attempt") {
+			t.Errorf("message %q", msg)
+		}
+		// A login by another program with the right PIN takes the token's mark
+		// of a failed attempt away. If it stays away nothing was tried again.
+		softhsmUtil(t, s.token, "--import", ecKeyFile(t), "--token", "second", "--label", "x", "--id", "01", "--pin", s.token.PIN())
+		for range 3 {
+			if msg := p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable"); !strings.Contains(msg, "not tried again") {
+				t.Errorf("message %q", msg)
+			}
+		}
+		if low, _ := pinFlags(t, s.token, "second"); low {
+			t.Error("the wrong PIN was tried again")
+		}
+		p.sign("oidc", "")
+		if err := os.WriteFile(pinFile, []byte(right), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		decode[api.Reloaded](t, "reload", p.reload())
+	})
+	if strings.Contains(p.stderr.String()+readFile(t, s.path("audit.jsonl")), wrong) {
+		t.Error("a log holds the PIN")
 	}
 }
 

@@ -92,6 +92,11 @@ func Open(path string, sync Sync) (*Log, error) {
 	if l.file, l.size, l.torn, err = open(path); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
+	if sync == SyncAlways {
+		if err := l.file.Sync(); err != nil { // a pipe or a terminal, on which every answer would fail
+			return nil, errors.Join(fmt.Errorf("audit: %w: sync %q needs a file on a disk", err, SyncAlways), l.file.Close())
+		}
+	}
 	return l, nil
 }
 
@@ -211,7 +216,11 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
-	err := errors.Join(l.file.Sync(), l.file.Close())
+	err := l.file.Sync()
+	if errors.Is(err, unix.EINVAL) { // a pipe or a terminal: it has no disk
+		err = nil
+	}
+	err = errors.Join(err, l.file.Close())
 	l.file = nil
 	return err
 }

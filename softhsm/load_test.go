@@ -1,0 +1,187 @@
+package softhsm_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/daemon/api"
+)
+
+// A thousand connections at once against a limit of 64: each is served, or told
+// to come back by a typed error, and none hangs.
+func TestE2EThousandConnections(t *testing.T) {
+	s := newSettings(t).oneKey()
+	s.limits = `{connections: 64, in_flight: 8, per_peer: 8, timeout: 5s}`
+	s.log = `{level: info}`
+	p := start(t, s)
+	var mu sync.Mutex
+	count := map[int]int{}
+	gate := make(chan struct{})
+	var ready, done sync.WaitGroup
+	for range 1000 {
+		ready.Add(1)
+		done.Go(func() { // ends with its answer, or at the deadline of knock
+			ready.Done()
+			<-gate
+			out, err := knock(p.sock(), rawSign("Connection: close\r\n"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got := wantTyped(t, out)
+			mu.Lock()
+			defer mu.Unlock()
+			count[0]++
+			for status, n := range got {
+				count[status] += n
+			}
+		})
+	}
+	ready.Wait()
+	close(gate)
+	done.Wait()
+	if count[200] == 0 || count[200]+count[429] != 1000 || count[0] != 1000 {
+		t.Errorf("answers by status %v, want 1000 of 200 or 429", count)
+	}
+	t.Logf("%d tokens, %d told to come back", count[200], count[429])
+	p.sign("oidc", "")
+	signed := 0
+	for _, r := range p.records(t) {
+		if r.Outcome == "ok" && r.Op == "sign-jwt" {
+			signed++
+		}
+	}
+	if signed != count[200]+1 {
+		t.Errorf("%d records for %d tokens", signed, count[200]+1)
+	}
+}
+
+// knock sends a request on a connection of its own and returns what comes back.
+// The daemon may have answered and closed before all is sent.
+func knock(socket, request string) ([]byte, error) {
+	var c net.Conn
+	var err error
+	for late := time.Now().Add(deadline); ; time.Sleep(time.Millisecond) {
+		if c, err = net.Dial("unix", socket); !errors.Is(err, syscall.EAGAIN) || time.Now().After(late) {
+			break // EAGAIN: the queue of the kernel is full
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close() //nolint:errcheck // it is over
+	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(c, request); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+		return nil, err
+	}
+	out, err := io.ReadAll(c)
+	if errors.Is(err, syscall.ECONNRESET) && len(out) > 0 {
+		err = nil
+	}
+	return out, err
+}
+
+// One user cannot take all the connections: another one still gets through.
+func TestE2EConnectionsOfOneUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be another user")
+	}
+	s := newSettings(t).oneKey()
+	s.socket = `{path: "$dir/s.sock", mode: "0666"}`
+	s.limits = `{connections: 16}`
+	s.grants += "\n  - {peer: {user: 65534}, ops: [sign-jwt], keys: [oidc]}"
+	p := start(t, s)
+	for range 15 {
+		p.dial()
+	}
+	if a := p.asPeer(nobody, signRequest("oidc"))[0]; a.status != http.StatusOK {
+		t.Errorf("another user: %d %s", a.status, a.body)
+	}
+	a := p.do(http.MethodGet, api.PathHealth, nil)
+	a.wantError(t, http.StatusTooManyRequests, "overloaded")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+}
+
+// rss is the memory of the daemon in KiB.
+func (p *process) rss() int {
+	p.t.Helper()
+	for line := range strings.Lines(readFile(p.t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))) {
+		if text, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			n, err := strconv.Atoi(strings.Fields(text)[0])
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	p.t.Fatal("no VmRSS")
+	return 0
+}
+
+// Twenty thousand bad requests leave the daemon as large as it was. A tenth of
+// them get as far as the token.
+func TestE2EMemory(t *testing.T) {
+	s := newSettings(t)
+	s.log = `{level: warn}`
+	p := start(t, s)
+	inbox := p.publicKey("inbox")
+	sealed := strings.Split(compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 2000), nil)), ".")
+	random := base64.RawURLEncoding.EncodeToString(make([]byte, 255)) + "AQ"
+	bodies := []struct{ path, body string }{
+		{api.PathSignJWT, "{"}, {api.PathSignJWT, strings.Repeat("[", 5000)}, {api.PathSignJWT, `{"key":"` + strings.Repeat("k", 5000) + `"}`},
+		{api.PathSignJWT, `{"key":"oidc","claims":{"aud":"nobody"}}`}, {api.PathVerifyJWT, `{"token":"a.b.c"}`},
+		{api.PathDecryptJWE, `{"jwe":"` + strings.Repeat("A.", 3000) + `"}`}, {"/v1/" + strings.Repeat("x", 3000), "{}"},
+		{api.PathDecryptJWE, fmt.Sprintf(`{"jwe":"%s.%s.%s.%s.%s"}`, sealed[0], sealed[1], sealed[2], sealed[3], sealed[2])},
+		{api.PathSignJWS, `{"key":"notes","payload":"=="}`}, {api.PathUnwrapCEK, `{"key":"inbox","alg":"RSA-OAEP-256","encrypted_key":"` + random + `"}`},
+	}
+	flood := func(n int) {
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() { // ends after its share
+				client := newClient(p.sock())
+				defer client.CloseIdleConnections()
+				for i := range n / 8 {
+					b := bodies[(i+w)%len(bodies)]
+					if i%2 == 0 && (b.path == api.PathDecryptJWE || b.path == api.PathUnwrapCEK) {
+						b = bodies[0]
+					}
+					if a, err := send(client, http.MethodPost, b.path, b.body); err != nil || a.status < 400 {
+						t.Errorf("%s: %d %s %v", b.path, a.status, a.body, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	flood(4000) // until pools and heap have their size
+	before := p.rss()
+	flood(16000)
+	after := p.rss()
+	t.Logf("%d KiB before, %d KiB after", before, after)
+	most := 32 << 10
+	if raceEnabled {
+		most *= 4 // the race detector remembers accesses
+	}
+	if grown := after - before; grown > most {
+		t.Errorf("the daemon grew by %d KiB", grown)
+	}
+	p.sign("oidc", "")
+}

@@ -1,0 +1,119 @@
+package softhsm_test
+
+import (
+	"bufio"
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A buffer collects what a process prints.
+type buffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+// String returns all of it.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
+}
+
+// tail returns the end of it, for messages.
+func (b *buffer) tail() string {
+	s := b.String()
+	return s[max(0, len(s)-4000):]
+}
+
+// notes are what a daemon tells its supervisor (sd_notify).
+type notes struct {
+	path  string
+	mu    sync.Mutex
+	seen  []string
+	added chan struct{} // closed and replaced at each note
+}
+
+func listenNotes(t *testing.T, dir string) *notes {
+	t.Helper()
+	n := &notes{path: filepath.Join(dir, "notify"), added: make(chan struct{})}
+	_ = os.Remove(n.path) // of the process before
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	go func() { // ends when the cleanup closes c
+		buf := make([]byte, 4096)
+		for {
+			size, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			n.add(string(buf[:size]))
+		}
+	}()
+	return n
+}
+
+func (n *notes) add(note string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sc := bufio.NewScanner(strings.NewReader(note))
+	for sc.Scan() {
+		n.seen = append(n.seen, sc.Text())
+	}
+	close(n.added)
+	n.added = make(chan struct{})
+}
+
+// all returns what came, and a channel that is closed when more comes.
+func (n *notes) all() ([]string, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.seen), n.added
+}
+
+// await waits until a note came count times more than it had; count is 1.
+func (n *notes) await(t *testing.T, note string, exited <-chan struct{}, stderr *buffer) {
+	t.Helper()
+	n.awaitCount(t, note, 1, exited, stderr)
+}
+
+// awaitCount waits until a note came that many times.
+func (n *notes) awaitCount(t *testing.T, note string, count int, exited <-chan struct{}, stderr *buffer) {
+	t.Helper()
+	late := time.After(deadline)
+	for {
+		seen, more := n.all()
+		have := 0
+		for _, s := range seen {
+			if s == note {
+				have++
+			}
+		}
+		if have >= count {
+			return
+		}
+		select {
+		case <-more:
+		case <-exited:
+			t.Fatalf("ended without saying %s\n%s", note, stderr.tail())
+		case <-late:
+			t.Fatalf("did not say %s\n%s", note, stderr.tail())
+		}
+	}
+}
