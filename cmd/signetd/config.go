@@ -141,7 +141,7 @@ func parseConfig(name string, data []byte) (*document, error) {
 	var odd oddities
 	ast.Walk(&odd, d.tree.Docs[0].Body)
 	if odd.node != nil {
-		return nil, d.errorAt(odd.node, "anchors, aliases, merge keys and tags are not used here")
+		return nil, d.errorAt(odd.node, odd.problem)
 	}
 	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d.Config)
 	if err != nil {
@@ -151,17 +151,34 @@ func parseConfig(name string, data []byte) (*document, error) {
 }
 
 // oddities finds what makes a YAML file say something else than it seems to.
-type oddities struct{ node ast.Node }
+type oddities struct {
+	node    ast.Node // the first
+	problem string
+}
 
 // Visit implements [ast.Visitor].
 func (o *oddities) Visit(n ast.Node) ast.Visitor {
-	switch n.Type() { //nolint:exhaustive // all others are what they seem
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
-		if o.node == nil {
+	if o.node == nil {
+		if o.problem = oddity(n); o.problem != "" {
 			o.node = n
 		}
 	}
 	return o
+}
+
+func oddity(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
+		return "anchors, aliases, merge keys and tags are not used here"
+	case *ast.NullNode:
+		return "no value: give one, or leave the member out" // "jwt:" alone would set a key free
+	case *ast.IntegerNode:
+		// 0660 and 0o660 are 432, and a socket of mode 0432 is open to everybody.
+		if digits := n.GetToken().Value; len(digits) > 1 && digits[0] == '0' {
+			return "a number that begins with 0 is not read as it stands here: put it in quotes"
+		}
+	}
+	return ""
 }
 
 // yamlError puts the place before an error of the YAML library. Its own rendering
