@@ -565,3 +565,18 @@ func TestCheckDigestAuto(t *testing.T) {
 		t.Errorf("CheckDigest(P-224) = %v, want ErrUnsupported", err)
 	}
 }
+
+// TestLargeRSA has a public key of half a million bits, as fits into a
+// request: to encrypt to it takes more than a minute of one CPU.
+func TestLargeRSA(t *testing.T) {
+	n := new(big.Int).SetBit(big.NewInt(1), signer.MaxRSABits, 1)
+	for _, alg := range []signer.Alg{signer.RSAOAEP256, signer.RS256} {
+		if err := alg.Fits(&rsa.PublicKey{N: n, E: 65537}); !errors.Is(err, signer.ErrUnsupported) {
+			t.Errorf("%s fits %d bits: %v", alg, n.BitLen(), err)
+		}
+	}
+	n.SetBit(n, 1<<19, 1)
+	if _, err := signer.EncryptJWE(&rsa.PublicKey{N: n, E: 1<<31 - 1}, "", signer.RSAOAEP, "", signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
+		t.Errorf("EncryptJWE() to %d bits = %v", n.BitLen(), err)
+	}
+}
