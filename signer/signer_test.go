@@ -480,8 +480,9 @@ func TestOpaqueSigner(t *testing.T) {
 
 func TestRing(t *testing.T) {
 	at := func(day int) time.Time { return time.Date(2026, 11, day, 0, 0, 0, 0, time.UTC) }
-	k := open(t, "generate:ec-p256")
+	pairs := map[byte]signer.Key{'a': open(t, "generate:ec-p256"), 'b': open(t, "generate:ec-p256")}
 	v := func(kid string, notBefore time.Time) *signer.Version {
+		k := pairs[kid[0]]
 		v, err := signer.NewVersion(k, signer.VersionConfig{KID: kid, Algs: []signer.Alg{signer.ES256}, NotBefore: notBefore})
 		if err != nil {
 			t.Fatal(err)
@@ -539,6 +540,7 @@ func TestRingRefuses(t *testing.T) {
 		"no name":        {{Versions: []*signer.Version{v("1")}}},
 		"a name twice":   {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "a", Versions: []*signer.Version{v("2")}}},
 		"a kid twice":    {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "b", Versions: []*signer.Version{v("1")}}},
+		"a pair twice":   {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "b", Versions: []*signer.Version{v("2")}}},
 		"mixed versions": {{Name: "a", Versions: []*signer.Version{v("1"), rs}}},
 	}
 	for name, keys := range tests {
