@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"signetd/backends/software"
+	"signetd/daemon/audit"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+// world is a daemon with one key for signatures and one for decryption, both of
+// which this process may use in every way.
+type world struct {
+	service *Service
+	server  *Server
+	metrics *Metrics
+	socket  string
+	setup   Setup
+}
+
+func newWorld(t *testing.T, limits Limits, backend signer.Backend) *world {
+	t.Helper()
+	w := &world{metrics: NewMetrics("test"), socket: filepath.Join(t.TempDir(), "s")}
+	log, err := audit.Open(filepath.Join(t.TempDir(), "audit"), audit.SyncNever)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.setup = newSetup(t, backend, w.metrics)
+	w.service = NewService(w.setup, limits, log, w.metrics, slog.New(slog.DiscardHandler))
+	w.server = NewServer(w.service, ServerConfig{Limits: limits})
+	l, err := ListenUnix(SocketConfig{Path: w.socket, Mode: 0o600, GID: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.server.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(w.server.Shutdown(ctx), <-done, l.Close(), log.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func newSetup(t *testing.T, backend signer.Backend, m *Metrics) Setup {
+	t.Helper()
+	if backend == nil {
+		var err error
+		if backend, err = software.Open(t.Context(), software.Config{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version := func(ref string, alg signer.Alg) []*signer.Version {
+		k, err := backend.OpenKey(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{alg}, Backend: "b", Observe: m.ObserveBackend("b")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*signer.Version{v}
+	}
+	ring, err := signer.NewRing([]signer.NamedKey{
+		{Name: "notes", Versions: version("generate:ec-p256", signer.ES256)},
+		{Name: "inbox", Versions: version("generate:rsa-2048", signer.RSAOAEP256)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := uint32(os.Getuid())
+	p, err := policy.New([]policy.Key{{Name: "notes", Use: signer.UseSig}, {Name: "inbox", Use: signer.UseEnc}}, []policy.Grant{
+		{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"notes"}},
+		{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpDecrypt, policy.OpUnwrap}, Keys: []string{"inbox"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"b": backend}}
+}
+
+// TestOneUserDoesNotFillTheDaemon: with all the connections that one user can
+// have open, another still gets in.
+func TestOneUserDoesNotFillTheDaemon(t *testing.T) {
+	w := newWorld(t, Limits{Connections: 8}, nil)
+	var served, surplus, refused int
+	for range 100 {
+		switch c := (&conn{peer: policy.Peer{UID: 1}, server: w.server}); {
+		case !w.server.admit(c):
+			refused++
+		case c.surplus:
+			surplus++
+		default:
+			served++
+		}
+	}
+	if served != 4 || surplus == 0 || refused == 0 {
+		t.Errorf("of one user's 100 connections %d are served, %d told no in HTTP and %d told no at once", served, surplus, refused)
+	}
+	for i := range 4 {
+		c := &conn{peer: policy.Peer{UID: 2}, server: w.server}
+		if !w.server.admit(c) || c.surplus {
+			t.Fatalf("another user's connection %d is not served", i+1)
+		}
+	}
+}
+
+// TestDismissUndoesAdmit: what was counted in is counted out.
+func TestDismissUndoesAdmit(t *testing.T) {
+	w := newWorld(t, Limits{Connections: 4}, nil)
+	var open []*conn
+	for uid := range uint32(20) {
+		if c := (&conn{peer: policy.Peer{UID: uid % 3}, server: w.server}); w.server.admit(c) {
+			open = append(open, c)
+		}
+	}
+	for _, c := range open {
+		w.server.dismiss(c)
+	}
+	if w.server.open != (connections{}) || len(w.server.users) != 0 {
+		t.Errorf("with all connections gone: %+v, users %v", w.server.open, w.server.users)
+	}
+}
