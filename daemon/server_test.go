@@ -88,6 +88,83 @@ func newSetup(t *testing.T, backend signer.Backend, m *Metrics) Setup {
 	return Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"b": backend}}
 }
 
+// me is the peer that this process is.
+func me() policy.Peer { return policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())} }
+
+// A hangingBackend has a Close that does not return until released, as that of a
+// token does while a call into it hangs.
+type hangingBackend struct {
+	signer.Backend
+	closing chan struct{}
+	release chan struct{}
+}
+
+func newHangingBackend(t *testing.T) *hangingBackend {
+	t.Helper()
+	b, err := software.Open(t.Context(), software.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &hangingBackend{b, make(chan struct{}), make(chan struct{})}
+}
+
+func (b *hangingBackend) Close() error {
+	close(b.closing)
+	<-b.release
+	return b.Backend.Close()
+}
+
+// TestSwapDoesNotWait: neither a reload nor the last request of the old setup
+// waits for the old backend to close.
+func TestSwapDoesNotWait(t *testing.T) {
+	old := newHangingBackend(t)
+	w := newWorld(t, Limits{}, old)
+	entered, leave, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(left)
+		_, err := do(t.Context(), w.service, NewRequest(me()), policy.OpList, "", func(context.Context, *call) (*struct{}, error) {
+			close(entered)
+			<-leave
+			return nil, nil //nolint:nilnil // it answers nothing
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-entered
+	w.service.Swap(newSetup(t, nil, w.metrics))
+	close(leave)
+	select {
+	case <-left:
+	case <-time.After(5 * time.Second):
+		t.Error("the last request of the old setup waits for its backend to close")
+	}
+	<-old.closing
+	close(old.release)
+	if err := w.service.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseObeysContext: a token that hangs does not keep the daemon from ending.
+func TestCloseObeysContext(t *testing.T) {
+	b := newHangingBackend(t)
+	w := newWorld(t, Limits{}, b)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- w.service.Close(ctx) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close() = %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Close does not return when its context ends")
+	}
+	close(b.release)
+}
+
 // TestOneUserDoesNotFillTheDaemon: with all the connections that one user can
 // have open, another still gets in.
 func TestOneUserDoesNotFillTheDaemon(t *testing.T) {
