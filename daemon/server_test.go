@@ -2,14 +2,17 @@ package daemon
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"signetd/backends/software"
+	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -90,6 +93,67 @@ func newSetup(t *testing.T, backend signer.Backend, m *Metrics) Setup {
 
 // me is the peer that this process is.
 func me() policy.Peer { return policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())} }
+
+// TestNoOracleInMetrics: whoever can read the metrics, and have the daemon open a
+// JWE, must not see at which step that failed (RFC 7516 section 11.5).
+func TestNoOracleInMetrics(t *testing.T) {
+	seen := func(unwraps bool) map[string]uint64 {
+		w := newWorld(t, Limits{}, nil)
+		v, err := w.setup.Ring.Active("inbox", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		jwe, err := v.EncryptJWE("", signer.Header{}, []byte("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := strings.Split(jwe, ".")
+		if unwraps {
+			parts[4] = base64.RawURLEncoding.EncodeToString(make([]byte, 16)) // the tag
+		} else {
+			parts[1] = base64.RawURLEncoding.EncodeToString(append([]byte{0}, make([]byte, 255)...))
+			parts[1] = "AAAA" + parts[1][4:]
+		}
+		_, err = w.service.DecryptJWE(t.Context(), NewRequest(me()), &api.DecryptJWERequest{JWE: strings.Join(parts, ".")})
+		if !errors.Is(err, signer.ErrDecrypt) {
+			t.Fatalf("DecryptJWE() = %v", err)
+		}
+		return backendCounts(t, w.metrics)
+	}
+	tag, key := seen(true), seen(false)
+	if len(tag) != 1 || len(key) != 1 {
+		t.Fatalf("backend metrics: %v and %v, want one series each", tag, key)
+	}
+	for series := range tag {
+		if _, ok := key[series]; !ok {
+			t.Errorf("a wrong tag shows as %v in the metrics, a wrong encrypted key as %v", tag, key)
+		}
+	}
+}
+
+// backendCounts returns how often each series of signetd_backend_seconds was
+// observed, by its labels.
+func backendCounts(t *testing.T, m *Metrics) map[string]uint64 {
+	t.Helper()
+	families, err := m.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]uint64{}
+	for _, f := range families {
+		if f.GetName() != "signetd_backend_seconds" {
+			continue
+		}
+		for _, series := range f.GetMetric() {
+			var labels []string
+			for _, l := range series.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			counts[strings.Join(labels, " ")] += series.GetHistogram().GetSampleCount()
+		}
+	}
+	return counts
+}
 
 // A hangingBackend has a Close that does not return until released, as that of a
 // token does while a call into it hangs.
