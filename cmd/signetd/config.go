@@ -104,7 +104,8 @@ type PeerConfig struct {
 // A document is a config file that was read, and knows where in it things are.
 type document struct {
 	Config
-	name string
+	name string // for errors
+	path string // of the file, or empty if there is none
 	tree *ast.File
 }
 
@@ -126,7 +127,12 @@ func readConfig(path string) (*document, error) {
 	if len(data) > maxConfig {
 		return nil, fmt.Errorf("%s: longer than %d bytes", path, maxConfig)
 	}
-	return parseConfig(path, data)
+	d, err := parseConfig(path, data)
+	if err != nil {
+		return nil, err
+	}
+	d.path = path
+	return d, nil
 }
 
 func parseConfig(name string, data []byte) (*document, error) {
