@@ -224,7 +224,7 @@ func TestWithheld(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("this system has no /dev/full")
 	}
-	log, err := audit.Open("/dev/full", audit.SyncAlways)
+	log, err := audit.Open("/dev/full", audit.SyncNever)
 	if err != nil {
 		t.Fatal(err)
 	}

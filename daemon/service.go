@@ -37,9 +37,17 @@ func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, lo
 }
 
 // Swap puts a setup in the place of the current one, all at once. Requests in
-// flight finish on what they began with.
+// flight finish on what they began with, and Swap waits neither for them nor for
+// the old backends to close.
 func (s *Service) Swap(setup Setup) {
-	s.current.Swap(newGeneration(setup)).leave()
+	old := s.current.Swap(newGeneration(setup))
+	old.leave()
+	go func() { // ends when the old backends are closed
+		<-old.ended
+		if old.err != nil {
+			s.log.Warn("closing the backends of the config before", "err", old.err)
+		}
+	}()
 }
 
 // Close closes the backends when the requests in flight have ended, or returns

@@ -55,11 +55,15 @@ func (s *Service) enter() *generation {
 	}
 }
 
+// leave lets go of g. Who is the last to do so does not wait for the backends to
+// close, which takes for ever where a call into a token hangs.
 func (g *generation) leave() {
 	if g.users.Add(-1) == 0 {
 		g.end.Do(func() {
-			g.err = g.Close()
-			close(g.ended)
+			go func() { // ends when the backends are closed
+				g.err = g.Close()
+				close(g.ended)
+			}()
 		})
 	}
 }

@@ -117,7 +117,7 @@ func TestFull(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("this system has no /dev/full")
 	}
-	l, err := audit.Open("/dev/full", audit.SyncAlways)
+	l, err := audit.Open("/dev/full", audit.SyncNever)
 	if err != nil {
 		t.Fatal(err)
 	}
