@@ -163,11 +163,9 @@ func TestSwap(t *testing.T) {
 	if err := s.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	for i, c := range all { // those that were replaced are closed behind the requests' back
-		for deadline := time.Now().Add(10 * time.Second); !c.closed.Load(); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("backend %d was not closed", i)
-			}
+	for i, c := range all {
+		if !c.closed.Load() {
+			t.Errorf("backend %d was not closed", i)
 		}
 	}
 }

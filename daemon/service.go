@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // concurrent use.
 type Service struct {
 	current atomic.Pointer[generation]
+	closing sync.WaitGroup // of the older ones
 	slots   *slots
 	timeout time.Duration
 	audit   *audit.Log
@@ -41,22 +43,28 @@ func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, lo
 // the old backends to close.
 func (s *Service) Swap(setup Setup) {
 	old := s.current.Swap(newGeneration(setup))
-	old.leave()
-	go func() { // ends when the old backends are closed
+	s.closing.Go(func() { // ends when the old backends are closed
 		<-old.ended
 		if old.err != nil {
 			s.log.Warn("closing the backends of the config before", "err", old.err)
 		}
-	}()
+	})
+	old.leave()
 }
 
-// Close closes the backends when the requests in flight have ended, or returns
-// ctx.Err(). No request may come after it.
+// Close closes the backends when the requests in flight have ended, and waits
+// for those of older setups, or returns ctx.Err(). No request may come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
 	g.leave()
+	all := make(chan struct{})
+	go func() { // ends when the backends are closed
+		defer close(all)
+		s.closing.Wait()
+		<-g.ended
+	}()
 	select {
-	case <-g.ended:
+	case <-all:
 		return g.err
 	case <-ctx.Done():
 		return ctx.Err()
