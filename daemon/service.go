@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,9 @@ import (
 // A Service does what requests ask, whatever they came by. It is safe for
 // concurrent use.
 type Service struct {
-	current atomic.Pointer[generation]
+	current     atomic.Pointer[generation]
+	generations sync.WaitGroup // one for each that is not closed yet
+
 	slots   *slots
 	timeout time.Duration
 	audit   *audit.Log
@@ -32,26 +35,31 @@ type Service struct {
 func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, logger *slog.Logger) *Service {
 	limits = limits.WithDefaults()
 	s := &Service{slots: newSlots(limits), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
-	s.current.Store(newGeneration(setup))
+	s.current.Store(s.newGeneration(setup))
 	return s
 }
 
 // Swap puts a setup in the place of the current one, all at once. Requests in
 // flight finish on what they began with.
 func (s *Service) Swap(setup Setup) {
-	s.current.Swap(newGeneration(setup)).leave()
+	s.current.Swap(s.newGeneration(setup)).leave()
 }
 
-// Close closes the backends when the requests in flight have ended, or returns
-// ctx.Err(). No request may come after it.
+// Close closes the backends when the requests in flight have ended, and returns an
+// error if ctx ends first. No request may come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
 	g.leave()
+	done := make(chan struct{})
+	go func() { // ends when all backends are closed, or with the process
+		s.generations.Wait()
+		close(done)
+	}()
 	select {
-	case <-g.ended:
+	case <-done:
 		return g.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
 	}
 }
 
