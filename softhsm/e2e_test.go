@@ -125,6 +125,7 @@ func newDir(t *testing.T) string {
 type settings struct {
 	dir   string
 	token *softhsm.Token
+	env   []string // beside what every daemon has
 
 	socket, limits, audit, log, metrics, backends, keys, grants string
 }

@@ -81,7 +81,7 @@ func (p *process) launch() {
 func signetd(s *settings, args ...string) *exec.Cmd {
 	cmd := exec.Command(shared.binary, args...)
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}, s.env...)
 	return cmd
 }
 

@@ -184,6 +184,7 @@ func TestE2ENotDumpable(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to run a daemon as another user")
 	}
+	t.Parallel()
 	s := newSettings(t)
 	if err := os.Chown(s.dir, 65534, 65534); err != nil {
 		t.Fatal(err)

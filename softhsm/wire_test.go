@@ -171,6 +171,7 @@ func TestE2EPipelined(t *testing.T) {
 // Requests that are not all there get a typed error or a closed connection in
 // time, and hold no slot: there is only one.
 func TestE2EHalfSent(t *testing.T) {
+	t.Parallel()
 	p := start(t, wireSettings(t))
 	halves := map[string]string{
 		"nothing":          "",
