@@ -234,7 +234,7 @@ func TestWithheld(t *testing.T) {
 	if answer != nil || !errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), "audit") {
 		t.Errorf("SignJWT() on a full disk = %v, %v; want ErrUnavailable", answer, err)
 	}
-	if err := s.refuse(r, policy.OpSignJWT, signer.ErrInvalid); !errors.Is(err, signer.ErrUnavailable) {
+	if err := s.refuse(t.Context(), r, policy.OpSignJWT, signer.ErrInvalid); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("refuse() on a full disk = %v, want ErrUnavailable", err)
 	}
 	if err := s.Close(t.Context()); err != nil {

@@ -74,9 +74,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	rt, ok := routes[path]
 	switch {
 	case !ok:
-		writeError(w, r, s.service.refuse(r, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
+		writeError(w, r, s.service.refuse(hr.Context(), r, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
 	case rt.method != hr.Method:
-		err := s.service.refuse(r, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
+		err := s.service.refuse(hr.Context(), r, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
 		status := statuses[signer.Code(err)]
 		if errors.Is(err, signer.ErrInvalid) {
 			status = http.StatusMethodNotAllowed
@@ -94,7 +94,7 @@ func post[Q, A any](op policy.Op, do func(*Service, context.Context, Request, *Q
 	return route{http.MethodPost, func(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
 		var q Q
 		if err := s.read(w, hr, &q); err != nil {
-			writeError(w, r, s.service.refuse(r, op, err))
+			writeError(w, r, s.service.refuse(hr.Context(), r, op, err))
 			return
 		}
 		answer, err := do(s.service, hr.Context(), r, &q)
@@ -219,7 +219,7 @@ func serveReload(s *Server, w http.ResponseWriter, hr *http.Request, r Request) 
 	var q api.Reload
 	if hr.ContentLength != 0 { // it has nothing to say
 		if err := s.read(w, hr, &q); err != nil {
-			writeError(w, r, s.service.refuse(r, policy.OpReload, err))
+			writeError(w, r, s.service.refuse(hr.Context(), r, policy.OpReload, err))
 			return
 		}
 	}

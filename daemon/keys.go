@@ -72,17 +72,38 @@ func (c *call) describe(k signer.NamedKey) api.Key {
 	return key
 }
 
-// Ready asks every backend whether it answers, all at once. It has no audit
-// record: it uses no key and names none.
+// readyFor is how long an answer about readiness holds. Anybody who can open the
+// socket may ask, and a question is a round trip to each backend.
+const readyFor = time.Second
+
+type readiness struct {
+	mu     sync.Mutex // held while the backends are asked: who asks meanwhile gets the same answer
+	at     time.Time
+	of     *generation
+	answer *api.Ready
+}
+
+// Ready tells whether every backend answers, as of a second ago at most. It has
+// no audit record: it uses no key and names none.
 func (s *Service) Ready(ctx context.Context) *api.Ready {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	g := s.enter()
 	defer g.leave()
+	s.ready.mu.Lock()
+	defer s.ready.mu.Unlock()
+	if s.ready.answer == nil || s.ready.of != g || time.Since(s.ready.at) > readyFor {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+		defer cancel()
+		s.ready.answer, s.ready.of, s.ready.at = ask(ctx, g.Backends), g, time.Now()
+	}
+	return s.ready.answer
+}
+
+// ask pings all backends at once.
+func ask(ctx context.Context, backends map[string]signer.Backend) *api.Ready {
 	ready := &api.Ready{Ready: true, Backends: map[string]string{}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for name, b := range g.Backends {
+	for name, b := range backends {
 		wg.Go(func() { // ends with its Ping, which obeys ctx
 			code := signer.Code(b.Ping(ctx))
 			mu.Lock()

@@ -14,6 +14,7 @@ type Limits struct {
 	Connections  int           // open at once; one user has at most half of them (default 256)
 	InFlight     int           // requests being worked on at once (default 64)
 	PerPeer      int           // of these, of one user (default 16)
+	Refusals     int           // refused requests of one user a second, above which they are answered late (default 50)
 	RequestBytes int64         // the size of a request's body (default 1 MiB)
 	Timeout      time.Duration // from the first byte of a request to its answer (default 5 s)
 }
@@ -28,6 +29,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Connections, 256)
 	def(&l.InFlight, 64)
 	def(&l.PerPeer, 16)
+	def(&l.Refusals, 50)
 	if l.RequestBytes == 0 {
 		l.RequestBytes = 1 << 20
 	}

@@ -169,3 +169,49 @@ func TestSwap(t *testing.T) {
 		}
 	}
 }
+
+func TestBrake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBrake(50, 2*time.Second)
+		start := time.Now()
+		for range refusalBurst {
+			b.refused(t.Context(), 1)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("a burst took %v, want no time", took)
+		}
+		for range 100 {
+			b.refused(t.Context(), 1)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("100 refusals above the burst took %v, want 2s", took)
+		}
+		start = time.Now()
+		b.refused(t.Context(), 2)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("another user waited %v", took)
+		}
+		var wg sync.WaitGroup
+		for range 1000 { // all at once
+			wg.Go(func() { b.refused(t.Context(), 1) })
+		}
+		wg.Wait()
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("1000 at once took %v, want 2s: no answer waits longer", took)
+		}
+		time.Sleep(time.Minute)
+		start = time.Now()
+		b.refused(t.Context(), 1)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("a user who stopped waits %v", took)
+		}
+		time.Sleep(time.Minute)
+		for uid := range uint32(1000) {
+			b.refused(t.Context(), uid)
+			time.Sleep(time.Second)
+		}
+		if len(b.free) > 65 {
+			t.Errorf("%d users are remembered, want those of late only", len(b.free))
+		}
+	})
+}

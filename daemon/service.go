@@ -23,6 +23,8 @@ type Service struct {
 	current atomic.Pointer[generation]
 	closing sync.WaitGroup // of the older ones
 	slots   *slots
+	brake   *brake
+	ready   readiness
 	timeout time.Duration
 	audit   *audit.Log
 	metrics *Metrics
@@ -33,7 +35,7 @@ type Service struct {
 // the audit log until it is closed.
 func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, logger *slog.Logger) *Service {
 	limits = limits.WithDefaults()
-	s := &Service{slots: newSlots(limits), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
+	s := &Service{slots: newSlots(limits), brake: newBrake(limits.Refusals, limits.Timeout/2), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
 	s.current.Store(newGeneration(setup))
 	return s
 }
@@ -67,7 +69,7 @@ func (s *Service) Close(ctx context.Context) error {
 	case <-all:
 		return g.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
 	}
 }
 
@@ -116,6 +118,9 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 		var none A
 		return none, werr
 	}
+	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {
+		s.brake.refused(ctx, r.Peer.UID)
+	}
 	return answer, err
 }
 
@@ -144,10 +149,11 @@ func guarded[A any](ctx context.Context, s *Service, r Request, rec *audit.Recor
 
 // refuse records a request that got no further than its syntax, and returns why,
 // or why that could not be recorded.
-func (s *Service) refuse(r Request, op policy.Op, reason error) error {
+func (s *Service) refuse(ctx context.Context, r Request, op policy.Op, reason error) error {
 	if err := s.record(r, &audit.Record{Op: string(op)}, time.Now(), reason); err != nil {
 		return err
 	}
+	s.brake.refused(ctx, r.Peer.UID)
 	return reason
 }
 

@@ -140,12 +140,12 @@ func (c *call) active(key, want string) (*signer.Version, signer.Alg, error) {
 }
 
 // version is active for a request that may name a kid. A version whose time has
-// not come does not sign and does not decrypt.
+// not come does not sign. It decrypts: its public key is out already.
 func (c *call) version(key, kid, want string) (*signer.Version, signer.Alg, error) {
 	v, err := c.Ring.Active(key, c.now)
 	if kid != "" {
 		var name string
-		if name, v, err = c.Ring.Version(kid); err == nil && (name != key || v.NotBefore().After(c.now)) {
+		if name, v, err = c.Ring.Version(kid); err == nil && (name != key || v.Use() == signer.UseSig && v.NotBefore().After(c.now)) {
 			err = fmt.Errorf("%w: key %.64q has no version with that kid", signer.ErrNotFound, key)
 		}
 	}

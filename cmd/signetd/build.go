@@ -27,7 +27,7 @@ func (d *document) build(ctx context.Context, metrics *daemon.Metrics) (setup da
 	setup.Backends = map[string]signer.Backend{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, setup.Close())
+			err = errors.Join(err, closeWithin(&setup, closeTimeout))
 		}
 	}()
 	rules, err := d.keyRules()
@@ -42,6 +42,22 @@ func (d *document) build(ctx context.Context, metrics *daemon.Metrics) (setup da
 	}
 	setup.Ring, err = d.ring(ctx, setup.Backends, metrics)
 	return setup, err
+}
+
+// closeTimeout is how long a setup that came to nothing may take to close.
+const closeTimeout = 5 * time.Second
+
+// closeWithin closes the backends of s. One that does not answer is left open: it
+// must hold up neither the error nor the reload after this one.
+func closeWithin(s *daemon.Setup, wait time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.Close() }() // ends when the backends are closed
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(wait):
+		return errors.New("a backend does not answer and was left open")
+	}
 }
 
 func (d *document) openBackends(ctx context.Context, open map[string]signer.Backend) error {
@@ -248,8 +264,8 @@ func (d *document) version(ctx context.Context, at string, open map[string]signe
 // limits reads the limits. Zero means the default.
 func (d *document) limits() (l daemon.Limits, err error) {
 	c := d.Limits
-	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, RequestBytes: c.RequestBytes}
-	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "request_bytes": c.RequestBytes} {
+	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, Refusals: c.Refusals, RequestBytes: c.RequestBytes}
+	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "refusals": int64(c.Refusals), "request_bytes": c.RequestBytes} {
 		if n < 0 || n > 1<<30 {
 			return l, d.at("$.limits."+name, fmt.Errorf("%w: a number from 1 to 2^30", signer.ErrInvalid))
 		}

@@ -41,6 +41,7 @@ type LimitsConfig struct {
 	Connections  int    `yaml:"connections"`
 	InFlight     int    `yaml:"in_flight"`
 	PerPeer      int    `yaml:"per_peer"`
+	Refusals     int    `yaml:"refusals"`
 	RequestBytes int64  `yaml:"request_bytes"`
 	Timeout      string `yaml:"timeout"`
 }

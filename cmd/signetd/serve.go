@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -19,8 +18,6 @@ import (
 
 	"signetd/daemon"
 	"signetd/daemon/audit"
-	"signetd/daemon/policy"
-	"signetd/signer"
 )
 
 const (
@@ -139,16 +136,16 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*dae
 	}
 	notify(r.log, sddaemon.SdNotifyStopping)
 	r.log.InfoContext(ctx, "stopping: requests in flight are being answered")
-	stopReloads()
-	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets), stopMetrics())
+	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets, stopReloads), stopMetrics())
 	r.log.InfoContext(ctx, "stopped")
 	return err
 }
 
 // stop lets nobody new in, answers who is in, and closes the backends.
-func (r *running) stop(ctx context.Context, server *daemon.Server, sockets []net.Listener) error {
+func (r *running) stop(ctx context.Context, server *daemon.Server, sockets []net.Listener, stopReloads func(context.Context)) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
+	stopReloads(ctx)
 	var errs []error
 	for _, l := range sockets {
 		if s, ok := l.(*daemon.Socket); ok {
@@ -186,95 +183,6 @@ func (r *running) listen() ([]net.Listener, error) {
 		return nil, err
 	}
 	return []net.Listener{s}, nil
-}
-
-// reload builds and proves the config of the file beside the running one and
-// puts it in its place, or returns why not.
-func (r *running) reload(ctx context.Context) (keys int, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer func() { r.metrics.ObserveReload(err) }()
-	if err := r.audit.Reopen(); err != nil {
-		return 0, err
-	}
-	d, err := readConfig(r.doc.path)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
-	}
-	if err := d.unchanged(&r.doc.Config); err != nil {
-		return 0, err
-	}
-	setup, err := r.build(ctx, d)
-	if err != nil {
-		return 0, err
-	}
-	r.service.Swap(setup)
-	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
-	return len(setup.Ring.Keys()), nil
-}
-
-// unchanged returns an error if d differs from the running config in what only a
-// restart can change.
-func (d *document) unchanged(old *Config) error {
-	for _, s := range []struct {
-		name     string
-		old, new any
-	}{
-		{"socket", old.Socket, d.Socket},
-		{"limits", old.Limits, d.Limits},
-		{"audit", old.Audit, d.Audit},
-		{"log", old.Log, d.Log},
-		{"metrics", old.Metrics, d.Metrics},
-	} {
-		if !reflect.DeepEqual(s.old, s.new) {
-			return d.at("$."+s.name, fmt.Errorf("%w: a change here needs a restart", signer.ErrInvalid))
-		}
-	}
-	return nil
-}
-
-// reloadOnRequest is reload for a peer, whose own deadline does not end it half
-// way.
-func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
-	keys, err := r.reload(context.WithoutCancel(ctx))
-	if err != nil {
-		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
-	}
-	return keys, err
-}
-
-// reloadOnSignal reloads at each SIGHUP until the function that it returns is
-// called.
-func (r *running) reloadOnSignal(ctx context.Context) (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() { // ends when stop closes quit
-		defer close(done)
-		for {
-			select {
-			case <-r.hup:
-				r.reloadAndRecord(ctx)
-			case <-quit:
-				return
-			}
-		}
-	}()
-	return func() {
-		close(quit)
-		<-done
-	}
-}
-
-func (r *running) reloadAndRecord(ctx context.Context) {
-	notify(r.log, sddaemon.SdNotifyReloading)
-	_, err := r.reload(ctx)
-	if err != nil {
-		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
-	}
-	own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
-	if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
-		r.log.ErrorContext(ctx, "reload not recorded", "err", err)
-	}
-	notify(r.log, sddaemon.SdNotifyReady)
 }
 
 // notify tells systemd, if it started us, where we are (sd_notify).

@@ -117,6 +117,9 @@ func open(path string) (f *os.File, size int64, torn bool, err error) {
 	if err != nil {
 		return nil, 0, false, err
 	}
+	if info.Mode()&os.ModeNamedPipe != 0 {
+		return nil, 0, false, fmt.Errorf("%s: a pipe: it holds up every answer once it is full", path)
+	}
 	if !info.Mode().IsRegular() || info.Size() == 0 {
 		return f, 0, false, nil
 	}

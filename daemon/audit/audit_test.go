@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -145,6 +146,13 @@ func TestOpenRefuses(t *testing.T) {
 		if _, err := audit.Open(path, audit.SyncAlways); err == nil {
 			t.Errorf("Open(%s) = nil, want an error", path)
 		}
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Open(pipe, audit.SyncNever); err == nil {
+		t.Error("Open() of a pipe = nil, want an error")
 	}
 	if _, err := audit.Open(filepath.Join(t.TempDir(), "x"), "sometimes"); err == nil {
 		t.Error("Open(sync sometimes) = nil, want an error")
