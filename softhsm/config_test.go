@@ -134,7 +134,7 @@ func TestE2EConfigRefused(t *testing.T) {
 			if !strings.Contains(text, tt.words) || !strings.Contains(text, "signetd.yaml") {
 				t.Errorf("the error does not name the file, or %q: %s", tt.words, text)
 			}
-			if strings.Contains(text, secret) || strings.Contains(text, "1234") {
+			if own := strings.ReplaceAll(text, s.dir, ""); strings.Contains(own, secret) || strings.Contains(own, "1234") {
 				t.Errorf("the error echoes the config: %s", text)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -66,6 +67,22 @@ func open(cfg Config) (*Backend, error) {
 		return nil, err
 	}
 	defer clear(pin)
+	for _, pause := range pauses {
+		b, err := openWith(cfg, pin)
+		if !errors.Is(err, errNoToken) {
+			return b, err
+		}
+		time.Sleep(pause)
+	}
+	return openWith(cfg, pin)
+}
+
+// pauses are between the looks for a token that is not found. SoftHSM2 rewrites a
+// token's file at each login, and a process that initialises the module meanwhile
+// sees a broken token, or none, until it initialises it anew.
+var pauses = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 200 * time.Millisecond}
+
+func openWith(cfg Config, pin []byte) (*Backend, error) {
 	m, err := acquireModule(cfg.Module)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,9 @@ func (m *module) release() error {
 	return callError("C_Finalize", m.ctx.Finalize())
 }
 
+// errNoToken means that the token was not found. No login was tried.
+var errNoToken = errors.New("no")
+
 // findToken returns the slot of the one token that cfg names. A slot that does
 // not answer is no reason not to look at the others.
 func (m *module) findToken(cfg Config) (slot uint, info p11.TokenInfo, err error) {
@@ -116,8 +120,8 @@ func (m *module) findToken(cfg Config) (slot uint, info p11.TokenInfo, err error
 	case matches > 1:
 		return 0, info, fmt.Errorf("%w: %d tokens match %v", signer.ErrInvalid, matches, cfg)
 	case len(others) == 0:
-		return 0, info, fmt.Errorf("%w: no %v: the module shows no token at all", signer.ErrUnavailable, cfg)
+		return 0, info, fmt.Errorf("%w: %w %v: the module shows no token at all", signer.ErrUnavailable, errNoToken, cfg)
 	default:
-		return 0, info, fmt.Errorf("%w: no %v: there are %s", signer.ErrUnavailable, cfg, strings.Join(others, ", "))
+		return 0, info, fmt.Errorf("%w: %w %v: there are %s", signer.ErrUnavailable, errNoToken, cfg, strings.Join(others, ", "))
 	}
 }
