@@ -24,6 +24,10 @@ import (
 // something is broken.
 const deadline = 60 * time.Second
 
+// raceOptions are for processes with the race detector: end at the first race, and
+// do not wait for a second at the end, as it does by itself.
+const raceOptions = "GORACE=halt_on_error=1 atexit_sleep_ms=0"
+
 // A process is a signetd that answers on its socket.
 type process struct {
 	*settings
@@ -81,7 +85,7 @@ func (p *process) launch() {
 func signetd(s *settings, args ...string) *exec.Cmd {
 	cmd := exec.Command(shared.binary, args...)
 	cmd.Dir = s.dir
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}, s.env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), raceOptions}, s.env...)
 	return cmd
 }
 
