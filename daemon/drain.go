@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -21,7 +22,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for s.closeIdle() && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	return s.http.Shutdown(ctx)
+	if err := s.http.Shutdown(ctx); !errors.Is(err, net.ErrClosed) { // it closes listeners, too, if it is quick
+		return err
+	}
+	return nil
 }
 
 // closeListeners lets nobody in any more. Who waits at a socket that systemd

@@ -130,7 +130,7 @@ func TestSwap(t *testing.T) {
 	}
 	first, c := setup()
 	s := &Service{}
-	s.current.Store(s.newGeneration(first))
+	s.current.Store(newGeneration(first))
 	all := []*closer{c}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -46,14 +46,18 @@ type Server struct {
 	mu        sync.Mutex
 	listeners []net.Listener
 	open      map[*conn]struct{}
-	users     map[uint32]int // open connections by uid
+	count     connections            // of all
+	users     map[uint32]connections // by uid, those with any
 }
+
+// connections counts the ones that are served and the ones above the limit.
+type connections struct{ served, surplus int }
 
 // NewServer returns a server of service.
 func NewServer(service *Service, c ServerConfig) *Server {
 	s := &Server{
 		service: service, limits: c.Limits.WithDefaults(), version: c.Version, reload: c.Reload,
-		log: service.log, open: map[*conn]struct{}{}, users: map[uint32]int{},
+		log: service.log, open: map[*conn]struct{}{}, users: map[uint32]connections{},
 	}
 	s.http = &http.Server{
 		Handler:           s,
@@ -93,8 +97,8 @@ type listener struct {
 }
 
 // Accept implements [net.Listener]. A connection whose peer is not known is
-// closed. One above the limit is let in and told so by a typed error, up to
-// twice the limit; above that, the same error is all that it gets.
+// closed. One above the limit is let in and told so by a typed error, up to as
+// many again; above that, the same error is all that it gets.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
@@ -135,17 +139,22 @@ type conn struct {
 	once    sync.Once
 }
 
-// admit counts a connection in, as surplus if need be, or says no.
+// admit counts a connection in, as surplus if need be, or says no. A user has at
+// most half of either sort: whatever one does, another gets in.
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= 2*s.limits.Connections {
+	most, user := s.limits.Connections, s.users[c.peer.UID]
+	half := max(1, most/2)
+	switch {
+	case s.count.served < most && user.served < half:
+	case s.count.surplus < most && user.surplus < half:
+		c.surplus = true
+	default:
 		return false
 	}
-	c.surplus = len(s.open) >= s.limits.Connections || s.users[c.peer.UID] >= max(1, s.limits.Connections/2)
 	s.open[c] = struct{}{}
-	s.users[c.peer.UID]++
-	s.service.metrics.connections.Set(float64(len(s.open)))
+	s.countLocked(c, 1)
 	return true
 }
 
@@ -153,10 +162,22 @@ func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
-	if s.users[c.peer.UID]--; s.users[c.peer.UID] == 0 {
+	s.countLocked(c, -1)
+}
+
+func (s *Server) countLocked(c *conn, n int) {
+	user := s.users[c.peer.UID]
+	if c.surplus {
+		s.count.surplus += n
+		user.surplus += n
+	} else {
+		s.count.served += n
+		user.served += n
+	}
+	if s.users[c.peer.UID] = user; user == (connections{}) {
 		delete(s.users, c.peer.UID)
 	}
-	s.service.metrics.connections.Set(float64(len(s.open)))
+	s.service.metrics.connections.Set(float64(s.count.served + s.count.surplus))
 }
 
 // Close implements [net.Conn].

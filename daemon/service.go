@@ -20,9 +20,8 @@ import (
 // A Service does what requests ask, whatever they came by. It is safe for
 // concurrent use.
 type Service struct {
-	current     atomic.Pointer[generation]
-	generations sync.WaitGroup // one for each that is not closed yet
-
+	current atomic.Pointer[generation]
+	closing sync.WaitGroup // of the older ones
 	slots   *slots
 	timeout time.Duration
 	audit   *audit.Log
@@ -35,31 +34,40 @@ type Service struct {
 func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, logger *slog.Logger) *Service {
 	limits = limits.WithDefaults()
 	s := &Service{slots: newSlots(limits), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
-	s.current.Store(s.newGeneration(setup))
+	s.current.Store(newGeneration(setup))
 	return s
 }
 
 // Swap puts a setup in the place of the current one, all at once. Requests in
-// flight finish on what they began with.
+// flight finish on what they began with, and Swap waits neither for them nor for
+// the old backends to close.
 func (s *Service) Swap(setup Setup) {
-	s.current.Swap(s.newGeneration(setup)).leave()
+	old := s.current.Swap(newGeneration(setup))
+	s.closing.Go(func() { // ends when the old backends are closed
+		<-old.ended
+		if old.err != nil {
+			s.log.Warn("closing the backends of the config before", "err", old.err)
+		}
+	})
+	old.leave()
 }
 
-// Close closes the backends when the requests in flight have ended, and returns an
-// error if ctx ends first. No request may come after it.
+// Close closes the backends when the requests in flight have ended, and waits
+// for those of older setups, or returns ctx.Err(). No request may come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
 	g.leave()
-	done := make(chan struct{})
-	go func() { // ends when all backends are closed, or with the process
-		s.generations.Wait()
-		close(done)
+	all := make(chan struct{})
+	go func() { // ends when the backends are closed
+		defer close(all)
+		s.closing.Wait()
+		<-g.ended
 	}()
 	select {
-	case <-done:
+	case <-all:
 		return g.err
 	case <-ctx.Done():
-		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
+		return ctx.Err()
 	}
 }
 

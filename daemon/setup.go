@@ -31,15 +31,14 @@ func (s *Setup) Close() error {
 // until the requests that began with them have ended.
 type generation struct {
 	Setup
-	users  atomic.Int64 // the requests, and one for being the current one
-	end    sync.Once
-	closed *sync.WaitGroup // the service's: of all generations
-	err    error           // of closing it, to be read when closed is done
+	users atomic.Int64 // the requests, and one for being the current one
+	end   sync.Once
+	ended chan struct{} // closed when the backends are
+	err   error
 }
 
-func (s *Service) newGeneration(setup Setup) *generation {
-	g := &generation{Setup: setup, closed: &s.generations}
-	g.closed.Add(1)
+func newGeneration(s Setup) *generation {
+	g := &generation{Setup: s, ended: make(chan struct{})}
 	g.users.Store(1)
 	return g
 }
@@ -56,17 +55,15 @@ func (s *Service) enter() *generation {
 	}
 }
 
-// leave has the generation closed if nobody uses it any more. It does not wait: a
-// backend that hangs must hold up neither the request that happened to be the
-// last nor the reload.
+// leave lets go of g. Who is the last to do so does not wait for the backends to
+// close, which takes for ever where a call into a token hangs.
 func (g *generation) leave() {
-	if g.users.Add(-1) > 0 {
-		return
+	if g.users.Add(-1) == 0 {
+		g.end.Do(func() {
+			go func() { // ends when the backends are closed
+				g.err = g.Close()
+				close(g.ended)
+			}()
+		})
 	}
-	g.end.Do(func() {
-		go func() { // ends when the backends are closed; Service.Close waits for it
-			defer g.closed.Done()
-			g.err = g.Close()
-		}()
-	})
 }

@@ -85,9 +85,11 @@ func ListenUnix(c SocketConfig) (s *Socket, err error) {
 
 // lockPath takes the lock that keeps a second daemon from replacing the socket
 // between our look at it and our move. The lock's file stays: to remove it would
-// let two processes hold locks on two files of one name.
+// let two processes hold locks on two files of one name. A symbolic link is not
+// followed: in a directory that others can write to it would have a daemon of
+// root make a file wherever it points.
 func lockPath(path string) (*os.File, error) {
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- the operator's config names the path
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600) // #nosec G304 -- the operator's config names the path
 	if err != nil {
 		return nil, fmt.Errorf("socket: its directory must be there and writable: %w", err)
 	}

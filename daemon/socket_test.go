@@ -131,3 +131,19 @@ func TestPeer(t *testing.T) {
 		t.Errorf("peerOf() = %+v, want uid %d, gid %d, pid %d, groups %v", p, os.Getuid(), os.Getgid(), os.Getpid(), groups)
 	}
 }
+
+func TestListenUnixFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	path, target := filepath.Join(dir, "s"), filepath.Join(dir, "target")
+	if err := os.Symlink(target, path+".lock"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ListenUnix(SocketConfig{Path: path, Mode: 0o600, GID: -1})
+	if err == nil {
+		s.Close()
+		t.Error("ListenUnix() follows a link in the place of its lock")
+	}
+	if _, err := os.Lstat(target); !os.IsNotExist(err) {
+		t.Errorf("where the link points there is something now: %v", err)
+	}
+}

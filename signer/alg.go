@@ -59,6 +59,10 @@ const (
 // 3.3 and 4.2).
 const MinRSABits = 2048
 
+// MaxRSABits is the size above which RSA keys are refused. The time of an
+// operation grows with the square of it, and a public key may come in a request.
+const MaxRSABits = 16384
+
 type algorithm struct {
 	alg    Alg
 	family Family
@@ -121,7 +125,8 @@ func (a Alg) Use() Use {
 }
 
 // Fits returns ErrUnsupported if a cannot be used with pub: the wrong type of
-// key, another curve, or an RSA key shorter than [MinRSABits].
+// key, another curve, or an RSA key shorter than [MinRSABits] or longer than
+// [MaxRSABits].
 func (a Alg) Fits(pub crypto.PublicKey) error {
 	x, ok := a.lookup()
 	if !ok {
@@ -134,6 +139,8 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 		}
 		if bits := pub.N.BitLen(); bits < MinRSABits {
 			return fmt.Errorf("%w: %s needs an RSA key of %d bits or more, not %d", ErrUnsupported, a, MinRSABits, bits)
+		} else if bits > MaxRSABits {
+			return fmt.Errorf("%w: %s takes an RSA key of %d bits at most, not %d", ErrUnsupported, a, MaxRSABits, bits)
 		}
 		return nil
 	case *ecdsa.PublicKey:

@@ -30,9 +30,12 @@ type place struct {
 
 // NewRing returns the ring of keys. Names and kids must be unique, a key needs a
 // version, and the versions of a key have one use and the same algorithms, or
-// the answer to a request would depend on the day. Errors are ErrInvalid.
+// the answer to a request would depend on the day. A key pair has one name, or
+// what the rules of one name forbid it would do under the other. Errors are
+// ErrInvalid.
 func NewRing(keys []NamedKey) (*Ring, error) {
 	r := &Ring{names: map[string]int{}, kids: map[string]place{}}
+	pairs := map[string]string{} // thumbprint to name
 	for _, k := range keys {
 		if _, ok := r.names[k.Name]; ok || k.Name == "" {
 			return nil, fmt.Errorf("%w: key name %q is empty or there twice", ErrInvalid, k.Name)
@@ -47,6 +50,14 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 			if !slices.Equal(v.algs, k.Versions[0].algs) {
 				return nil, fmt.Errorf("%w: key %q: versions with different algorithms", ErrInvalid, k.Name)
 			}
+			pair, err := Thumbprint(v.key.Public())
+			if err != nil {
+				return nil, err
+			}
+			if other, ok := pairs[pair]; ok && other != k.Name {
+				return nil, fmt.Errorf("%w: keys %q and %q: the same key pair under two names (kid %q)", ErrInvalid, other, k.Name, v.kid)
+			}
+			pairs[pair] = k.Name
 			r.kids[v.kid] = place{k.Name, v}
 		}
 		r.names[k.Name] = len(r.keys)

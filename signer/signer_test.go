@@ -480,8 +480,9 @@ func TestOpaqueSigner(t *testing.T) {
 
 func TestRing(t *testing.T) {
 	at := func(day int) time.Time { return time.Date(2026, 11, day, 0, 0, 0, 0, time.UTC) }
-	k := open(t, "generate:ec-p256")
+	pairs := map[byte]signer.Key{'a': open(t, "generate:ec-p256"), 'b': open(t, "generate:ec-p256")}
 	v := func(kid string, notBefore time.Time) *signer.Version {
+		k := pairs[kid[0]]
 		v, err := signer.NewVersion(k, signer.VersionConfig{KID: kid, Algs: []signer.Alg{signer.ES256}, NotBefore: notBefore})
 		if err != nil {
 			t.Fatal(err)
@@ -539,6 +540,7 @@ func TestRingRefuses(t *testing.T) {
 		"no name":        {{Versions: []*signer.Version{v("1")}}},
 		"a name twice":   {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "a", Versions: []*signer.Version{v("2")}}},
 		"a kid twice":    {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "b", Versions: []*signer.Version{v("1")}}},
+		"a pair twice":   {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "b", Versions: []*signer.Version{v("2")}}},
 		"mixed versions": {{Name: "a", Versions: []*signer.Version{v("1"), rs}}},
 	}
 	for name, keys := range tests {
@@ -563,5 +565,20 @@ func TestCheckDigestAuto(t *testing.T) {
 	}
 	if _, err := signer.CheckDigest(p224.Public(), make([]byte, 32), crypto.SHA256); !errors.Is(err, signer.ErrUnsupported) {
 		t.Errorf("CheckDigest(P-224) = %v, want ErrUnsupported", err)
+	}
+}
+
+// TestLargeRSA has a public key of half a million bits, as fits into a
+// request: to encrypt to it takes more than a minute of one CPU.
+func TestLargeRSA(t *testing.T) {
+	n := new(big.Int).SetBit(big.NewInt(1), signer.MaxRSABits, 1)
+	for _, alg := range []signer.Alg{signer.RSAOAEP256, signer.RS256} {
+		if err := alg.Fits(&rsa.PublicKey{N: n, E: 65537}); !errors.Is(err, signer.ErrUnsupported) {
+			t.Errorf("%s fits %d bits: %v", alg, n.BitLen(), err)
+		}
+	}
+	n.SetBit(n, 1<<19, 1)
+	if _, err := signer.EncryptJWE(&rsa.PublicKey{N: n, E: 1<<31 - 1}, "", signer.RSAOAEP, "", signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
+		t.Errorf("EncryptJWE() to %d bits = %v", n.BitLen(), err)
 	}
 }

@@ -33,7 +33,8 @@ type VersionConfig struct {
 	// Backend is the name of the backend that holds the key, for reports.
 	Backend string
 	// Observe is called after each use of the private key, with how long the
-	// backend took. Optional.
+	// backend took. A ciphertext that does not decrypt is no error here: who sees
+	// what is observed must not tell it from one that does. Optional.
 	Observe func(use Use, took time.Duration, err error)
 }
 
@@ -202,11 +203,13 @@ func (v *Version) Unwrap(ctx context.Context, alg Alg, encryptedKey []byte) ([]b
 	}
 	start := time.Now()
 	cek, err := d.DecryptContext(ctx, encryptedKey, alg.DecrypterOpts())
-	v.observe(UseEnc, time.Since(start), err)
-	switch {
-	case errors.Is(err, ErrDecrypt):
-		return nil, ErrDecrypt // bare, whatever a backend wrapped round it
-	case err != nil:
+	took := time.Since(start)
+	if errors.Is(err, ErrDecrypt) {
+		v.observe(UseEnc, took, nil) // the backend did its work; what came of it is for no metric
+		return nil, ErrDecrypt       // bare, whatever a backend wrapped round it
+	}
+	v.observe(UseEnc, took, err)
+	if err != nil {
 		return nil, fmt.Errorf("unwrap: %w", err)
 	}
 	return cek, nil

@@ -53,28 +53,31 @@ func callError(call string, err error) error {
 }
 
 // saysBadInput reports whether C_Decrypt may answer rv because of the
-// ciphertext: seen with SoftHSM2, NSS, opencryptoki, or one vendor's own code.
+// ciphertext. Tokens use nearly any code for that, so it is all but those that
+// can only be about the session, the key, the device or the mechanism.
 func saysBadInput(rv p11.Error) bool {
 	switch rv {
-	case p11.CKR_GENERAL_ERROR, p11.CKR_FUNCTION_FAILED, p11.CKR_ARGUMENTS_BAD,
-		p11.CKR_DATA_INVALID, p11.CKR_DATA_LEN_RANGE, p11.CKR_DEVICE_ERROR,
-		p11.CKR_ENCRYPTED_DATA_INVALID, p11.CKR_ENCRYPTED_DATA_LEN_RANGE,
-		p11.CKR_KEY_SIZE_RANGE,
-		p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE:
+	case p11.CKR_DEVICE_ERROR: // seen with tokens for bad padding, too
 		return true
-	}
-	return rv >= p11.CKR_VENDOR_DEFINED
-}
-
-// lost reports whether the session that err came from is of no more use: it is
-// gone, logged out, or stuck in an unfinished operation, or its object handles
-// or its device are gone.
-func lost(err error) bool {
-	var e *tokenError
-	if !errors.As(err, &e) {
+	case p11.CKR_HOST_MEMORY, p11.CKR_DEVICE_MEMORY, p11.CKR_FUNCTION_CANCELED,
+		p11.CKR_MECHANISM_INVALID, p11.CKR_MECHANISM_PARAM_INVALID,
+		p11.CKR_KEY_FUNCTION_NOT_PERMITTED, p11.CKR_FUNCTION_NOT_SUPPORTED:
 		return false
 	}
-	switch e.rv {
+	return !losesSession(rv)
+}
+
+// lost reports whether the session that err came from is of no more use.
+func lost(err error) bool {
+	var e *tokenError
+	return errors.As(err, &e) && losesSession(e.rv)
+}
+
+// losesSession reports whether a session that answers rv is of no more use: it is
+// gone, logged out, or stuck in an unfinished operation, or its object handles
+// or its device are gone.
+func losesSession(rv p11.Error) bool {
+	switch rv {
 	case p11.CKR_SESSION_CLOSED, p11.CKR_SESSION_HANDLE_INVALID,
 		p11.CKR_USER_NOT_LOGGED_IN,
 		p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID,

@@ -33,6 +33,11 @@ func TestCallError(t *testing.T) {
 		{callDecrypt, p11.CKR_KEY_SIZE_RANGE, signer.ErrDecrypt, stays},
 		{callDecrypt, p11.CKR_WRAPPED_KEY_INVALID, signer.ErrDecrypt, stays},
 		{callDecrypt, p11.CKR_WRAPPED_KEY_LEN_RANGE, signer.ErrDecrypt, stays},
+		{callDecrypt, p11.CKR_BUFFER_TOO_SMALL, signer.ErrDecrypt, stays},
+		{callDecrypt, p11.CKR_SIGNATURE_INVALID, signer.ErrDecrypt, stays},
+		{callDecrypt, p11.CKR_FUNCTION_REJECTED, signer.ErrDecrypt, stays},
+		{callDecrypt, p11.CKR_USER_NOT_LOGGED_IN, signer.ErrUnavailable, drops},
+		{callDecrypt, 0x35, signer.ErrDecrypt, stays}, // CKR_AEAD_DECRYPT_FAILED of PKCS#11 3.0
 		{callDecrypt, p11.CKR_VENDOR_DEFINED + 7, signer.ErrDecrypt, stays},
 		{callDecrypt, p11.CKR_SESSION_HANDLE_INVALID, signer.ErrUnavailable, drops},
 		{callDecrypt, p11.CKR_DEVICE_REMOVED, signer.ErrUnavailable, drops},

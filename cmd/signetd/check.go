@@ -28,6 +28,9 @@ and writes no audit log.`,
 	}
 	path := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := harden(); err != nil { // it logs in, with the PIN
+			return err
+		}
 		d, err := readConfig(*path)
 		if err != nil {
 			return err

@@ -105,7 +105,8 @@ type PeerConfig struct {
 // A document is a config file that was read, and knows where in it things are.
 type document struct {
 	Config
-	name string
+	name string // for errors
+	path string // of the file, or empty if there is none
 	tree *ast.File
 }
 
@@ -127,7 +128,12 @@ func readConfig(path string) (*document, error) {
 	if len(data) > maxConfig {
 		return nil, fmt.Errorf("%s: longer than %d bytes", path, maxConfig)
 	}
-	return parseConfig(path, data)
+	d, err := parseConfig(path, data)
+	if err != nil {
+		return nil, err
+	}
+	d.path = path
+	return d, nil
 }
 
 func parseConfig(name string, data []byte) (*document, error) {
@@ -142,7 +148,7 @@ func parseConfig(name string, data []byte) (*document, error) {
 	var odd oddities
 	ast.Walk(&odd, d.tree.Docs[0].Body)
 	if odd.node != nil {
-		return nil, d.errorAt(odd.node, odd.why)
+		return nil, d.errorAt(odd.node, odd.problem)
 	}
 	err = yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&d.Config)
 	if err != nil {
@@ -153,25 +159,33 @@ func parseConfig(name string, data []byte) (*document, error) {
 
 // oddities finds what makes a YAML file say something else than it seems to.
 type oddities struct {
-	node ast.Node
-	why  string
+	node    ast.Node // the first
+	problem string
 }
 
 // Visit implements [ast.Visitor].
 func (o *oddities) Visit(n ast.Node) ast.Visitor {
-	if o.node != nil {
-		return nil
-	}
-	switch n.Type() { //nolint:exhaustive // all others are what they seem
-	case ast.AnchorType, ast.AliasType, ast.MergeKeyType, ast.TagType:
-		o.node, o.why = n, "anchors, aliases, merge keys and tags are not used here"
-	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
-		// 0660 is octal for 432, which a mode would take for octal once more.
-		if text := n.GetToken().Value; strconv.Itoa(atoi(text)) != text {
-			o.node, o.why = n, "not a plain whole number: write it in quotes"
+	if o.node == nil {
+		if o.problem = oddity(n); o.problem != "" {
+			o.node = n
 		}
 	}
 	return o
+}
+
+func oddity(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
+		return "anchors, aliases, merge keys and tags are not used here"
+	case *ast.NullNode:
+		return "no value: give one, or leave the member out" // "jwt:" alone would set a key free
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		// 0660 and 0o660 are 432, and a socket of mode 0432 is open to everybody.
+		if text := n.GetToken().Value; strconv.Itoa(atoi(text)) != text {
+			return "not a plain whole number: write it in quotes"
+		}
+	}
+	return ""
 }
 
 // atoi is 0 for what is no decimal number.

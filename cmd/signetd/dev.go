@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -58,8 +59,11 @@ func dev(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
+	// It has no config to read again, and ends with its terminal.
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+	defer stop()
 	var failed error
-	err = serve(cmd.Context(), d, func(*daemon.Setup) { failed = render(cmd.OutOrStdout(), devGreeting, values) })
+	err = serve(ctx, d, func(*daemon.Setup) { failed = render(cmd.OutOrStdout(), devGreeting, values) })
 	if err != nil {
 		return err
 	}

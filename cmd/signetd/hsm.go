@@ -19,6 +19,7 @@ func hsmCommand() *cobra.Command {
 		Short: "Set up tokens and keys",
 		Long: `hsm sets up PKCS#11 tokens and the keys in them. It works in a process of its
 own, beside or before the daemon, and needs no config file.`,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return harden() }, // PINs pass through it
 	}
 	cmd.AddCommand(hsmInitCommand(), hsmKeygenCommand())
 	return cmd

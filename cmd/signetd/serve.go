@@ -54,6 +54,7 @@ are answered.`,
 // A running daemon and what it was started with.
 type running struct {
 	doc     *document
+	hup     chan os.Signal // asks for a reload; nil without a config file
 	audit   *audit.Log
 	metrics *daemon.Metrics
 	service *daemon.Service
@@ -69,6 +70,13 @@ func serve(ctx context.Context, d *document, started func(*daemon.Setup)) (err e
 		return err
 	}
 	r := &running{doc: d, metrics: daemon.NewMetrics(version)}
+	if d.path != "" {
+		// From here to the end: by default SIGHUP ends a process, be it starting or
+		// answering its last requests.
+		r.hup = make(chan os.Signal, 1)
+		signal.Notify(r.hup, syscall.SIGHUP)
+		defer signal.Stop(r.hup)
+	}
 	if r.log, err = d.logger(); err != nil {
 		return err
 	}
@@ -102,7 +110,11 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*dae
 		return errors.Join(err, setup.Close())
 	}
 	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
-	server := daemon.NewServer(r.service, daemon.ServerConfig{Limits: limits, Version: version, Reload: r.reloadOnRequest})
+	config := daemon.ServerConfig{Limits: limits, Version: version}
+	if r.doc.path != "" {
+		config.Reload = r.reloadOnRequest
+	}
+	server := daemon.NewServer(r.service, config)
 	sockets, err := r.listen()
 	if err != nil {
 		return errors.Join(err, r.service.Close(context.WithoutCancel(ctx)))
@@ -185,7 +197,7 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := r.audit.Reopen(); err != nil {
 		return 0, err
 	}
-	d, err := readConfig(r.doc.name)
+	d, err := readConfig(r.doc.path)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
 	}
@@ -234,29 +246,35 @@ func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
 // reloadOnSignal reloads at each SIGHUP until the function that it returns is
 // called.
 func (r *running) reloadOnSignal(ctx context.Context) (stop func()) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	done := make(chan struct{})
-	go func() { // ends when stop closes hup
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() { // ends when stop closes quit
 		defer close(done)
-		for range hup {
-			notify(r.log, sddaemon.SdNotifyReloading)
-			_, err := r.reload(ctx)
-			if err != nil {
-				r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
+		for {
+			select {
+			case <-r.hup:
+				r.reloadAndRecord(ctx)
+			case <-quit:
+				return
 			}
-			own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
-			if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
-				r.log.ErrorContext(ctx, "reload not recorded", "err", err)
-			}
-			notify(r.log, sddaemon.SdNotifyReady)
 		}
 	}()
 	return func() {
-		signal.Stop(hup)
-		close(hup)
+		close(quit)
 		<-done
 	}
+}
+
+func (r *running) reloadAndRecord(ctx context.Context) {
+	notify(r.log, sddaemon.SdNotifyReloading)
+	_, err := r.reload(ctx)
+	if err != nil {
+		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
+	}
+	own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
+	if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
+		r.log.ErrorContext(ctx, "reload not recorded", "err", err)
+	}
+	notify(r.log, sddaemon.SdNotifyReady)
 }
 
 // notify tells systemd, if it started us, where we are (sd_notify).

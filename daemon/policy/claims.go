@@ -218,11 +218,11 @@ func parseClaims(data []byte) (*claimSet, error) {
 		if err != nil {
 			return nil, malformed("not strict JSON (a member twice, invalid UTF-8 or bad syntax)")
 		}
-		lower := strings.ToLower(name)
-		if present, known := folded[lower]; present || (known && lower != name) {
+		plain := fold(name)
+		if present, known := folded[plain]; present || (known && plain != name) {
 			return nil, malformed("two names, or a registered name, that differ only in case")
 		}
-		folded[lower] = true
+		folded[plain] = true
 		value = value.Clone()
 		if err := value.Compact(); err != nil {
 			return nil, malformed("not strict JSON")
@@ -238,6 +238,12 @@ func parseClaims(data []byte) (*claimSet, error) {
 	}
 	return c, nil
 }
+
+// fold is name without the difference between upper and lower case. By way of the
+// upper case it also folds letters such as the long s of "i\u017fs", which a
+// relying party that ignores case, one with encoding/json among them, takes for
+// the s of "iss".
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 // add appends a member whose value is a string or an int64.
 func (c *claimSet) add(name string, value any) {

@@ -57,6 +57,10 @@ func TestApply(t *testing.T) {
 		{name: "case variant", claims: `{"aud":"api","Iss":"https://evil.example"}`, err: signer.ErrInvalid, rule: "case"},
 		{name: "case variant of one given", claims: `{"aud":"api","AUD":"evil"}`, err: signer.ErrInvalid, rule: "case"},
 		{name: "case variant of any name", claims: `{"aud":"api","Role":"user","role":"admin"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "long s", claims: `{"aud":"api","iss":"https://id.example","i\u017fs":"https://evil.example"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "long s alone", claims: `{"aud":"api","i\u017f\u017f":"https://evil.example"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "Turkish i", claims: `{"aud":"api","\u0131at":0,"jt\u0130":"evil"}`, err: signer.ErrInvalid, rule: "case"},
+		{name: "Kelvin sign", claims: `{"aud":"api","kid":1,"\u212aid":2}`, err: signer.ErrInvalid, rule: "case"},
 		{name: "twice", claims: `{"aud":"api","aud":"evil"}`, err: signer.ErrInvalid, rule: "strict"},
 		{name: "twice by escape", claims: `{"aud":"api","\u0061ud":"evil"}`, err: signer.ErrInvalid, rule: "strict"},
 		{name: "twice at depth", claims: `{"aud":"api","x":[{"y":1,"y":2}]}`, err: signer.ErrInvalid, rule: "strict"},
@@ -186,4 +190,22 @@ func FuzzApply(f *testing.F) {
 			t.Fatalf("a lax reader sees %+v, %v in %s", lax, err, fmt.Sprintf("%q", c.Payload))
 		}
 	})
+}
+
+// TestApplyFoldedNames has a relying party that ignores case, as encoding/json
+// does, read what was signed: it must see the issuer that the rules have.
+func TestApplyFoldedNames(t *testing.T) {
+	for r := rune(0x80); r < 0x2fff; r++ {
+		for _, name := range []string{"i%cs", "%css", "is%c", "a%cd", "e%cp", "%cti", "jt%c"} {
+			name = fmt.Sprintf(name, r)
+			c, err := rules.Apply(fmt.Appendf(nil, `{"aud":"api","iss":"https://id.example",%q:"evil"}`, name), 0, now)
+			if err != nil {
+				continue
+			}
+			var token struct{ Iss, Jti string }
+			if err := json.Unmarshal(c.Payload, &token); err != nil || token.Iss != rules.Issuer || token.Jti != c.JTI {
+				t.Errorf("with a member %q a relying party reads %+v, %v", name, token, err)
+			}
+		}
+	}
 }
