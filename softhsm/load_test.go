@@ -82,7 +82,7 @@ func knock(socket, request string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close() //nolint:errcheck // it is over
+	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func start(t *testing.T, s *settings) *process {
 	t.Helper()
 	p := prepare(t, s)
 	p.launch()
-	p.notes.await(t, "READY=1", p.exited, &p.stderr)
+	p.awaitReady(1)
 	return p
 }
 
@@ -213,7 +213,7 @@ func send(c *http.Client, method, path string, body any) (a answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	a.status, a.header = resp.StatusCode, resp.Header
 	a.body, err = io.ReadAll(resp.Body)
 	return a, err
