@@ -55,7 +55,8 @@ func (s *Service) Swap(setup Setup) {
 }
 
 // Close closes the backends when the requests in flight have ended, and waits
-// for those of older setups, or returns ctx.Err(). No request may come after it.
+// for those of older setups, or returns an error if ctx ends first. No request may
+// come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
 	g.leave()

@@ -24,7 +24,7 @@ func (p *process) readMetrics(where string) string {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		p.t.Fatalf("metrics: %d %v", resp.StatusCode, err)

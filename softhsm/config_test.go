@@ -37,7 +37,7 @@ func placeOf(t *testing.T, s *settings, text string) string {
 
 // A config that is wrong is refused by its place and in words, and never echoed.
 func TestE2EConfigRefused(t *testing.T) {
-	const secret = "9f3-secret-71c"
+	const secret = "9f3-secret-71c" // #nosec G101 -- made up
 	replace := func(section *string, old, text string) {
 		if !strings.Contains(*section, old) {
 			t.Fatalf("%q is not in %q", old, *section)

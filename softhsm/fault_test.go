@@ -72,7 +72,7 @@ func (c control) set(i int, v uint64) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // what counts is the write
+	defer f.Close()
 	if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, v), int64(8*i)); err != nil {
 		c.t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func knock(socket, request string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close() //nolint:errcheck // it is over
+	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
 		return nil, err
 	}
@@ -138,6 +138,7 @@ func (p *process) rss() int {
 // Twenty thousand bad requests leave the daemon as large as it was. A tenth of
 // them get as far as the token. The race detector makes do with fewer.
 func TestE2EMemory(t *testing.T) {
+	t.Parallel()
 	s := newSettings(t)
 	s.log = `{level: warn}`
 	p := start(t, s)

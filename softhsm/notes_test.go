@@ -87,21 +87,15 @@ func (n *notes) all() ([]string, <-chan struct{}) {
 	return slices.Clone(n.seen), n.added
 }
 
-// await waits until a note came count times more than it had; count is 1.
-func (n *notes) await(t *testing.T, note string, exited <-chan struct{}, stderr *buffer) {
-	t.Helper()
-	n.awaitCount(t, note, 1, exited, stderr)
-}
-
-// awaitCount waits until a note came that many times.
-func (n *notes) awaitCount(t *testing.T, note string, count int, exited <-chan struct{}, stderr *buffer) {
-	t.Helper()
+// awaitReady waits until the daemon has said that many times that it is ready.
+func (p *process) awaitReady(count int) {
+	p.t.Helper()
 	late := time.After(deadline)
 	for {
-		seen, more := n.all()
+		seen, more := p.notes.all()
 		have := 0
 		for _, s := range seen {
-			if s == note {
+			if s == "READY=1" {
 				have++
 			}
 		}
@@ -110,10 +104,10 @@ func (n *notes) awaitCount(t *testing.T, note string, count int, exited <-chan s
 		}
 		select {
 		case <-more:
-		case <-exited:
-			t.Fatalf("ended without saying %s\n%s", note, stderr.tail())
+		case <-p.exited:
+			p.t.Fatalf("ended without being ready\n%s", p.stderr.tail())
 		case <-late:
-			t.Fatalf("did not say %s\n%s", note, stderr.tail())
+			p.t.Fatalf("not ready\n%s", p.stderr.tail())
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (p *process) asPeer(cred *syscall.Credential, requests ...childRequest) []a
 	}
 	cmd := exec.CommandContext(p.t.Context(), "/proc/self/exe") // by a way that needs no right to its directory
 	cmd.Dir = "/"
-	cmd.Env = []string{childPart + "=peer"}
+	cmd.Env = []string{childPart + "=peer", raceOptions}
 	cmd.Stdin = bytes.NewReader(input)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	out, err := cmd.Output()

@@ -26,7 +26,7 @@ import (
 func pinFlags(t *testing.T, token *softhsm.Token, label string) (low, more bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", token.Module(), label)
-	cmd.Env = append(os.Environ(), childPart+"=flags", "SOFTHSM2_CONF="+token.Conf())
+	cmd.Env = append(os.Environ(), childPart+"=flags", raceOptions, "SOFTHSM2_CONF="+token.Conf())
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("flags: %v", err)

@@ -20,7 +20,7 @@ func (p *process) hangUp() {
 		}
 	}
 	p.signal(syscall.SIGHUP)
-	p.notes.awaitCount(p.t, "READY=1", ready+1, p.exited, &p.stderr)
+	p.awaitReady(ready + 1)
 }
 
 func (p *process) reload() answer {

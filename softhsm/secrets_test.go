@@ -25,7 +25,7 @@ import (
 func forms(secret []byte) map[string]string {
 	list := map[string]string{
 		"raw": string(secret), "hex": hex.EncodeToString(secret), "HEX": strings.ToUpper(hex.EncodeToString(secret)),
-		"decimal": strings.Trim(fmt.Sprint(secret), "[]"), "quoted": strings.Trim(fmt.Sprintf("%q", secret), `"`),
+		"decimal": strings.Trim(fmt.Sprintf("%d", secret), "[]"), "quoted": strings.Trim(fmt.Sprintf("%q", secret), `"`),
 	}
 	for shift := range 3 {
 		padded := append(make([]byte, shift), secret...)
@@ -44,7 +44,7 @@ func TestForms(t *testing.T) {
 	for _, before := range []string{"", "x", "xy", "xyz"} {
 		text := []byte(before + string(secret) + "tail")
 		for _, leak := range []string{
-			string(text), hex.EncodeToString(text), base64.StdEncoding.EncodeToString(text), base64.URLEncoding.EncodeToString(text), fmt.Sprint(text), fmt.Sprintf("%q", text),
+			string(text), hex.EncodeToString(text), base64.StdEncoding.EncodeToString(text), base64.URLEncoding.EncodeToString(text), fmt.Sprintf("%d", text), fmt.Sprintf("%q", text),
 		} {
 			if len(found(leak, secret)) == 0 {
 				t.Errorf("not found in %q", leak)
@@ -158,7 +158,7 @@ func TestE2ENoCore(t *testing.T) {
 	p := prepare(t, s)
 	p.cmd.Env = append(p.cmd.Env, "GOTRACEBACK=crash") // by which Go ends by a signal that dumps core
 	p.launch()
-	p.notes.await(t, "READY=1", p.exited, &p.stderr)
+	p.awaitReady(1)
 	p.sign("oidc", "")
 	limits := readFile(t, fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
 	if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).MatchString(limits) {
@@ -197,7 +197,7 @@ func TestE2ENotDumpable(t *testing.T) {
 	}
 	p.held = true // its name is another
 	p.launch()
-	p.notes.await(t, "READY=1", p.exited, &p.stderr)
+	p.awaitReady(1)
 	control := exec.Command("sleep", "60")
 	control.Dir = "/"
 	control.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}

@@ -38,7 +38,7 @@ func newToken(t *testing.T, label string) *softhsm.Token {
 }
 
 // softhsmUtil runs the command that comes with SoftHSM2.
-func softhsmUtil(t *testing.T, token *softhsm.Token, args ...string) string {
+func softhsmUtil(t *testing.T, token *softhsm.Token, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "softhsm2-util", args...)
 	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+token.Conf())
@@ -46,7 +46,6 @@ func softhsmUtil(t *testing.T, token *softhsm.Token, args ...string) string {
 	if err != nil {
 		t.Fatalf("softhsm2-util: %v: %s", err, out)
 	}
-	return string(out)
 }
 
 // textOf is what is in the files of dir, but for the PIN's own.

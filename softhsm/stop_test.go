@@ -164,6 +164,7 @@ func ping(c net.Conn, r *bufio.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
+	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
 }

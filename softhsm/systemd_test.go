@@ -22,14 +22,14 @@ func handOver(t *testing.T, s *settings, l *net.UnixListener) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // the daemon has its own
+	defer file.Close()
 	p := prepare(t, s)
 	p.cmd.Args = append([]string{"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, shared.binary}, p.cmd.Args[1:]...)
 	p.cmd.Path = "/bin/sh"
 	p.cmd.ExtraFiles = []*os.File{file}
 	p.held = true
 	p.launch()
-	p.notes.await(t, "READY=1", p.exited, &p.stderr)
+	p.awaitReady(1)
 	return p
 }
 
@@ -43,7 +43,7 @@ func TestE2ERestartUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // the test is over
+	defer l.Close()
 	p := handOver(t, s, l)
 	clients := s.loop(16)
 	for range 3 {
@@ -107,7 +107,7 @@ func TestE2ENotify(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
 	p.signal(syscall.SIGHUP)
-	p.notes.awaitCount(t, "READY=1", 2, p.exited, &p.stderr)
+	p.awaitReady(2)
 	p.stop()
 	seen, _ := p.notes.all()
 	seen = slices.DeleteFunc(seen, func(note string) bool { return strings.HasPrefix(note, "MONOTONIC_USEC=") })
@@ -132,7 +132,7 @@ func TestE2EHandedOverTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // the daemon has its own
+	defer file.Close()
 	cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve --config "$1"`, shared.binary, s.write(t))
 	cmd.Env = signetd(s).Env
 	cmd.ExtraFiles = []*os.File{file}

@@ -32,7 +32,7 @@ func wireSettings(t *testing.T) *settings {
 func (p *process) exchange(t *testing.T, input string) []byte {
 	t.Helper()
 	c := p.dial()
-	defer c.Close() //nolint:errcheck // the exchange is over
+	defer c.Close()
 	sent := make(chan struct{})
 	go func() { // ends when all is sent or the daemon closes
 		defer close(sent)
@@ -62,6 +62,7 @@ func wantTyped(t *testing.T, out []byte) map[int]int {
 			t.Fatalf("no HTTP answer: %v: %.200q", err, out)
 		}
 		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
 		if err != nil {
 			t.Fatalf("no whole answer: %v: %.200q", err, out)
 		}

@@ -113,10 +113,14 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// TestFull writes to a full disk: the caller learns of it.
+// TestFull writes to a full disk: the caller learns of it. It is a device that
+// cannot be synced, which the caller learns before.
 func TestFull(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("this system has no /dev/full")
+	}
+	if _, err := audit.Open("/dev/full", audit.SyncAlways); err == nil {
+		t.Error("Open() of a device to be synced = nil, want an error")
 	}
 	l, err := audit.Open("/dev/full", audit.SyncNever)
 	if err != nil {
@@ -127,7 +131,9 @@ func TestFull(t *testing.T) {
 			t.Error("Write() to a full disk = nil, want an error")
 		}
 	}
-	_ = l.Close() // /dev/full cannot be synced
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestSecondProcess(t *testing.T) {
