@@ -177,7 +177,7 @@ func newSettings(t *testing.T) *settings {
 		dir:      newDir(t),
 		token:    shared.token,
 		socket:   `{path: "$dir/s.sock", mode: "0600"}`,
-		limits:   `{connections: 256}`,
+		limits:   `{connections: 256, refusals: 1000000}`,
 		audit:    `{path: "$dir/audit.jsonl", sync: never}`,
 		log:      `{level: debug}`,
 		backends: "\n  - {name: hsm, pkcs11: {module: \"$module\", token: \"$token\", pin_file: \"$pin\", sessions: 4}}",
