@@ -140,8 +140,7 @@ func TestListenUnixFollowsNoLink(t *testing.T) {
 	}
 	s, err := ListenUnix(SocketConfig{Path: path, Mode: 0o600, GID: -1})
 	if err == nil {
-		s.Close()
-		t.Error("ListenUnix() follows a link in the place of its lock")
+		t.Error("ListenUnix() follows a link in the place of its lock", s.Close())
 	}
 	if _, err := os.Lstat(target); !os.IsNotExist(err) {
 		t.Errorf("where the link points there is something now: %v", err)
