@@ -1,0 +1,163 @@
+package signer_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/signer"
+)
+
+func TestSignJWS(t *testing.T) {
+	payload := []byte(`{"sub":"alice"}`)
+	for ref, algs := range map[string][]signer.Alg{
+		"generate:ec-p256": {signer.ES256}, "generate:ec-p384": {signer.ES384}, "generate:ec-p521": {signer.ES512},
+		"generate:rsa-2048": {signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512},
+	} {
+		v := version(t, ref, algs...)
+		if err := v.Prove(t.Context()); err != nil {
+			t.Errorf("%s: Prove() = %v", ref, err)
+		}
+		for _, alg := range algs {
+			jws, err := v.SignJWS(t.Context(), alg, signer.Header{Typ: "at+jwt", Cty: "x"}, payload)
+			if err != nil {
+				t.Fatalf("%s: SignJWS() = %v", alg, err)
+			}
+			checkJWS(t, v, alg, jws, payload)
+		}
+	}
+}
+
+// checkJWS verifies all three serializations with go-jose.
+func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, payload []byte) {
+	t.Helper()
+	algs := []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)}
+	jwk := v.JWK()
+	compact, err := jose.ParseSignedCompact(jws.Compact(), algs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := compact.Verify(jwk); err != nil || !bytes.Equal(got, payload) {
+		t.Errorf("%s: compact: Verify() = %s, %v", alg, got, err)
+	}
+	h := compact.Signatures[0].Protected
+	if h.KeyID != v.KID() || h.ExtraHeaders["typ"] != "at+jwt" || h.ExtraHeaders["cty"] != "x" {
+		t.Errorf("%s: header is %+v", alg, h)
+	}
+	flat, err := jose.ParseSignedJSON(jws.Flattened(), algs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := flat.Verify(jwk); err != nil || !bytes.Equal(got, payload) {
+		t.Errorf("%s: flattened: Verify() = %s, %v", alg, got, err)
+	}
+	if got, want := jws.FlattenedDetached(), strings.Replace(jws.Flattened(), `"payload":"`+jws.Payload+`",`, "", 1); got != want {
+		t.Errorf("%s: FlattenedDetached() = %s, want %s", alg, got, want)
+	}
+	detached, err := jose.ParseDetached(jws.Detached(), payload, algs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := detached.DetachedVerify(payload, jwk); err != nil {
+		t.Errorf("%s: detached: DetachedVerify() = %v", alg, err)
+	}
+	token, err := signer.ParseSigned(jws.Compact())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := v.VerifyJWS(token); err != nil || !bytes.Equal(got, payload) {
+		t.Errorf("%s: VerifyJWS() = %s, %v", alg, got, err)
+	}
+}
+
+func TestSignJWSRefuses(t *testing.T) {
+	v := version(t, "generate:rsa-2048", signer.RS256)
+	for _, alg := range []signer.Alg{"none", signer.PS256, signer.ES256, "HS256", signer.RSAOAEP} {
+		if _, err := v.SignJWS(t.Context(), alg, signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
+			t.Errorf("SignJWS(%s) = %v, want ErrUnsupported", alg, err)
+		}
+	}
+}
+
+func TestVerifyJWSRefuses(t *testing.T) {
+	v := version(t, "generate:rsa-2048", signer.RS256)
+	good, err := v.SignJWS(t.Context(), "", signer.Header{}, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b64 := base64.RawURLEncoding.EncodeToString
+	withHeader := func(h string) string { return b64([]byte(h)) + "." + good.Payload + "." + good.Signature }
+	tests := map[string]string{
+		"none":             b64([]byte(`{"alg":"none"}`)) + "." + good.Payload + ".",
+		"HMAC":             withHeader(`{"alg":"HS256"}`),
+		"another alg":      withHeader(`{"alg":"PS256"}`),
+		"crit":             withHeader(`{"alg":"RS256","crit":["b64"],"b64":false}`),
+		"unknown crit":     withHeader(`{"alg":"RS256","crit":["x"],"x":1}`),
+		"changed header":   withHeader(`{"alg":"RS256","kid":"x"}`),
+		"changed payload":  good.Protected + "." + b64([]byte(`{"a":1}`)) + "." + good.Signature,
+		"no signature":     good.Protected + "." + good.Payload + ".",
+		"detached":         good.Detached(),
+		"flattened":        good.Flattened(),
+		"garbage":          "x",
+		"empty":            "",
+		"another key's":    otherToken(t),
+		"one part too few": good.Protected + "." + good.Payload,
+	}
+	for name, token := range tests {
+		t.Run(name, func(t *testing.T) {
+			parsed, err := signer.ParseSigned(token)
+			if err == nil {
+				_, err = v.VerifyJWS(parsed)
+			}
+			if !errors.Is(err, signer.ErrInvalid) {
+				t.Errorf("error is %v, want ErrInvalid", err)
+			}
+		})
+	}
+}
+
+func otherToken(t *testing.T) string {
+	t.Helper()
+	jws, err := version(t, "generate:rsa-2048:other", signer.RS256).SignJWS(t.Context(), "", signer.Header{}, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jws.Compact()
+}
+
+func TestOpaqueSigner(t *testing.T) {
+	key, ok := open(t, "generate:ec-p256").(signer.Signer)
+	if !ok {
+		t.Fatal("no signer")
+	}
+	o, err := signer.OpaqueSigner(key, "k1", signer.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: o}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj, err := js.Sign([]byte("postcard"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := obj.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := parsed.Verify(key.Public()); err != nil || string(got) != "postcard" || parsed.Signatures[0].Protected.KeyID != "k1" {
+		t.Errorf("Verify() = %q, %v with kid %q", got, err, parsed.Signatures[0].Protected.KeyID)
+	}
+	if _, err := o.SignPayload(nil, "none"); !errors.Is(err, signer.ErrUnsupported) {
+		t.Errorf("SignPayload(none) = %v, want ErrUnsupported", err)
+	}
+}
