@@ -12,9 +12,12 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// helper builds signetd, once per process, and returns its path. Processes that do so at once wait for each other; go build does nothing if
-// the program is up to date.
-var helper = sync.OnceValues(func() (bin string, err error) {
+// Signetd builds signetd, once per process, and returns its path. Processes that
+// do so at once wait for each other; go build does nothing if the program is up
+// to date.
+func Signetd() (path string, err error) { return signetd() }
+
+var signetd = sync.OnceValues(func() (bin string, err error) {
 	dir, err := faultp11.BuildDir()
 	if err != nil {
 		return "", err

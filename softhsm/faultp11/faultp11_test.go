@@ -78,11 +78,12 @@ func (r rig) open() p11.SessionHandle {
 }
 
 // sign signs in session s, and returns what C_SignInit or C_Sign answered.
-func (r rig) sign(s p11.SessionHandle) (sig []byte, err error) {
+func (r rig) sign(s p11.SessionHandle) error {
 	if err := r.SignInit(s, ecdsa, r.key); err != nil {
-		return nil, err
+		return err
 	}
-	return r.Sign(s, make([]byte, 32))
+	_, err := r.Sign(s, make([]byte, 32))
+	return err
 }
 
 func (r rig) want(got error, rv uint) {
@@ -115,7 +116,7 @@ func TestWhichCalls(t *testing.T) {
 			lift := r.f.Inject(tt.rules...)
 			var failed []int
 			for n := 1; n <= 6; n++ {
-				_, err := r.sign(r.s)
+				err := r.sign(r.s)
 				if err != nil {
 					failed = append(failed, n)
 					rig{t: t}.want(err, p11.CKR_DEVICE_ERROR)
@@ -130,8 +131,7 @@ func TestWhichCalls(t *testing.T) {
 			}
 			lift()
 			lift()
-			_, err := r.sign(r.s)
-			rig{t: t}.want(err, p11.CKR_OK)
+			rig{t: t}.want(r.sign(r.s), p11.CKR_OK)
 		})
 	}
 }
@@ -140,11 +140,9 @@ func TestTheSameRuleAgain(t *testing.T) {
 	r := newRig(t)
 	for range 3 {
 		r.f.Inject("C_Sign 1 rv=CKR_DEVICE_ERROR")
-		_, err := r.sign(r.s)
-		r.want(err, p11.CKR_DEVICE_ERROR)
+		r.want(r.sign(r.s), p11.CKR_DEVICE_ERROR)
 		r.f.Inject("C_GenerateRandom 1 rv=CKR_DEVICE_ERROR") // counts of other lines stay
-		_, err = r.sign(r.s)
-		r.want(err, p11.CKR_OK)
+		r.want(r.sign(r.s), p11.CKR_OK)
 		r.f.Clear()
 	}
 }
@@ -153,14 +151,12 @@ func TestSleep(t *testing.T) {
 	r := newRig(t)
 	r.f.Inject("C_Sign 1 sleep=300ms")
 	start := time.Now()
-	_, err := r.sign(r.s)
-	r.want(err, p11.CKR_OK)
+	r.want(r.sign(r.s), p11.CKR_OK)
 	if d := time.Since(start); d < 300*time.Millisecond {
 		t.Errorf("it took %v, want 300 ms or more", d)
 	}
 	r.f.Inject("C_Sign 1 sleep=1ms rv=CKR_FUNCTION_FAILED")
-	_, err = r.sign(r.s)
-	r.want(err, p11.CKR_FUNCTION_FAILED)
+	r.want(r.sign(r.s), p11.CKR_FUNCTION_FAILED)
 }
 
 // hangOne starts a signature in session s that hangs, and returns when it does.
@@ -169,8 +165,7 @@ func (r rig) hangOne(s p11.SessionHandle) (lift func(), done <-chan error) {
 	lift = r.f.Inject("C_Sign 1 hang")
 	c := make(chan error, 1)
 	go func() {
-		_, err := r.sign(s)
-		c <- err
+		c <- r.sign(s)
 	}()
 	for deadline := time.Now().Add(10 * time.Second); r.f.Count("C_Sign").Running == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -183,8 +178,7 @@ func (r rig) hangOne(s p11.SessionHandle) (lift func(), done <-chan error) {
 func TestHang(t *testing.T) {
 	r := newRig(t)
 	lift, done := r.hangOne(r.s)
-	_, err := r.sign(r.open()) // others go on
-	r.want(err, p11.CKR_OK)
+	r.want(r.sign(r.open()), p11.CKR_OK)              // others go on
 	r.f.Inject("C_GetSlotInfo 1 rv=CKR_DEVICE_ERROR") // another change of the file is no reason to go on
 	select {
 	case err := <-done:
@@ -226,12 +220,10 @@ func TestOperationEnds(t *testing.T) {
 	r := newRig(t)
 	r.f.Inject("C_Sign 1 rv=CKR_GENERAL_ERROR", "C_Sign 2 rv=CKR_GENERAL_ERROR leave")
 	for range 2 {
-		_, err := r.sign(r.s)
-		r.want(err, p11.CKR_GENERAL_ERROR)
+		r.want(r.sign(r.s), p11.CKR_GENERAL_ERROR)
 	}
-	_, err := r.sign(r.s)
-	r.want(err, p11.CKR_OPERATION_ACTIVE)
-	_, err = r.Sign(r.s, make([]byte, 32)) // the one that was left
+	r.want(r.sign(r.s), p11.CKR_OPERATION_ACTIVE)
+	_, err := r.Sign(r.s, make([]byte, 32)) // the one that was left
 	r.want(err, p11.CKR_OK)
 }
 
@@ -289,8 +281,7 @@ func TestBusy(t *testing.T) {
 	r.check("C_CloseSession", r.CloseSession(busy))
 	lift()
 	r.want(<-done, p11.CKR_SESSION_HANDLE_INVALID)
-	_, err := r.sign(r.open())
-	if err == nil {
+	if r.sign(r.open()) == nil {
 		t.Error("C_Logout did not reach the token")
 	}
 	for name, want := range map[string]int{"shared-session": 1, "busy-logout": 1, "busy-close": 1, "busy-finalize": 0} {
@@ -313,7 +304,7 @@ func TestExactUnderThreads(t *testing.T) {
 		s := r.open()
 		wg.Go(func() {
 			for range rounds {
-				_, err := r.sign(s)
+				err := r.sign(s)
 				var rv p11.Error
 				switch errors.As(err, &rv); {
 				case err == nil:
