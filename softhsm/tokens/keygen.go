@@ -19,7 +19,7 @@ func (t *Token) keygen(label string, typ provision.KeyType, use signer.Use) erro
 	if err != nil {
 		return err
 	}
-	return run("", nil, signetd, "hsm", "keygen", "--module", t.module, "--token", t.label, "--pin-file", t.pinFile,
+	return run("", signetd, "hsm", "keygen", "--module", t.module, "--token", t.label, "--pin-file", t.pinFile,
 		"--label", label, "--type", string(typ), "--use", string(use))
 }
 
@@ -32,15 +32,14 @@ var toolTypes = map[provision.KeyType]string{
 	provision.ECP521:  "EC:secp521r1",
 }
 
-// keygenByTool generates by OpenSC's pkcs11-tool, through a module that need not
-// be t's own.
-func (t *Token) keygenByTool(module string, env []string, label string, typ provision.KeyType, use signer.Use) error {
+// keygenByTool generates by OpenSC's pkcs11-tool.
+func (t *Token) keygenByTool(label string, typ provision.KeyType, use signer.Use) error {
 	usage := "--usage-sign"
 	if use == signer.UseEnc {
 		usage = "--usage-decrypt"
 	}
 	id := fmt.Sprintf("%x", label)
-	return run("", env, "pkcs11-tool", "--module", module, "--token-label", t.label, "--login", "--pin", t.pin,
+	return run("", "pkcs11-tool", "--module", t.module, "--token-label", t.label, "--login", "--pin", t.pin,
 		"--keypairgen", "--key-type", toolTypes[typ], "--label", label, "--id", id, "--sensitive", usage)
 }
 

@@ -32,7 +32,7 @@ func NewNSS(tb testing.TB) *Token {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		tb.Fatal(err)
 	}
-	if err := run("", nil, paths[1], "-N", "-d", "sql:"+dir, "-f", t.pinFile); err != nil {
+	if err := run("", paths[1], "-N", "-d", "sql:"+dir, "-f", t.pinFile); err != nil {
 		tb.Fatal(err)
 	}
 	t.initArgs = fmt.Sprintf("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", dir)

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"signetd/signer"
 )
 
 // Where opencryptoki keeps things. Nothing of it can be moved.
@@ -62,11 +60,10 @@ func NewOpencryptoki(tb testing.TB) *Token {
 	wait(tb, "pkcsslotd", exists(ockSocket))
 	t := newToken(tb, paths[0], ockLabel)
 	t.generate = t.keygen
-	t.lacks = []signer.Alg{}
 	so, first := randomPIN(), randomPIN()
 	conf := func(stdin string, args ...string) {
 		if err == nil {
-			err = run(stdin, nil, paths[2], append(args, "-c", slot)...)
+			err = run(stdin, paths[2], append(args, "-c", slot)...)
 		}
 	}
 	conf(ockLabel+"\n", "-I", "-S", "87654321") // as it is from the factory
@@ -135,7 +132,11 @@ func ockDaemon() (pid int, environ []byte) {
 	if err != nil {
 		return 0, nil
 	}
-	proc := filepath.Join("/proc", strings.TrimSpace(string(text)))
+	pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, nil
+	}
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	if name, err := os.ReadFile(filepath.Join(proc, "comm")); err != nil || strings.TrimSpace(string(name)) != "pkcsslotd" { // #nosec G304 -- of /proc
 		return 0, nil
 	}
@@ -143,7 +144,6 @@ func ockDaemon() (pid int, environ []byte) {
 	if err != nil || len(environ) == 0 {
 		return 0, nil // it has ended, and nobody has fetched its status
 	}
-	pid, _ = strconv.Atoi(filepath.Base(proc)) // it is a number, or it would not be there
 	return pid, environ
 }
 

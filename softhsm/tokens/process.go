@@ -23,10 +23,9 @@ const patience = 20 * time.Second
 const ours = "SIGNETD_TEST_TOKEN=1"
 
 // run runs a program to its end.
-func run(stdin string, env []string, name string, args ...string) error {
+func run(stdin, name string, args ...string) error {
 	cmd := exec.Command(name, args...) // #nosec G204 -- the caller's fixed words
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, bytes.TrimSpace(out))
 	}

@@ -71,7 +71,8 @@ func (t *Token) Config() pkcs11.Config {
 	return pkcs11.Config{Module: t.module, Token: t.label, PINFile: t.pinFile}
 }
 
-// Generate makes a key pair, by another process, and returns its URI.
+// Generate makes a key pair and returns its URI. Another process makes it, but
+// for [NewNSS].
 func (t *Token) Generate(tb testing.TB, label string, typ provision.KeyType, use signer.Use) (uri string) {
 	tb.Helper()
 	if err := t.generate(label, typ, use); err != nil {

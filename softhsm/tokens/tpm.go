@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"signetd/backends/pkcs11/provision"
 	"signetd/signer"
 )
 
@@ -51,7 +50,7 @@ func NewTPM(tb testing.TB) *Token {
 	wait(tb, "tpm2-abrmd", func() error { return owned(paths[4], "com.intel.tss2.Tabrmd") })
 	so := randomPIN()
 	tool := func(args ...string) error {
-		return run("", nil, paths[5], append([]string{"--module", t.module}, args...)...)
+		return run("", paths[5], append([]string{"--module", t.module}, args...)...)
 	}
 	err := tool("--slot-index", "0", "--init-token", "--label", t.label, "--so-pin", so)
 	if err == nil {
@@ -60,9 +59,7 @@ func NewTPM(tb testing.TB) *Token {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t.generate = func(label string, typ provision.KeyType, use signer.Use) error {
-		return t.keygenByTool(t.module, nil, label, typ, use)
-	}
+	t.generate = t.keygenByTool
 	return t
 }
 
