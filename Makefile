@@ -11,10 +11,10 @@ BENCH    ?= .
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo test build faultp11 fuzz bench lint vuln generate check install clean deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
@@ -25,6 +25,10 @@ test: deps ## run every test, race detector on, SoftHSM2 required
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signet ./cmd/signet
+
+faultp11: ## build build/faultp11.so, a PKCS#11 module with faults for tests (softhsm/faultp11)
+	mkdir -p build
+	$(CC) -shared -fPIC -O2 -o build/faultp11.so softhsm/faultp11/module/faultp11.c -ldl -pthread
 
 fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 	@set -e; targets=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/func //' | sort); \
@@ -60,6 +64,7 @@ install: ## install what build made, with units and an example, under DESTDIR an
 	install -D -m 0644 deploy/systemd/signetd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/signetd.conf'
 	install -D -m 0644 deploy/systemd/signetd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/signetd.conf'
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/systemd/vendor-hsm.conf.example README.md LICENSE
+	test ! -e build/faultp11.so || install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/signetd' build/faultp11.so
 
 clean: ## remove what build made
 	rm -rf build

@@ -6,15 +6,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
+
+	"signetd/softhsm/faultp11"
 )
 
-// helper builds signetd, once per process, and returns its path. Processes that do so at once wait for each other; go build does nothing if
-// the program is up to date.
-var helper = sync.OnceValues(func() (bin string, err error) {
-	dir, err := helperDir()
+// Signetd builds signetd, once per process, and returns its path. Processes that
+// do so at once wait for each other; go build does nothing if the program is up
+// to date.
+func Signetd() (path string, err error) { return signetd() }
+
+var signetd = sync.OnceValues(func() (bin string, err error) {
+	dir, err := faultp11.BuildDir()
 	if err != nil {
 		return "", err
 	}
@@ -37,18 +41,3 @@ var helper = sync.OnceValues(func() (bin string, err error) {
 	}
 	return bin, nil
 })
-
-// helperDir is build/ in this repository, and a cache folder for other modules
-// that import this package.
-func helperDir() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Path}}\n{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("go list -m: %w: package softhsm needs the go command and a module", err)
-	}
-	name, dir, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	if name == "signetd" {
-		return filepath.Join(dir, "build", "test"), nil
-	}
-	cache, err := os.UserCacheDir()
-	return filepath.Join(cache, "signetd"), err
-}

@@ -155,7 +155,7 @@ func (t *Token) path(name string) string { return filepath.Join(t.dir, name) }
 
 // hsm runs `signetd hsm` on the token.
 func (t *Token) hsm(command string, args ...string) (string, error) {
-	bin, err := helper()
+	bin, err := Signetd()
 	if err != nil {
 		return "", err
 	}

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what building, testing and the demo need and this machine lacks: a C
 # compiler with its headers (cgo), SoftHSM2 and openssl. Each argument is one
-# more command to look for: systemd-analyze, curl or node.
+# more command to look for (systemd-analyze, curl or node) or the word tokens: all
+# the software tokens of package softhsm/tokens, with what sets them up.
 #
 # When nothing is missing it does nothing and prints nothing. Debian and its kin
 # get the missing packages through apt, as root or by sudo; on any other system
@@ -10,19 +11,45 @@ set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 
+# any FILE... is true if one of the files is there.
+any() {
+	for file in "$@"; do
+		[ -e "$file" ] && return 0
+	done
+	return 1
+}
+
 # The module has no fixed home: Debian, Debian multiarch, Fedora, Arch and Alpine,
 # Homebrew on Apple silicon, Homebrew on Intel.
 softhsm_module() {
-	for module in \
-		/usr/lib/softhsm/libsofthsm2.so \
+	any /usr/lib/softhsm/libsofthsm2.so \
 		/usr/lib/*/softhsm/libsofthsm2.so \
 		/usr/lib64/pkcs11/libsofthsm2.so /usr/lib64/softhsm/libsofthsm2.so \
 		/usr/lib/pkcs11/libsofthsm2.so /usr/lib/libsofthsm2.so \
 		/opt/homebrew/lib/softhsm/libsofthsm2.so \
-		/usr/local/lib/softhsm/libsofthsm2.so; do
-		[ -e "$module" ] && return 0
-	done
-	return 1
+		/usr/local/lib/softhsm/libsofthsm2.so
+}
+
+nss() {
+	command -v certutil >/dev/null &&
+		any /usr/lib/*/libsoftokn3.so /usr/lib/*/nss/libsoftokn3.so /usr/lib64/libsoftokn3.so /usr/lib/libsoftokn3.so
+}
+
+opencryptoki() {
+	any /usr/sbin/pkcsslotd && any /usr/lib/*/opencryptoki/libopencryptoki.so.0 /usr/lib64/opencryptoki/libopencryptoki.so.0
+}
+
+p11_kit() {
+	command -v p11-kit >/dev/null &&
+		any /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so &&
+		any /usr/lib/p11-kit/p11-kit-server /usr/libexec/p11-kit/p11-kit-server /usr/lib/*/p11-kit/p11-kit-server
+}
+
+tpm() {
+	command -v swtpm >/dev/null && command -v dbus-daemon >/dev/null && any /usr/sbin/tpm2-abrmd &&
+		any /usr/lib/*/pkcs11/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so* &&
+		any /usr/lib/*/libtss2-tcti-swtpm.so.0 /usr/lib64/libtss2-tcti-swtpm.so.0 &&
+		any /usr/lib/*/libtss2-tcti-tabrmd.so.0 /usr/lib64/libtss2-tcti-tabrmd.so.0
 }
 
 # A compiler without the C library's headers is found, and then fails in cgo.
@@ -36,13 +63,19 @@ has() {
 	case $1 in
 	compiler) c_compiler ;;
 	softhsm) command -v softhsm2-util >/dev/null && softhsm_module ;;
+	opensc) command -v pkcs11-tool >/dev/null ;;
+	p11-kit) p11_kit ;;
+	nss | opencryptoki | tpm) "$1" ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
 }
 
 missing() {
-	for need in compiler softhsm openssl "$@"; do
-		has "$need" || printf '%s ' "$need"
+	for need in "$@"; do
+		case $need in
+		tokens) missing opensc p11-kit nss opencryptoki tpm ;;
+		*) has "$need" || printf '%s ' "$need" ;;
+		esac
 	done
 }
 
@@ -54,6 +87,12 @@ packages() {
 		case $system:$need in
 		debian:compiler) printf ' gcc libc6-dev' ;;
 		debian:softhsm) printf ' softhsm2' ;;
+		debian:p11-kit) printf ' p11-kit p11-kit-modules' ;;
+		debian:nss) printf ' libnss3 libnss3-tools' ;;
+		debian:tpm) printf ' swtpm libtpm2-pkcs11-1 tpm2-abrmd libtss2-tcti-swtpm0 libtss2-tcti-tabrmd0 dbus' ;;
+		fedora:p11-kit) printf ' p11-kit p11-kit-server' ;;
+		fedora:nss) printf ' nss nss-tools' ;;
+		*:tpm) printf ' swtpm tpm2-pkcs11 tpm2-abrmd dbus' ;;
 		fedora:compiler) printf ' gcc glibc-devel' ;;
 		alpine:compiler) printf ' gcc musl-dev' ;;
 		macos:compiler) ;; # comes with the Xcode command line tools
@@ -105,6 +144,7 @@ apt_install() {
 }
 
 check_go
+set -- compiler softhsm openssl "$@"
 needs=$(missing "$@")
 [ -n "$needs" ] || exit 0
 

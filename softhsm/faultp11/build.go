@@ -1,0 +1,74 @@
+package faultp11
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // for the module's source
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+//go:embed module/faultp11.c
+var source []byte
+
+// build compiles the module, once for each version of its source. Processes that
+// do so at once wait for each other.
+var build = sync.OnceValues(func() (path string, err error) {
+	dir, err := BuildDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "faultp11.lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close() // and so unlocks it
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	sum := sha256.Sum256(source)
+	path = filepath.Join(dir, fmt.Sprintf("faultp11-%x.so", sum[:6]))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return path, compile(path)
+})
+
+func compile(path string) error {
+	file := filepath.Join(filepath.Dir(path), "faultp11.c")
+	if err := os.WriteFile(file, source, 0o600); err != nil {
+		return err
+	}
+	compiler := strings.Fields(os.Getenv("CC"))
+	if len(compiler) == 0 {
+		compiler = []string{"cc"}
+	}
+	args := append(compiler[1:], "-shared", "-fPIC", "-O2", "-o", path+".new", file, "-ldl", "-pthread")
+	if out, err := exec.Command(compiler[0], args...).CombinedOutput(); err != nil { // #nosec G204 G702 -- the C compiler that cgo would use
+		return fmt.Errorf("%s: %w: %s", compiler[0], err, bytes.TrimSpace(out))
+	}
+	return os.Rename(path+".new", path) // never half written
+}
+
+// BuildDir returns the folder for programs that tests build for themselves:
+// build/test in this repository, and a cache folder for other modules.
+func BuildDir() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Path}}\n{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m: %w: these tests need the go command and a module", err)
+	}
+	name, dir, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if name == "signetd" {
+		return filepath.Join(dir, "build", "test"), nil
+	}
+	cache, err := os.UserCacheDir()
+	return filepath.Join(cache, "signetd"), err
+}

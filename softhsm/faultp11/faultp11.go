@@ -1,0 +1,174 @@
+// Package faultp11 gives tests a PKCS#11 module that fails when it is told to:
+// it stands before a real module, forwards to it, injects faults, and counts.
+//
+//	token := softhsm.New(t)
+//	f := faultp11.New(t, token.Module())
+//	cfg := token.Config()
+//	cfg.Module = f.Module()
+//	backend, err := pkcs11.Open(t.Context(), cfg)
+//	...
+//	f.Inject("C_Sign 1 rv=CKR_DEVICE_REMOVED")
+//
+// README.md describes the rules. The module works in any program: this package
+// is a comfort for tests in Go, and depends on nothing else in this repository.
+package faultp11
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// A Module is the fault module before a real one, with its control file and
+// counters. Its methods may be called by several goroutines.
+type Module struct {
+	tb                   testing.TB
+	path, control, stats string
+	env                  []string
+	cells                []byte // the stats file, mapped
+
+	mu    sync.Mutex
+	rules []string
+	lines int // written so far, to tell lines with the same words apart
+}
+
+// New puts the fault module before the PKCS#11 library realModule. It sets the
+// environment variables that the module reads, for the rest of the test: a
+// process can use one Module at a time, and must finalise it before the next.
+//
+// When the test ends, a mistake in an injected rule fails it.
+func New(tb testing.TB, realModule string) *Module {
+	tb.Helper()
+	path, err := build()
+	if err != nil {
+		tb.Fatalf("faultp11: %v", err)
+	}
+	dir := tb.TempDir()
+	m := &Module{tb: tb, path: path, control: filepath.Join(dir, "control"), stats: filepath.Join(dir, "stats")}
+	if err := os.WriteFile(m.stats, emptyStats(), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	if m.cells, err = mapFile(m.stats); err != nil {
+		tb.Fatalf("faultp11: map %s: %v", m.stats, err)
+	}
+	for name, value := range map[string]string{"FAULTP11_MODULE": realModule, "FAULTP11_CONTROL": m.control, "FAULTP11_STATS": m.stats} {
+		m.env = append(m.env, name+"="+value)
+		tb.Setenv(name, value)
+	}
+	tb.Cleanup(func() {
+		m.Clear() // so that nothing hangs for ever
+		if n := m.Count("control-errors").Calls; n > 0 {
+			tb.Errorf("faultp11: the module found a mistake in the rules %d times: standard error says which", n)
+		}
+		if err := syscall.Munmap(m.cells); err != nil {
+			tb.Error(err)
+		}
+	})
+	return m
+}
+
+// Module returns the path of the fault module.
+func (m *Module) Module() string { return m.path }
+
+// Env returns the environment that the fault module needs in another process.
+func (m *Module) Env() []string { return slices.Clone(m.env) }
+
+// Inject adds rules, which are in force for every call that begins after it.
+// Each counts calls from now on. The function that it returns takes them away
+// again; calling it twice does no harm.
+func (m *Module) Inject(rules ...string) (lift func()) {
+	m.tb.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	added := make([]string, len(rules))
+	for i, rule := range rules {
+		m.lines++
+		added[i] = fmt.Sprintf("%s # %d", rule, m.lines)
+	}
+	m.rules = append(m.rules, added...)
+	m.writeLocked()
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.rules = slices.DeleteFunc(m.rules, func(r string) bool { return slices.Contains(added, r) })
+		m.writeLocked()
+	}
+}
+
+// Clear takes all rules away.
+func (m *Module) Clear() {
+	m.tb.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rules = nil
+	m.writeLocked()
+}
+
+// writeLocked writes the control file in one step, and tells the module so.
+func (m *Module) writeLocked() {
+	m.tb.Helper()
+	text := strings.Join(append(slices.Clone(m.rules), ""), "\n")
+	if err := os.WriteFile(m.control+".new", []byte(text), 0o600); err != nil {
+		m.tb.Fatal(err)
+	}
+	if err := os.Rename(m.control+".new", m.control); err != nil {
+		m.tb.Fatal(err)
+	}
+	cell := m.cell(slices.Index(records, "control"), 0)
+	for {
+		old := atomic.LoadUint64(cell)
+		if atomic.CompareAndSwapUint64(cell, old, encode(decode(old)+1, ' ')) {
+			return
+		}
+	}
+}
+
+// A Count is what the module counted of one function, in all processes.
+type Count struct {
+	Calls   int // that were made, without Queries
+	Queries int // that asked for the length of an answer, with no buffer for it
+	Faults  int // calls and queries in which a rule acted
+	Failed  int // calls and queries that answered anything but CKR_OK
+	Running int // calls and queries that have not returned yet
+}
+
+// Counts returns what was counted of each function, by its name (C_Sign), and:
+//
+//   - sessions: Calls is how many were opened, Running how many are open, and
+//     Faults how many were refused by the rule "sessions";
+//   - shared-session: calls on a session that another call was using, which
+//     PKCS#11 forbids;
+//   - busy-close, busy-logout, busy-finalize: sessions closed while a call used
+//     them (or a slot's sessions, while any call ran), and C_Logout and
+//     C_Finalize while another call ran.
+func (m *Module) Counts() map[string]Count {
+	counts := make(map[string]Count, len(records))
+	for _, name := range records {
+		counts[name] = m.Count(name)
+	}
+	return counts
+}
+
+// Count returns what was counted under one name of Counts.
+func (m *Module) Count(name string) Count {
+	m.tb.Helper()
+	i := slices.Index(records, name)
+	if i < 0 {
+		m.tb.Fatalf("faultp11: nothing is counted under %q", name)
+	}
+	n := func(column int) int { return decode(atomic.LoadUint64(m.cell(i, column))) }
+	return Count{Calls: n(0), Queries: n(1), Faults: n(2), Failed: n(3), Running: n(4)}
+}
+
+// cell is a counter: eight bytes of text that change at once.
+func (m *Module) cell(record, column int) *uint64 {
+	at := m.cells[recordBytes*(record+1)+nameBytes+8*column:]
+	return (*uint64)(unsafe.Pointer(unsafe.SliceData(at))) // #nosec G103 -- a mapped page is aligned, and records are multiples of 8
+}

@@ -1,0 +1,121 @@
+//go:build linux && cgo
+
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+)
+
+// NewNSS starts NSS softokn, which needs no process but a string at
+// C_Initialize: [Token.InitArgs]. It has RSA-OAEP with every hash by itself, and
+// no EdDSA. It never locks a PIN, its serial number is all zeros, and it makes
+// the process ignore SIGPIPE. A bad PKCS #1 v1.5 ciphertext gives random bytes.
+//
+// No program for keys gives C_Initialize a string. So Generate is of this
+// process, and must be called while nobody has initialised the module.
+func NewNSS(tb testing.TB) *Token {
+	tb.Helper()
+	paths := need(tb, "nss", library("libsoftokn3.so"), []string{"certutil"})
+	t := newToken(tb, paths[0], "NSS Certificate DB")
+	dir := filepath.Join(tb.TempDir(), "nss")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	if err := run("", paths[1], "-N", "-d", "sql:"+dir, "-f", t.pinFile); err != nil {
+		tb.Fatal(err)
+	}
+	t.initArgs = fmt.Sprintf("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=", dir)
+	t.generate = t.keygenHere
+	return t
+}
+
+// Initialize calls C_Initialize as the token wants it.
+func (t *Token) Initialize(ctx *p11.Ctx) error {
+	if t.initArgs == "" {
+		return ctx.Initialize()
+	}
+	text := append([]byte(t.initArgs), 0)
+	var pinner runtime.Pinner // the module reads it during the call, and not later
+	pinner.Pin(&text[0])
+	defer pinner.Unpin()
+	return ctx.Initialize(p11.InitializeWithReserved(unsafe.Pointer(&text[0]))) // #nosec G103 -- pinned
+}
+
+// Slot returns the slot that the token is in.
+func (t *Token) Slot(ctx *p11.Ctx) (uint, error) {
+	slots, err := ctx.GetSlotList(true)
+	if err != nil {
+		return 0, err
+	}
+	for _, slot := range slots {
+		if info, err := ctx.GetTokenInfo(slot); err == nil && info.Label == t.label {
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("no token %q in slots %v", t.label, slots)
+}
+
+// keygenHere generates in this process, and leaves the module finalised.
+func (t *Token) keygenHere(label string, typ provision.KeyType, use signer.Use) (err error) {
+	ctx := p11.New(t.module)
+	if ctx == nil {
+		return errors.New("the dynamic loader refuses " + t.module)
+	}
+	if err := t.Initialize(ctx); err != nil {
+		return fmt.Errorf("C_Initialize: %w", err)
+	}
+	defer func() { err = errors.Join(err, ctx.Finalize()) }()
+	slot, err := t.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("C_OpenSession: %w", err)
+	}
+	if err := ctx.Login(s, p11.CKU_USER, t.pin); err != nil {
+		return fmt.Errorf("C_Login: %w", err)
+	}
+	mechanism, public, private := templates(label, typ, use)
+	if _, _, err := ctx.GenerateKeyPair(s, mechanism, public, private); err != nil {
+		return fmt.Errorf("C_GenerateKeyPair: %w", err)
+	}
+	return nil
+}
+
+// The curves as DER object identifiers (RFC 5480 section 2.1.1.1).
+var curves = map[provision.KeyType][]byte{
+	provision.ECP256: {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07},
+	provision.ECP384: {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22},
+	provision.ECP521: {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23},
+}
+
+// templates says how to make a key pair: sensitive, not extractable, and either
+// for signatures or for decryption.
+func templates(label string, typ provision.KeyType, use signer.Use) (m []*p11.Mechanism, public, private []*p11.Attribute) {
+	sig, enc := use == signer.UseSig, use == signer.UseEnc
+	common := []*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, []byte(label))}
+	public = append([]*p11.Attribute{p11.NewAttribute(p11.CKA_VERIFY, sig), p11.NewAttribute(p11.CKA_ENCRYPT, enc)}, common...)
+	private = append([]*p11.Attribute{
+		p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, false),
+		p11.NewAttribute(p11.CKA_SIGN, sig), p11.NewAttribute(p11.CKA_DECRYPT, enc), p11.NewAttribute(p11.CKA_UNWRAP, enc),
+	}, common...)
+	if oid, ok := curves[typ]; ok {
+		public = append(public, p11.NewAttribute(p11.CKA_EC_PARAMS, oid))
+		return []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}, public, private
+	}
+	bits := map[provision.KeyType]int{provision.RSA2048: 2048, provision.RSA3072: 3072, provision.RSA4096: 4096}[typ]
+	public = append(public, p11.NewAttribute(p11.CKA_MODULUS_BITS, bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+	return []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}, public, private
+}

@@ -1,0 +1,66 @@
+//go:build linux && cgo
+
+package tokens
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+	"signetd/softhsm"
+)
+
+// NewP11Kit starts a p11-kit server before a SoftHSM2 token: a token at the far
+// end of a cable, which [Token.Cut] pulls. From then on every call answers
+// CKR_DEVICE_ERROR until the module is finalised and initialised again.
+//
+// What goes over the cable has fewer mechanisms than SoftHSM2, and runs one call
+// at a time.
+func NewP11Kit(tb testing.TB) *Token {
+	tb.Helper()
+	paths := need(tb, "p11kit", []string{"p11-kit"}, library("pkcs11/p11-kit-client.so"))
+	if _, err := softhsm.Module(); err != nil {
+		missing(tb, err.Error())
+	}
+	s := softhsm.New(tb)
+	socket := filepath.Join(socketDir(tb), "s")
+	server := start(tb, paths[0], "server", "-f", "-n", socket, "--provider", s.Module(), "pkcs11:token="+s.Label())
+	wait(tb, "p11-kit server", exists(socket))
+	tb.Cleanup(func() { // the server ends without waiting for its children
+		remotes, err := children(server)
+		for _, pid := range remotes {
+			err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+		}
+		if err != nil {
+			tb.Error(err)
+		}
+		wait(tb, "p11-kit server", func() error {
+			left, err := children(server)
+			if err == nil && len(left) > 0 {
+				err = fmt.Errorf("processes %v are left", left)
+			}
+			return err
+		})
+	})
+	tb.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+socket)
+	t := &Token{module: paths[1], label: s.Label(), pin: s.PIN(), pinFile: s.PINFile()}
+	t.generate = func(label string, typ provision.KeyType, use signer.Use) error {
+		_, err := s.GenerateKey(label, typ, use) // at the far end
+		return err
+	}
+	t.cut = func() error {
+		remotes, err := children(server) // a p11-kit-remote for each connection
+		if err == nil && len(remotes) == 0 {
+			err = errors.New("no p11-kit-remote runs: no module is connected")
+		}
+		for _, pid := range remotes {
+			err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
+		}
+		return err
+	}
+	return t
+}

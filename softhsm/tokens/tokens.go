@@ -1,0 +1,156 @@
+//go:build linux && cgo
+
+package tokens
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"signetd/backends/pkcs11"
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+)
+
+// A Token is a token that runs until the test ends.
+type Token struct {
+	module, label, pin, pinFile string
+	initArgs                    string
+	lacks                       []signer.Alg
+	generate                    func(label string, typ provision.KeyType, use signer.Use) error
+	cut                         func() error
+}
+
+// A Kit makes a Token of one kind.
+type Kit struct {
+	Name string
+	New  func(testing.TB) *Token
+	// Types are the types of key that the token can make, RSA-2048 being one.
+	Types []provision.KeyType
+}
+
+// All returns the kits of all tokens.
+func All() []Kit {
+	rsa := []provision.KeyType{provision.RSA2048}
+	some := append(rsa, provision.ECP256, provision.ECP384)
+	every := append(some, provision.ECP521)
+	return []Kit{
+		{"softhsm2", NewSoftHSM2, every},
+		{"nss", NewNSS, every},
+		{"opencryptoki", NewOpencryptoki, rsa},
+		{"tpm", NewTPM, some},
+		{"p11kit", NewP11Kit, every},
+	}
+}
+
+// Module returns the path of the PKCS#11 library.
+func (t *Token) Module() string { return t.module }
+
+// Label returns the label of the token.
+func (t *Token) Label() string { return t.label }
+
+// PIN returns the user PIN.
+func (t *Token) PIN() string { return t.pin }
+
+// PINFile returns the path of the file with the user PIN.
+func (t *Token) PINFile() string { return t.pinFile }
+
+// InitArgs returns the string that C_Initialize needs in the place of
+// pReserved, or "" if it needs none.
+func (t *Token) InitArgs() string { return t.initArgs }
+
+// Lacks returns the algorithms that keys in the token cannot do, of those that
+// fit the keys that it makes, through the forms that package pkcs11 uses.
+func (t *Token) Lacks() []signer.Alg { return t.lacks }
+
+// Config returns what pkcs11.Open needs.
+func (t *Token) Config() pkcs11.Config {
+	return pkcs11.Config{Module: t.module, Token: t.label, PINFile: t.pinFile}
+}
+
+// Generate makes a key pair and returns its URI. Another process makes it, but
+// for [NewNSS].
+func (t *Token) Generate(tb testing.TB, label string, typ provision.KeyType, use signer.Use) (uri string) {
+	tb.Helper()
+	if err := t.generate(label, typ, use); err != nil {
+		tb.Fatalf("generate %s: %v", typ, err)
+	}
+	u := pkcs11.URI{Token: t.label, Object: label}
+	return u.String()
+}
+
+// Cut breaks the connection between module and token, as if somebody had pulled
+// the cable. It fails the test if the token has none.
+func (t *Token) Cut(tb testing.TB) {
+	tb.Helper()
+	if t.cut == nil {
+		tb.Fatalf("token %q has no cable", t.label)
+	}
+	if err := t.cut(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// newToken makes a token's description, with a random PIN of eight digits: what
+// every token takes.
+func newToken(tb testing.TB, module, label string) *Token {
+	tb.Helper()
+	t := &Token{module: module, label: label, pin: randomPIN(), pinFile: filepath.Join(tb.TempDir(), "pin")}
+	if err := os.WriteFile(t.pinFile, []byte(t.pin+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+func randomPIN() string {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails (Go 1.24)
+	for i := range b {
+		b[i] = '0' + b[i]%10
+	}
+	return string(b)
+}
+
+// need skips the test, or fails it, if a program or a library is missing. It
+// returns the path of each: a library is named by patterns of its path.
+func need(tb testing.TB, token string, names ...[]string) []string {
+	tb.Helper()
+	found := make([]string, len(names))
+	for i, patterns := range names {
+		for _, p := range patterns {
+			if path, err := exec.LookPath(p); err == nil {
+				found[i] = path
+			} else if matches, err := filepath.Glob(p); err == nil && len(matches) > 0 {
+				found[i] = matches[0]
+			}
+			if found[i] != "" {
+				break
+			}
+		}
+		if found[i] == "" {
+			missing(tb, fmt.Sprintf("the token %s needs %s: run deploy/packaging/install-deps.sh tokens", token, filepath.Base(patterns[0])))
+		}
+	}
+	return found
+}
+
+// missing ends the test.
+func missing(tb testing.TB, why string) {
+	tb.Helper()
+	if os.Getenv("REQUIRE_TOKENS") == "1" {
+		tb.Fatal(why)
+	}
+	tb.Skip(why)
+}
+
+// library returns patterns for the path of a library: Debian's folder, then
+// Fedora's.
+func library(name string) []string {
+	return []string{"/usr/lib/*-linux-gnu/" + name, "/usr/lib64/" + name, "/usr/lib/" + name}
+}
+
+// program returns the places of a program that may not be on a user's PATH.
+func program(name string) []string { return []string{name, "/usr/sbin/" + name} }

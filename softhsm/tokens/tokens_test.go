@@ -1,0 +1,136 @@
+//go:build linux && cgo
+
+package tokens_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"signetd/backends/pkcs11"
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+	"signetd/signer/signertest"
+	"signetd/softhsm/tokens"
+)
+
+// alone is set in the process that runs one test alone.
+const alone = "SIGNETD_TEST_ALONE"
+
+// runAlone runs the test that calls it in a process of its own, and reports
+// whether this is that process. Modules leave things behind in a process:
+// threads, signal dispositions, environment that was read once.
+func runAlone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(alone) != "" {
+		return true
+	}
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(t.Name(), "/")
+	for i, p := range parts {
+		parts[i] = "^" + p + "$"
+	}
+	cmd := exec.Command(exe, "-test.run="+strings.Join(parts, "/"), "-test.v", "-test.timeout=5m")
+	mark := alone + "=" + rand.Text()
+	cmd.Env = append(os.Environ(), mark)
+	out, err := cmd.CombinedOutput()
+	for _, p := range marked(t, mark) {
+		t.Errorf("%s outlives the test", p)
+	}
+	name := "--- SKIP: " + t.Name() + " "
+	switch {
+	case err != nil:
+		t.Errorf("%v\n%s", err, out)
+	case strings.Contains(string(out), name):
+		t.Skipf("%s", out)
+	case !strings.Contains(string(out), "--- PASS: "+t.Name()+" "):
+		t.Errorf("it did not run:\n%s", out)
+	case testing.Verbose():
+		t.Logf("%s", out)
+	}
+	return false
+}
+
+// marked returns the programs that have mark in their environment.
+func marked(t *testing.T, mark string) (found []string) {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no process has an environment: %v", err)
+	}
+	for _, name := range names {
+		if env, err := os.ReadFile(name); err == nil && bytes.Contains(env, []byte(mark)) {
+			program, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+			found = append(found, fmt.Sprintf("%q", program))
+		}
+	}
+	return found
+}
+
+// conforming are the tokens that package pkcs11 serves. NSS needs a string at
+// C_Initialize, for which pkcs11.Config has no place: TestNSS uses it directly.
+func conforming() []tokens.Kit {
+	return slices.DeleteFunc(tokens.All(), func(k tokens.Kit) bool { return k.Name == "nss" })
+}
+
+var kinds = map[provision.KeyType]signertest.Kind{
+	provision.ECP256: signertest.ECP256,
+	provision.ECP384: signertest.ECP384,
+	provision.ECP521: signertest.ECP521,
+}
+
+// undecrypted says on which tokens the suite does not decrypt, and why.
+var undecrypted = map[string]string{
+	// Good ciphertexts decrypt. But a failed C_Decrypt stays active in
+	// tpm2-pkcs11 (TestTPM), and package pkcs11 keeps that session: whatever uses
+	// it next is answered CKR_OPERATION_ACTIVE, and is unavailable.
+	"tpm": "package pkcs11 does not end what a failed C_Decrypt leaves active",
+}
+
+// TestConformance runs the suite of every backend on every token.
+func TestConformance(t *testing.T) {
+	for _, kit := range conforming() {
+		t.Run(kit.Name, func(t *testing.T) {
+			if !runAlone(t) {
+				return
+			}
+			token := kit.New(t)
+			refs := map[signertest.Kind]string{
+				signertest.RSASig: token.Generate(t, "sig", provision.RSA2048, signer.UseSig),
+				signertest.RSAEnc: token.Generate(t, "enc", provision.RSA2048, signer.UseEnc),
+			}
+			if why := undecrypted[kit.Name]; why != "" {
+				t.Log("not tested: decryption: ", why)
+				delete(refs, signertest.RSAEnc)
+			}
+			for _, typ := range kit.Types {
+				if kind, ok := kinds[typ]; ok {
+					refs[kind] = token.Generate(t, string(kind), typ, signer.UseSig)
+				}
+			}
+			signertest.Run(t, signertest.Config{
+				Open: func(t *testing.T) signer.Backend {
+					t.Helper()
+					b, err := pkcs11.Open(t.Context(), token.Config())
+					if err != nil {
+						t.Fatal(err)
+					}
+					return b
+				},
+				Refs:    refs,
+				Missing: "pkcs11:object=nobody",
+				Lacks:   token.Lacks(),
+			})
+		})
+	}
+}
