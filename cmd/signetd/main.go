@@ -17,7 +17,10 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	context.AfterFunc(ctx, stop) // a second signal ends a stop that takes too long
+	defer stop()
+	// A second Ctrl-C ends a stop that takes too long. A second SIGTERM does not:
+	// requests in flight are answered whatever an impatient supervisor sends.
+	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "signetd:", err)
 		os.Exit(1)
