@@ -11,139 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"signetd/backends/software"
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
-
-// A fixture is a server over software keys on a socket of its own.
-type fixture struct {
-	service *Service
-	server  *Server
-	socket  string
-	audit   string
-	log     *bytes.Buffer
-}
-
-// testSetup returns two keys, oidc with claim rules and inbox, that this user
-// may use.
-func testSetup(t testing.TB) Setup {
-	t.Helper()
-	b, err := software.Open(t.Context(), software.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := func(ref string, alg signer.Alg) []*signer.Version {
-		k, err := b.OpenKey(t.Context(), ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{alg}, Backend: "memory"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []*signer.Version{v}
-	}
-	ring, err := signer.NewRing([]signer.NamedKey{
-		{Name: "oidc", Versions: version("generate:ec-p256", signer.ES256)},
-		{Name: "inbox", Versions: version("generate:rsa-2048", signer.RSAOAEP256)},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := &policy.JWT{Issuer: "https://id.example", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"}
-	me := uint32(os.Getuid())
-	p, err := policy.New([]policy.Key{{Name: "oidc", Use: signer.UseSig, JWT: rules}, {Name: "inbox", Use: signer.UseEnc}}, []policy.Grant{
-		{Peer: policy.Match{UID: &me}, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify}, Keys: []string{"oidc"}},
-		{Peer: policy.Match{UID: &me}, Ops: []policy.Op{policy.OpDecrypt, policy.OpUnwrap, policy.OpEncrypt}, Keys: []string{"inbox"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"memory": b}}
-}
-
-func serve(t testing.TB, limits Limits) *fixture {
-	t.Helper()
-	dir := t.TempDir()
-	f := &fixture{socket: filepath.Join(dir, "s"), audit: filepath.Join(dir, "audit.jsonl"), log: &bytes.Buffer{}}
-	log, err := audit.Open(f.audit, audit.SyncNever)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.service = NewService(testSetup(t), limits, log, NewMetrics("test"), slog.New(slog.DiscardHandler))
-	f.server = NewServer(f.service, ServerConfig{Limits: limits, Version: "test"})
-	l, err := ListenUnix(SocketConfig{Path: f.socket, Mode: 0o600, GID: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- f.server.Serve(l) }() // ends with Shutdown
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		for name, err := range map[string]error{
-			"Shutdown": f.server.Shutdown(ctx), "Serve": <-done, "Service.Close": f.service.Close(ctx), "Socket.Close": l.Close(), "audit": log.Close(),
-		} {
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-	})
-	return f
-}
-
-func (f *fixture) dial(t testing.TB) net.Conn {
-	t.Helper()
-	c, err := net.Dial("unix", f.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// do sends one request on a connection of its own.
-func (f *fixture) do(t testing.TB, method, path, body string) (int, string) {
-	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", f.socket)
-	}}}
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://signetd"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(data)
-}
-
-// errorCode returns the code of a typed error, and fails the test for any other body.
-func errorCode(t testing.TB, body string) string {
-	t.Helper()
-	var e api.ErrorResponse
-	if err := json.Unmarshal([]byte(body), &e); err != nil || e.Error.Code == "" || e.Error.Message == "" || e.Error.RequestID == "" {
-		t.Fatalf("body %q is no typed error: %v", body, err)
-	}
-	return e.Error.Code
-}
 
 func TestEveryCodeHasAStatus(t *testing.T) {
 	for _, err := range []error{
@@ -228,8 +104,9 @@ func TestWithheld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewService(testSetup(t), Limits{}, log, NewMetrics("test"), slog.New(slog.DiscardHandler))
-	r := NewRequest(policy.Peer{UID: uint32(os.Getuid())})
+	m := NewMetrics("test")
+	s := NewService(newSetup(t, openSoftware(t), m), Limits{}, log, m, slog.New(slog.DiscardHandler))
+	r := NewRequest(me())
 	answer, err := s.SignJWT(t.Context(), r, &api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"aud":"api"}`)})
 	if answer != nil || !errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), "audit") {
 		t.Errorf("SignJWT() on a full disk = %v, %v; want ErrUnavailable", answer, err)
@@ -244,7 +121,7 @@ func TestWithheld(t *testing.T) {
 
 func TestPanicIsInternal(t *testing.T) {
 	f := serve(t, Limits{})
-	r := NewRequest(policy.Peer{UID: uint32(os.Getuid())})
+	r := NewRequest(me())
 	for range 100 { // more than there are slots: each is given back
 		_, err := do(t.Context(), f.service, r, policy.OpList, "", func(context.Context, *call) (*api.Keys, error) { panic("boom") })
 		if signer.Code(err) != signer.CodeInternal {

@@ -16,7 +16,7 @@ type Limits struct {
 	PerPeer      int           // of these, of one user (default 16)
 	Refusals     int           // refused requests of one user a second, above which they are answered late (default 50)
 	RequestBytes int64         // the size of a request's body (default 1 MiB)
-	Timeout      time.Duration // from the first byte of a request to its answer (default 5 s)
+	Timeout      time.Duration // to read a request, and again to work on it (default 5 s)
 }
 
 // WithDefaults returns l with its zero fields filled in.

@@ -32,7 +32,7 @@ func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		Registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "signetd_requests_total", Help: "Requests by operation, key, algorithm and outcome. Key and algorithm are empty where no grant allowed the request.",
+			Name: "signetd_requests_total", Help: "Requests by operation, key, algorithm and outcome. Key and algorithm are empty where no version of a key was chosen.",
 		}, []string{"op", "key", "alg", "outcome"}),
 		total: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "signetd_request_seconds", Help: "Time from the whole request read to the audit record written.", Buckets: buckets,

@@ -96,19 +96,20 @@ type call struct {
 	rec  *audit.Record
 }
 
-// allow asks the policy, and is the first thing that an operation does. Only
-// then does the key's name become a label of a metric.
+// allow asks the policy. An operation asks before it looks a key up by name, so
+// that an unknown key is denied like any other.
 func (c *call) allow(op policy.Op, key string) error {
 	return c.Policy.Check(c.peer, op, key)
 }
 
-// use notes which version does the work, and with what.
+// use notes which version does the work, and with what. From then on the key's
+// name may be a label of a metric.
 func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
 	c.rec.Key, c.rec.KID, c.rec.Alg = key, v.KID(), string(alg)
 }
 
-// do runs one operation: a slot, the act, the audit record. What act returns is
-// withheld if the record cannot be written.
+// do runs one operation: a slot, the act, the audit record, and the brake if it
+// was refused. What act returns is withheld if the record cannot be written.
 func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

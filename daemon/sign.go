@@ -133,13 +133,13 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 	})
 }
 
-// active returns the version of a key that signs now and the algorithm to sign
-// with, and notes both in the record.
+// active returns the version of a key that signs and encrypts now and the
+// algorithm to use, and notes both in the record.
 func (c *call) active(key, want string) (*signer.Version, signer.Alg, error) {
 	return c.version(key, "", want)
 }
 
-// version is active for a request that may name a kid. A version whose time has
+// version is active for a request that may name a version by its kid. One whose time has
 // not come does not sign. It decrypts: its public key is out already.
 func (c *call) version(key, kid, want string) (*signer.Version, signer.Alg, error) {
 	v, err := c.Ring.Active(key, c.now)

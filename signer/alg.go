@@ -94,12 +94,6 @@ func (a Alg) lookup() (algorithm, bool) {
 	return algorithms[i], true
 }
 
-// Known reports whether a is one of the algorithms of this package.
-func (a Alg) Known() bool {
-	_, ok := a.lookup()
-	return ok
-}
-
 // Family returns the scheme of a, or 0 if a is not known.
 func (a Alg) Family() Family {
 	x, _ := a.lookup()

@@ -25,7 +25,8 @@ var (
 	ErrDecrypt = errors.New("decryption failed")
 	// ErrOverloaded means that a limit, a quota or a throttle was reached.
 	ErrOverloaded = errors.New("overloaded")
-	// ErrUnavailable means that the backend is down or refuses the login.
+	// ErrUnavailable means that the backend is down or refuses the login, that the
+	// audit record cannot be written, or that no daemon answers.
 	ErrUnavailable = errors.New("unavailable")
 )
 

@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxInput is the most that is read: the daemon takes no longer request.
+// maxInput is the most that is read: the daemon takes no longer request, unless
+// its config says otherwise.
 const maxInput = 1 << 20
 
 // An input is what a command works on, and where it came from.

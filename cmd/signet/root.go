@@ -29,7 +29,7 @@ func (a *app) root() *cobra.Command {
 		Use:   "signet",
 		Short: "Sign and open JOSE objects with the keys of signetd",
 		Long: `Signet asks signetd, over its Unix socket, to sign and to open JOSE objects
-(JWT, JWS, JWE) with keys that never leave their HSM or KMS.
+(JWT, JWS, JWE) with keys that never leave their HSM.
 
 Results go to standard output, everything else to standard error. Exit status:
 0 ok, 1 refused or not valid, 2 wrong usage, 3 no daemon can be reached.`,

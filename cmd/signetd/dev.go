@@ -12,8 +12,6 @@ import (
 	"text/template"
 
 	"github.com/spf13/cobra"
-
-	"signetd/daemon"
 )
 
 //go:embed dev.yaml.tmpl
@@ -63,7 +61,7 @@ func dev(cmd *cobra.Command, dir string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 	defer stop()
 	var failed error
-	err = serve(ctx, d, func(*daemon.Setup) { failed = render(cmd.OutOrStdout(), devGreeting, values) })
+	err = serve(ctx, d, func() { failed = render(cmd.OutOrStdout(), devGreeting, values) })
 	if err != nil {
 		return err
 	}

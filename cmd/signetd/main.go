@@ -30,7 +30,7 @@ func main() {
 func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "signetd",
-		Short: "Hold JOSE keys in an HSM or KMS and use them over a Unix socket",
+		Short: "Hold JOSE keys in an HSM and use them over a Unix socket",
 		Long: `signetd signs JWTs and opens JWEs for the programs of a host, with private
 keys that stay in a PKCS#11 token. Programs reach it over a Unix socket and
 never see a key.`,

@@ -48,7 +48,7 @@ are answered.`,
 	return cmd
 }
 
-// A running daemon and what it was started with.
+// running is a daemon at work and what it was started with.
 type running struct {
 	doc     *document
 	hup     chan os.Signal // asks for a reload; nil without a config file
@@ -62,7 +62,7 @@ type running struct {
 
 // serve runs the daemon until ctx ends. started, if not nil, is called when it
 // answers.
-func serve(ctx context.Context, d *document, started func(*daemon.Setup)) (err error) {
+func serve(ctx context.Context, d *document, started func()) (err error) {
 	if err := d.settings(); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (r *running) build(ctx context.Context, d *document) (daemon.Setup, error) 
 }
 
 // run listens, serves, and stops in the order that loses no request.
-func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*daemon.Setup)) error {
+func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) error {
 	limits, err := r.doc.limits()
 	if err != nil {
 		return errors.Join(err, setup.Close())
@@ -128,7 +128,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func(*dae
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
-		started(&setup)
+		started()
 	}
 	select {
 	case <-ctx.Done():

@@ -120,8 +120,9 @@ type SignDigestResponse struct {
 	KID       string `json:"kid"`
 }
 
-// UnwrapCEKRequest asks for the content encryption key of a JWE that the issuer
-// of the request decrypts itself: crypto.Decrypter over the socket.
+// UnwrapCEKRequest asks for the content encryption key of a JWE that the client
+// decrypts itself: crypto.Decrypter over the socket. A kid pins the version;
+// without one the active version opens.
 type UnwrapCEKRequest struct {
 	Key          string `json:"key,omitempty"` // key or kid or both
 	KID          string `json:"kid,omitempty"`

@@ -19,11 +19,11 @@ import (
 
 // A Record is one line of the log.
 type Record struct {
-	Time    time.Time `json:"time"` // when the request was read, UTC
+	Time    time.Time `json:"time"` // when the request was taken up, UTC
 	Request string    `json:"request"`
 	Peer    Peer      `json:"peer"`
 	Op      string    `json:"op"`
-	Key     string    `json:"key,omitempty"` // as the request names it
+	Key     string    `json:"key,omitempty"` // as the request names it, or that of the version that was used
 	KID     string    `json:"kid,omitempty"` // of the version that was used
 	Alg     string    `json:"alg,omitempty"`
 	Outcome string    `json:"outcome"`          // "ok" or an error code

@@ -18,6 +18,7 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/client"
+	"signetd/daemon/daemontest"
 	"signetd/signer"
 )
 
@@ -84,7 +85,7 @@ func TestAsk(t *testing.T) {
 	if h, err := c.Health(ctx); err != nil || h.Status != "ok" {
 		t.Errorf("Health() = %+v, %v", h, err)
 	}
-	if v, err := c.Version(ctx); err != nil || v.Version != "1.2.3-test" {
+	if v, err := c.Version(ctx); err != nil || v.Version != daemontest.Version {
 		t.Errorf("Version() = %+v, %v", v, err)
 	}
 	if r, err := c.Reload(ctx); err != nil || r.Keys != len(testKeys) {

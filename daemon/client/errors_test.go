@@ -13,6 +13,7 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/client"
+	"signetd/daemon/daemontest"
 	"signetd/signer"
 )
 
@@ -97,15 +98,15 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestNoDaemon(t *testing.T) {
-	missing := socketPath(t)
-	dead := socketPath(t)
+	missing := daemontest.SocketPath(t)
+	dead := daemontest.SocketPath(t)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
-	plain := socketPath(t)
+	plain := daemontest.SocketPath(t)
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -2,18 +2,14 @@ package client_test
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"signetd/backends/software"
 	"signetd/daemon"
-	"signetd/daemon/audit"
 	"signetd/daemon/client"
+	"signetd/daemon/daemontest"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -24,93 +20,31 @@ var (
 )
 
 // testKeys are the keys of the daemon of these tests, and what this user may do
-// with them.
-var testKeys = []struct {
-	name, ref string
-	algs      []signer.Alg
-	ops       []policy.Op
-}{
-	{"es256", "generate:ec-p256", []signer.Alg{signer.ES256}, signs},
-	{"es384", "generate:ec-p384", []signer.Alg{signer.ES384}, signs},
-	{"es512", "generate:ec-p521", []signer.Alg{signer.ES512}, signs},
-	{"rsa", "generate:rsa-2048:sig", []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}, signs},
-	{"rs256", "generate:rsa-2048:pinned", []signer.Alg{signer.RS256}, signs},
-	{"inbox", "generate:rsa-2048:enc", []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512}, opens},
-	{"oidc", "generate:ec-p256:oidc", []signer.Alg{signer.ES256}, []policy.Op{policy.OpSignJWT, policy.OpVerify}},
-	{"hidden", "generate:ec-p256:hidden", []signer.Alg{signer.ES256}, nil},
-}
-
-// setup makes the test keys, with claim rules for oidc.
-func setup(t *testing.T) daemon.Setup {
-	t.Helper()
-	soft, err := software.Open(t.Context(), software.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid := uint32(os.Getuid())
-	me := policy.Match{UID: &uid}
-	grants := []policy.Grant{{Peer: me, Ops: []policy.Op{policy.OpReload, policy.OpEncryptJWK}}}
-	var named []signer.NamedKey
-	var known []policy.Key
-	for _, k := range testKeys {
-		private, err := soft.OpenKey(t.Context(), k.ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := signer.NewVersion(private, signer.VersionConfig{Algs: k.algs, Backend: "soft"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		named = append(named, signer.NamedKey{Name: k.name, Versions: []*signer.Version{v}})
-		known = append(known, policy.Key{Name: k.name, Use: v.Use()})
-		if k.name == "oidc" {
-			known[len(known)-1].JWT = &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"}
-		}
-		if k.ops != nil {
-			grants = append(grants, policy.Grant{Peer: me, Ops: k.ops, Keys: []string{k.name}})
-		}
-	}
-	ring, err := signer.NewRing(named)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.New(known, grants)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"soft": soft}}
+// with them. There are claim rules for oidc alone.
+var testKeys = []daemontest.Key{
+	{Name: "es256", Algs: []signer.Alg{signer.ES256}, Ops: signs},
+	{Name: "es384", Algs: []signer.Alg{signer.ES384}, Ops: signs},
+	{Name: "es512", Algs: []signer.Alg{signer.ES512}, Ops: signs},
+	{Name: "rsa", Algs: []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}, Ops: signs},
+	{Name: "rs256", Algs: []signer.Alg{signer.RS256}, Ops: signs},
+	{Name: "inbox", Algs: []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512}, Ops: opens},
+	{
+		Name: "oidc", Algs: []signer.Alg{signer.ES256}, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify},
+		JWT: &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"},
+	},
+	{Name: "hidden", Algs: []signer.Alg{signer.ES256}},
 }
 
 // serveDaemon runs a daemon with the test keys for as long as the test runs. Its
 // limits are above what the conformance suite asks for at once.
 func serveDaemon(t *testing.T) (socket string) {
 	t.Helper()
-	log, err := audit.Open(filepath.Join(t.TempDir(), "audit.jsonl"), audit.SyncNever)
-	if err != nil {
-		t.Fatal(err)
-	}
-	limits := daemon.Limits{Connections: 1024, InFlight: 64, PerPeer: 64, Timeout: 30 * time.Second}
-	service := daemon.NewService(setup(t), limits, log, daemon.NewMetrics("test"), slog.New(slog.DiscardHandler))
-	srv := daemon.NewServer(service, daemon.ServerConfig{
-		Limits: limits, Version: "1.2.3-test",
+	return daemontest.New(t, daemontest.Config{
+		Keys:   testKeys,
+		Ops:    []policy.Op{policy.OpReload, policy.OpEncryptJWK},
+		Limits: daemon.Limits{Connections: 1024, InFlight: 64, PerPeer: 64, Timeout: 30 * time.Second},
 		Reload: func(context.Context) (int, error) { return len(testKeys), nil },
-	})
-	socket, l := listen(t)
-	go func() { _ = srv.Serve(l) }() // until Shutdown
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := srv.Shutdown(ctx); err != nil {
-			t.Errorf("Shutdown() = %v", err)
-		}
-		if err := service.Close(ctx); err != nil {
-			t.Errorf("Close() = %v", err)
-		}
-		if err := log.Close(); err != nil {
-			t.Errorf("Close() of the audit log = %v", err)
-		}
-	})
-	return socket
+	}).Socket()
 }
 
 // connectDaemon returns a client of a daemon with the test keys.
@@ -135,21 +69,10 @@ func connect(t *testing.T, h http.Handler) *client.Client {
 
 func listen(t *testing.T) (socket string, l net.Listener) {
 	t.Helper()
-	socket = socketPath(t)
+	socket = daemontest.SocketPath(t)
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return socket, l
-}
-
-// socketPath is short: t.TempDir may not fit the 104 bytes of a socket's address.
-func socketPath(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "signet")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, "s")
 }

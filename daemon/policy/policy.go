@@ -17,7 +17,7 @@ import (
 // An Op is an operation that a grant can allow.
 type Op string
 
-// The operations. All but [OpEncryptJWK] and [OpReload] are on a key.
+// The operations. All but the last three are on a key.
 const (
 	OpSignJWT    Op = "sign-jwt"    // sign claims that keep the key's rules
 	OpSignJWS    Op = "sign-jws"    // sign any payload
@@ -165,7 +165,7 @@ func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
 	return nil
 }
 
-// Check returns nil if a grant allows p to do op on key, which is empty for an
+// Check returns nil if a grant allows peer to do op on key, which is empty for an
 // operation that is not on a key, and ErrDenied if none does. It is asked before
 // a key is looked up: an unknown key is denied like any other.
 func (p *Policy) Check(peer Peer, op Op, key string) error {

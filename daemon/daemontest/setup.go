@@ -1,0 +1,81 @@
+package daemontest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"signetd/backends/software"
+	"signetd/daemon"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+const backendName = "soft"
+
+// backend is a software backend whose Ping answers as the test wants.
+type backend struct {
+	*software.Backend
+	ping error
+}
+
+func (b backend) Ping(context.Context) error { return b.ping }
+
+// setup makes the keys of c and the grants of this user.
+func setup(t testing.TB, c Config) daemon.Setup {
+	t.Helper()
+	soft, err := software.Open(t.Context(), software.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := uint32(os.Getuid()) // #nosec G115 -- of this process
+	me := policy.Match{UID: &uid}
+	var named []signer.NamedKey
+	var known []policy.Key
+	var grants []policy.Grant
+	if len(c.Ops) > 0 {
+		grants = append(grants, policy.Grant{Peer: me, Ops: c.Ops})
+	}
+	for _, k := range c.Keys {
+		v, err := version(t.Context(), soft, k)
+		if err != nil {
+			t.Fatalf("daemontest: key %q: %v", k.Name, err)
+		}
+		named = append(named, signer.NamedKey{Name: k.Name, Versions: []*signer.Version{v}})
+		known = append(known, policy.Key{Name: k.Name, Use: v.Use(), JWT: k.JWT})
+		if len(k.Ops) > 0 {
+			grants = append(grants, policy.Grant{Peer: me, Ops: k.Ops, Keys: []string{k.Name}})
+		}
+	}
+	ring, err := signer.NewRing(named)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.New(known, grants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{backendName: backend{soft, c.Ping}}}
+}
+
+func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, error) {
+	if len(k.Algs) == 0 {
+		return nil, fmt.Errorf("%w: no algorithm", signer.ErrInvalid)
+	}
+	private, err := b.OpenKey(ctx, "generate:"+keyType(k.Algs[0])+":"+k.Name)
+	if err != nil {
+		return nil, err
+	}
+	return signer.NewVersion(private, signer.VersionConfig{KID: k.KID, Algs: k.Algs, Backend: backendName})
+}
+
+// ecTypes are the TYPEs of package software for keys on a curve.
+var ecTypes = map[signer.Alg]string{signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521"}
+
+func keyType(alg signer.Alg) string {
+	if curve, ok := ecTypes[alg]; ok {
+		return curve
+	}
+	return "rsa-2048"
+}
