@@ -15,6 +15,7 @@ import (
 )
 
 // Keys lists the keys on which the peer has a grant, in the order of the config.
+// A peer without any is denied.
 func (s *Service) Keys(ctx context.Context, r Request) (*api.Keys, error) {
 	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*api.Keys, error) {
 		list := &api.Keys{Keys: []api.Key{}}
@@ -23,8 +24,17 @@ func (s *Service) Keys(ctx context.Context, r Request) (*api.Keys, error) {
 				list.Keys = append(list.Keys, c.describe(k))
 			}
 		}
+		if len(list.Keys) == 0 {
+			return nil, c.seesNothing()
+		}
 		return list, nil
 	})
+}
+
+// seesNothing denies a list of nothing: it would be an answer, and so no refusal
+// that the brake could count.
+func (c *call) seesNothing() error {
+	return fmt.Errorf("%w: no grant lets uid %d see a key", signer.ErrDenied, c.peer.UID)
 }
 
 // Key describes one key.
@@ -42,10 +52,14 @@ func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, er
 	})
 }
 
-// JWKS returns the public keys of the keys on which the peer has a grant.
+// JWKS returns the public keys of the keys on which the peer has a grant. A peer
+// without any is denied.
 func (s *Service) JWKS(ctx context.Context, r Request) (*jose.JSONWebKeySet, error) {
 	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*jose.JSONWebKeySet, error) {
 		set := c.Ring.JWKS(c.Policy.Keys(c.peer, policy.OpList)...)
+		if len(set.Keys) == 0 {
+			return nil, c.seesNothing()
+		}
 		return &set, nil
 	})
 }

@@ -30,18 +30,12 @@ func (a *app) keys() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(list.Keys) == 0 {
-				a.say("no key: there is no grant for user %s", userName())
-			}
 			return a.print(cmd, list, func(w io.Writer) error { return printKeys(w, list.Keys) })
 		}),
 	}
 }
 
 func printKeys(w io.Writer, keys []api.Key) error {
-	if len(keys) == 0 {
-		return nil
-	}
 	rows := [][]string{{"NAME", "USE", "ALGS", "ACTIVE KID", "BACKEND", "YOU MAY"}}
 	for _, k := range keys {
 		kid, backend := "-", "-"

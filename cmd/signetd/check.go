@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,9 @@ and writes no audit log.`,
 		if err := d.settings(); err != nil {
 			return err
 		}
-		setup, err := d.build(cmd.Context(), daemon.NewMetrics(version))
+		ctx, cancel := context.WithTimeout(cmd.Context(), buildTimeout)
+		defer cancel()
+		setup, err := d.build(ctx, daemon.NewMetrics(version))
 		if err != nil {
 			return err
 		}

@@ -110,9 +110,6 @@ func open(path string) (f *os.File, size int64, torn bool, err error) {
 			f.Close()
 		}
 	}()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
-		return nil, 0, false, fmt.Errorf("%s: another process has it open: %w", path, err)
-	}
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, false, err
@@ -120,7 +117,16 @@ func open(path string) (f *os.File, size int64, torn bool, err error) {
 	if info.Mode()&os.ModeNamedPipe != 0 {
 		return nil, 0, false, fmt.Errorf("%s: a pipe: it holds up every answer once it is full", path)
 	}
-	if !info.Mode().IsRegular() || info.Size() == 0 {
+	if !info.Mode().IsRegular() {
+		return f, 0, false, nil
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
+		return nil, 0, false, fmt.Errorf("%s: another process has it open: %w", path, err)
+	}
+	if info, err = f.Stat(); err != nil { // as the process before left it
+		return nil, 0, false, err
+	}
+	if info.Size() == 0 {
 		return f, 0, false, nil
 	}
 	last := make([]byte, 1)
