@@ -92,7 +92,7 @@ func (m *module) open(cfg Config, pin []byte) (*Backend, error) {
 	return b, nil
 }
 
-func (b *Backend) openSession() (*session, error) { return openSession(b.module.ctx, b.slot) }
+func (b *Backend) openSession() (*session, error) { return b.module.openSession(b.slot) }
 
 // Ping asks the token who it is. It uses no session, so it answers while all of
 // them are busy.

@@ -12,8 +12,15 @@ import (
 	"signetd/signer"
 )
 
-// callDecrypt is the one call whose answers can depend on a secret.
-const callDecrypt = "C_Decrypt"
+// The calls that are told apart. The answers of callDecrypt, callUnwrap and
+// callDerive can depend on a secret.
+const (
+	callLogin   = "C_Login"
+	callSign    = "C_Sign"
+	callDecrypt = "C_Decrypt"
+	callUnwrap  = "C_UnwrapKey"
+	callDerive  = "C_DeriveKey"
+)
 
 // A tokenError is what a call into the module answered, and which of the errors
 // of package signer that is.
@@ -32,15 +39,16 @@ func (e *tokenError) Unwrap() error { return e.is }
 // callError turns the error of a call into the module into one of package
 // signer's.
 //
-// What C_Decrypt says about a ciphertext becomes ErrDecrypt and nothing else.
-// Tokens use general and device errors, and codes of their own, for that, so
-// those are no news of the device when they come from C_Decrypt.
+// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input becomes
+// ErrDecrypt and nothing else. Tokens use general and device errors, and codes
+// of their own, for that, so those are no news of the device when they come
+// from there.
 func callError(call string, err error) error {
 	var rv p11.Error
 	if err == nil || !errors.As(err, &rv) {
 		return err
 	}
-	if call == callDecrypt && saysBadInput(rv) {
+	if (call == callDecrypt || call == callUnwrap || call == callDerive) && saysBadInput(rv) {
 		return signer.ErrDecrypt
 	}
 	switch rv {
@@ -52,7 +60,7 @@ func callError(call string, err error) error {
 	return &tokenError{call, rv, signer.ErrUnavailable}
 }
 
-// saysBadInput reports whether C_Decrypt may answer rv because of the
+// saysBadInput reports whether an operation may answer rv because of a
 // ciphertext: seen with SoftHSM2, NSS, opencryptoki, or one vendor's own code.
 func saysBadInput(rv p11.Error) bool {
 	switch rv {

@@ -52,23 +52,31 @@ func (o opening) DecryptContext(ctx context.Context, ciphertext []byte, opts cry
 
 // decrypt decrypts a ciphertext that is as long as the modulus.
 func (w way) decrypt(s *session, h p11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	if w == native {
-		t := tokenHashes[hash]
-		params := p11.NewOAEPParams(t.mechanism, t.mgf, p11.CKZ_DATA_SPECIFIED, nil)
-		return s.decrypt(p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), h, ciphertext)
-	}
-	out, err := s.decrypt(p11.NewMechanism(p11.CKM_RSA_X_509, nil), h, ciphertext)
-	if err != nil {
+	out := make([]byte, len(ciphertext))
+	n, err := s.decrypt(w.mechanism(hash), h, nil, ciphertext, out)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	defer clear(out)
-	if len(out) > len(ciphertext) {
+	case n > len(out):
 		return nil, signer.ErrDecrypt
+	case w == native:
+		return out[:n], nil
 	}
 	// As long as the modulus, also where the token drops leading zeros.
 	em := make([]byte, len(ciphertext))
-	copy(em[len(em)-len(out):], out)
+	copy(em[len(em)-n:], out[:n])
+	clear(out)
 	return decodeOAEP(hash, em)
+}
+
+// mechanism is how to ask the token for w. The source of the label is given
+// although there is none: some tokens insist.
+func (w way) mechanism(hash crypto.Hash) mechanism {
+	if w == raw {
+		return mechanism{typ: p11.CKM_RSA_X_509}
+	}
+	t := tokenHashes[hash]
+	return mechanism{p11.CKM_RSA_PKCS_OAEP, [5]uint{t.mechanism, t.mgf, p11.CKZ_DATA_SPECIFIED}, 5}
 }
 
 // proveDecryption finds for each hash a way that works, and adds it to k.oaep

@@ -104,19 +104,17 @@ func mayTry(token p11.TokenInfo) error {
 
 // loginOnceLocked is the only place that shows the token a PIN.
 func (m *module) loginOnceLocked(s p11.SessionHandle, token p11.TokenInfo, c credential, pin mark) error {
-	// The string is a copy of the PIN that cannot be cleared, and so is what
-	// the binding makes of it.
-	err := m.ctx.Login(s, p11.CKU_USER, string(c.pin))
+	err := m.hot.login(s, p11.CKU_USER, c.pin)
 	if err == nil {
 		return nil
 	}
 	var rv p11.Error
 	if !errors.As(err, &rv) || !refusesPIN(rv) {
-		return fmt.Errorf("token %q: %w", token.Label, callError("C_Login", err))
+		return fmt.Errorf("token %q: %w", token.Label, callError(callLogin, err))
 	}
 	m.refused[refusal{token.Label, token.SerialNumber, pin}] = true
 	return fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w",
-		token.Label, c.file, &tokenError{"C_Login", rv, signer.ErrUnavailable})
+		token.Label, c.file, &tokenError{callLogin, rv, signer.ErrUnavailable})
 }
 
 // refusesPIN reports whether rv is C_Login's word on the PIN rather than on the

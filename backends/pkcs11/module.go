@@ -21,6 +21,7 @@ type module struct {
 
 	mu      sync.Mutex // serialises initialisation and logins; held during calls into the module
 	ctx     *p11.Ctx   // set once; the library is never unloaded, its threads may still run
+	hot     hot        // set with ctx: the same library
 	users   int        // initialised while above 0
 	logins  map[uint]*login
 	refused map[refusal]bool
@@ -58,10 +59,9 @@ func (m *module) acquire() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ctx == nil {
-		m.ctx = p11.New(m.path)
-	}
-	if m.ctx == nil {
-		return fmt.Errorf("%w: the dynamic loader refuses it: a library that it needs may be missing (see ldd)", signer.ErrUnavailable)
+		if err := m.load(); err != nil {
+			return err
+		}
 	}
 	if m.users == 0 {
 		// Somebody else's initialisation is an error here: whoever made it will
@@ -71,6 +71,21 @@ func (m *module) acquire() error {
 		}
 	}
 	m.users++
+	return nil
+}
+
+// load loads the library. Our own loader comes first: it has the words of the
+// dynamic loader, and asks for the functions before the binding relies on them.
+func (m *module) load() error {
+	h, err := loadHot(m.path)
+	if err != nil {
+		return err
+	}
+	ctx := p11.New(m.path)
+	if ctx == nil {
+		return fmt.Errorf("%w: the binding cannot load it", signer.ErrUnavailable)
+	}
+	m.ctx, m.hot = ctx, h
 	return nil
 }
 

@@ -17,16 +17,17 @@ const maxFound = 64
 // A session is one PKCS#11 session. One goroutine uses it at a time.
 type session struct {
 	ctx    *p11.Ctx
+	hot    hot
 	handle p11.SessionHandle
 }
 
 // openSession opens a read-only session. It is logged in if the token is.
-func openSession(ctx *p11.Ctx, slot uint) (*session, error) {
-	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+func (m *module) openSession(slot uint) (*session, error) {
+	h, err := m.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return nil, callError("C_OpenSession", err)
 	}
-	return &session{ctx, h}, nil
+	return &session{m.ctx, m.hot, h}, nil
 }
 
 // close closes the session. There is nothing to do about an error: the session
@@ -75,22 +76,6 @@ func (s *session) attribute(o p11.ObjectHandle, typ uint) ([]byte, error) {
 func (s *session) flag(o p11.ObjectHandle, typ uint) (bool, error) {
 	v, err := s.attribute(o, typ)
 	return len(v) == 1 && v[0] != 0, err
-}
-
-func (s *session) sign(m *p11.Mechanism, key p11.ObjectHandle, data []byte) ([]byte, error) {
-	if err := s.ctx.SignInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
-		return nil, callError("C_SignInit", err)
-	}
-	sig, err := s.ctx.Sign(s.handle, data)
-	return sig, callError("C_Sign", err)
-}
-
-func (s *session) decrypt(m *p11.Mechanism, key p11.ObjectHandle, ciphertext []byte) ([]byte, error) {
-	if err := s.ctx.DecryptInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
-		return nil, callError("C_DecryptInit", err)
-	}
-	plaintext, err := s.ctx.Decrypt(s.handle, ciphertext)
-	return plaintext, callError(callDecrypt, err)
 }
 
 // one returns the only object in found. what and ref name it in errors.

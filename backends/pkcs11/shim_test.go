@@ -52,6 +52,7 @@ const (
 	noRaw
 	loginGate
 	noPSS
+	instant
 	numbers = 64
 )
 
