@@ -57,6 +57,11 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 }
 
+type result[T any] struct {
+	value T
+	err   error
+}
+
 func open(cfg Config) (*Backend, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -87,8 +92,18 @@ func (m *module) open(cfg Config, pin []byte) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{module: m, slot: slot, token: token}
-	b.sessions = newPool(cfg.sessions(token.MaxSessionCount), b.openSession, (*session).close)
-	b.health = newPool(1, func() (none struct{}, err error) { return none, nil }, func(struct{}) {})
+	b.sessions = newPool(poolConfig[*session]{
+		size:  cfg.sessions(token.MaxSessionCount),
+		queue: cfg.queue(),
+		open:  b.openSession,
+		shut:  (*session).close,
+	})
+	b.health = newPool(poolConfig[struct{}]{
+		size:  1,
+		queue: cfg.queue(),
+		open:  func() (none struct{}, err error) { return none, nil },
+		shut:  func(struct{}) {},
+	})
 	return b, nil
 }
 
@@ -109,6 +124,9 @@ func (b *Backend) Ping(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Stats says what b is doing and did.
+func (b *Backend) Stats() Stats { return b.sessions.stats() }
 
 // Close waits for what is in flight, closes the sessions, logs out and
 // finalises the module, each unless another Backend still needs it. The keys of

@@ -12,6 +12,8 @@ import (
 // the module is busy, and the Go runtime ends a process with 10000 of them.
 const maxSessions = 1024
 
+const defaultQueue = 256
+
 // A Config names a token and says how to log in to it.
 type Config struct {
 	// Module is the absolute path of the PKCS#11 library, for example
@@ -29,6 +31,9 @@ type Config struct {
 	// token works on at once. Optional: twice the number of CPUs by default, and
 	// never more than the token allows.
 	Sessions int `yaml:"sessions"`
+	// Queue is how many operations may wait for a session. One more is refused
+	// with ErrOverloaded. Optional: 256 by default.
+	Queue int `yaml:"queue"`
 }
 
 func (c Config) check() error {
@@ -43,8 +48,18 @@ func (c Config) check() error {
 		return fmt.Errorf("%w: pkcs11: pin_file is missing: the path of the file that holds the PIN", signer.ErrInvalid)
 	case c.Sessions < 0 || c.Sessions > maxSessions:
 		return fmt.Errorf("%w: pkcs11: sessions is %d, not 0 to %d", signer.ErrInvalid, c.Sessions, maxSessions)
+	case c.Queue < 0:
+		return fmt.Errorf("%w: pkcs11: queue is %d", signer.ErrInvalid, c.Queue)
 	}
 	return nil
+}
+
+// queue is how many operations may wait.
+func (c Config) queue() int {
+	if c.Queue == 0 {
+		return defaultQueue
+	}
+	return c.Queue
 }
 
 // sessions is how many sessions to use on a token that allows limit of them (0:

@@ -8,10 +8,11 @@
 //
 // PKCS#11 sessions must not be used by two threads at once, and a call into a
 // module cannot be cancelled. So each session belongs to one worker goroutine
-// of a bounded pool. A caller whose context ends leaves at once; the worker
+// of a bounded pool, before which a bounded queue waits. A caller whose context ends leaves at once; the worker
 // stays with the call until the module returns, and only then takes the next
-// job. A module that never returns costs one worker for each hung call, and
-// Close then waits for it: only a new process heals that.
+// job. A module that never returns costs one worker for each hung call. When it
+// has all of them, who waits and who comes is told ErrUnavailable at once, until
+// a call returns. Close waits for it: only a new process heals that.
 //
 // A module is initialised once per process, whatever the number of Backends
 // that use it, and finalised when the last one closes. A token is logged in to
