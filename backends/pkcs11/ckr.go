@@ -22,12 +22,154 @@ const (
 	callDerive  = "C_DeriveKey"
 )
 
-// A tokenError is what a call into the module answered, and which of the errors
-// of package signer that is.
+// A class says what an answer of the module asks us to do.
+type class int
+
+const (
+	classNone     class = iota
+	classMisuse         // what is asked does not fit key or token: nothing to repair
+	classInput          // a ciphertext is bad, or so it seems: one error for all, and a look at the token
+	classSession        // login, session or handles are lost: log in, open and find again
+	classDevice         // the token may be gone: see, and begin anew if it is
+	classLogin          // the token refuses the PIN: wait for the operator
+	classCapacity       // no more sessions or memory: use fewer
+)
+
+// Codes of PKCS#11 v3.0 and later that the binding has no names for.
+const (
+	ckrAEADDecryptFailed     p11.Error = 0x42
+	ckrTokenResourceExceeded p11.Error = 0x201
+	ckrOperationCancelFailed p11.Error = 0x202
+	ckrKeyExhausted          p11.Error = 0x203
+	ckrPending               p11.Error = 0x204
+	ckrTokenNotInitialized   p11.Error = 0x208
+	ckrParameterSetUnknown   p11.Error = 0x209
+)
+
+// classify says what it means that call answered rv, which is not CKR_OK, and
+// which of the errors of package signer it is.
+//
+// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input is ErrDecrypt
+// and nothing else. Tokens use general and device errors, and codes of their
+// own, for that, so those are no news of the device when they come from there.
+func classify(call string, rv p11.Error) (class, error) {
+	switch call {
+	case callDecrypt, callUnwrap, callDerive:
+		if saysBadInput(rv) {
+			return classInput, signer.ErrDecrypt
+		}
+	case callLogin:
+		if refusesPIN(rv) {
+			return classLogin, signer.ErrUnavailable
+		}
+	}
+	switch {
+	case saysLost(rv):
+		return classSession, signer.ErrUnavailable
+	case saysMisuse(rv):
+		return classMisuse, signer.ErrUnsupported
+	}
+	switch rv {
+	case p11.CKR_HOST_MEMORY, p11.CKR_DEVICE_MEMORY, p11.CKR_SESSION_COUNT, ckrTokenResourceExceeded:
+		return classCapacity, signer.ErrOverloaded
+	case p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_EXPIRED,
+		p11.CKR_PIN_LOCKED, p11.CKR_USER_PIN_NOT_INITIALIZED, p11.CKR_USER_TYPE_INVALID,
+		p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN, p11.CKR_USER_TOO_MANY_TYPES,
+		p11.CKR_NEW_PIN_MODE, p11.CKR_NEXT_OTP, p11.CKR_PIN_TOO_WEAK:
+		return classLogin, signer.ErrUnavailable
+	}
+	// CKR_DEVICE_*, CKR_TOKEN_*, general errors, vendors' own codes, and what
+	// nobody has heard of.
+	return classDevice, signer.ErrUnavailable
+}
+
+// saysBadInput reports whether an operation may answer rv because of a
+// ciphertext: seen with SoftHSM2, NSS, opencryptoki, or one vendor's own code.
+func saysBadInput(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_GENERAL_ERROR, p11.CKR_FUNCTION_FAILED, p11.CKR_ARGUMENTS_BAD,
+		p11.CKR_DATA_INVALID, p11.CKR_DATA_LEN_RANGE, p11.CKR_DEVICE_ERROR,
+		p11.CKR_ENCRYPTED_DATA_INVALID, p11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed,
+		p11.CKR_KEY_SIZE_RANGE, p11.CKR_UNWRAPPING_KEY_SIZE_RANGE,
+		p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE,
+		p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_MECHANISM_PARAM_INVALID, // points off the curve
+		p11.CKR_DOMAIN_PARAMS_INVALID, p11.CKR_PUBLIC_KEY_INVALID:
+		return true
+	}
+	return rv >= p11.CKR_VENDOR_DEFINED
+}
+
+// saysLost reports whether rv means that the session, its login or its handles
+// are of no more use.
+func saysLost(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_SESSION_CLOSED, p11.CKR_SESSION_HANDLE_INVALID,
+		p11.CKR_USER_NOT_LOGGED_IN,
+		p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_KEY_CHANGED,
+		p11.CKR_UNWRAPPING_KEY_HANDLE_INVALID, p11.CKR_WRAPPING_KEY_HANDLE_INVALID,
+		p11.CKR_KEY_TYPE_INCONSISTENT, p11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT: // NSS, after a logout
+		return true
+	}
+	return unfinished(rv)
+}
+
+// unfinished reports whether rv means that a session is in the middle of an
+// operation that nobody will finish. Only another session helps.
+func unfinished(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_OPERATION_ACTIVE, p11.CKR_OPERATION_NOT_INITIALIZED, p11.CKR_BUFFER_TOO_SMALL,
+		p11.CKR_CANCEL, p11.CKR_FUNCTION_CANCELED, ckrOperationCancelFailed, ckrPending:
+		return true
+	}
+	return false
+}
+
+// saysMisuse reports whether rv is about what was asked for.
+func saysMisuse(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_MECHANISM_INVALID, p11.CKR_MECHANISM_PARAM_INVALID,
+		p11.CKR_ARGUMENTS_BAD, // SoftHSM2, for a hash that it does not have
+		p11.CKR_KEY_FUNCTION_NOT_PERMITTED, p11.CKR_FUNCTION_NOT_SUPPORTED,
+		p11.CKR_NO_EVENT, p11.CKR_ATTRIBUTE_READ_ONLY, p11.CKR_ATTRIBUTE_SENSITIVE,
+		p11.CKR_ATTRIBUTE_TYPE_INVALID, p11.CKR_ATTRIBUTE_VALUE_INVALID, p11.CKR_ACTION_PROHIBITED,
+		p11.CKR_DATA_INVALID, p11.CKR_DATA_LEN_RANGE,
+		p11.CKR_ENCRYPTED_DATA_INVALID, p11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed,
+		p11.CKR_FUNCTION_NOT_PARALLEL, p11.CKR_SESSION_PARALLEL_NOT_SUPPORTED,
+		p11.CKR_KEY_SIZE_RANGE, p11.CKR_KEY_NOT_NEEDED, p11.CKR_KEY_NEEDED, p11.CKR_KEY_INDIGESTIBLE,
+		p11.CKR_KEY_NOT_WRAPPABLE, p11.CKR_KEY_UNEXTRACTABLE, ckrKeyExhausted,
+		p11.CKR_SESSION_READ_ONLY, p11.CKR_SESSION_EXISTS, p11.CKR_SESSION_READ_ONLY_EXISTS,
+		p11.CKR_SESSION_READ_WRITE_SO_EXISTS,
+		p11.CKR_SIGNATURE_INVALID, p11.CKR_SIGNATURE_LEN_RANGE,
+		p11.CKR_TEMPLATE_INCOMPLETE, p11.CKR_TEMPLATE_INCONSISTENT, p11.CKR_TOKEN_WRITE_PROTECTED,
+		p11.CKR_UNWRAPPING_KEY_SIZE_RANGE, p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE,
+		p11.CKR_WRAPPING_KEY_SIZE_RANGE, p11.CKR_WRAPPING_KEY_TYPE_INCONSISTENT,
+		p11.CKR_RANDOM_SEED_NOT_SUPPORTED, p11.CKR_RANDOM_NO_RNG,
+		p11.CKR_DOMAIN_PARAMS_INVALID, p11.CKR_CURVE_NOT_SUPPORTED, p11.CKR_PUBLIC_KEY_INVALID,
+		p11.CKR_SAVED_STATE_INVALID, p11.CKR_INFORMATION_SENSITIVE, p11.CKR_STATE_UNSAVEABLE,
+		p11.CKR_EXCEEDED_MAX_ITERATIONS, p11.CKR_FUNCTION_REJECTED, ckrParameterSetUnknown:
+		return true
+	}
+	return false
+}
+
+// refusesPIN reports whether rv is C_Login's word on the PIN rather than on the
+// state of the token.
+func refusesPIN(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_EXPIRED,
+		p11.CKR_PIN_LOCKED, p11.CKR_USER_PIN_NOT_INITIALIZED, p11.CKR_ARGUMENTS_BAD:
+		return true
+	}
+	return false
+}
+
+// A tokenError is what a call into the module answered, what that asks for, and
+// which of the errors of package signer it is.
 type tokenError struct {
-	call string
-	rv   p11.Error
-	is   error
+	call  string
+	rv    p11.Error
+	class class
+	is    error
 }
 
 func (e *tokenError) Error() string {
@@ -37,63 +179,36 @@ func (e *tokenError) Error() string {
 func (e *tokenError) Unwrap() error { return e.is }
 
 // callError turns the error of a call into the module into one of package
-// signer's.
-//
-// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input becomes
-// ErrDecrypt and nothing else. Tokens use general and device errors, and codes
-// of their own, for that, so those are no news of the device when they come
-// from there.
+// signer's: ErrDecrypt itself, or a [tokenError].
 func callError(call string, err error) error {
 	var rv p11.Error
 	if err == nil || !errors.As(err, &rv) {
 		return err
 	}
-	if (call == callDecrypt || call == callUnwrap || call == callDerive) && saysBadInput(rv) {
-		return signer.ErrDecrypt
+	c, is := classify(call, rv)
+	if c == classInput {
+		return is
 	}
-	switch rv {
-	case p11.CKR_MECHANISM_INVALID, p11.CKR_MECHANISM_PARAM_INVALID,
-		p11.CKR_ARGUMENTS_BAD, // SoftHSM2, for a hash that it does not have
-		p11.CKR_KEY_FUNCTION_NOT_PERMITTED, p11.CKR_FUNCTION_NOT_SUPPORTED:
-		return &tokenError{call, rv, signer.ErrUnsupported}
-	}
-	return &tokenError{call, rv, signer.ErrUnavailable}
+	return &tokenError{call, rv, c, is}
 }
 
-// saysBadInput reports whether an operation may answer rv because of a
-// ciphertext: seen with SoftHSM2, NSS, opencryptoki, or one vendor's own code.
-func saysBadInput(rv p11.Error) bool {
-	switch rv {
-	case p11.CKR_GENERAL_ERROR, p11.CKR_FUNCTION_FAILED, p11.CKR_ARGUMENTS_BAD,
-		p11.CKR_DATA_INVALID, p11.CKR_DATA_LEN_RANGE, p11.CKR_DEVICE_ERROR,
-		p11.CKR_ENCRYPTED_DATA_INVALID, p11.CKR_ENCRYPTED_DATA_LEN_RANGE,
-		p11.CKR_KEY_SIZE_RANGE,
-		p11.CKR_WRAPPED_KEY_INVALID, p11.CKR_WRAPPED_KEY_LEN_RANGE:
-		return true
-	}
-	return rv >= p11.CKR_VENDOR_DEFINED
-}
-
-// lost reports whether the session that err came from is of no more use: it is
-// gone, logged out, or stuck in an unfinished operation, or its object handles
-// or its device are gone.
-func lost(err error) bool {
+// classOf returns the class of err.
+func classOf(err error) class {
 	var e *tokenError
-	if !errors.As(err, &e) {
-		return false
+	switch {
+	case errors.As(err, &e):
+		return e.class
+	case errors.Is(err, signer.ErrDecrypt):
+		return classInput
+	default:
+		return classNone
 	}
-	switch e.rv {
-	case p11.CKR_SESSION_CLOSED, p11.CKR_SESSION_HANDLE_INVALID,
-		p11.CKR_USER_NOT_LOGGED_IN,
-		p11.CKR_KEY_HANDLE_INVALID, p11.CKR_OBJECT_HANDLE_INVALID,
-		p11.CKR_KEY_TYPE_INCONSISTENT, // NSS, after a logout
-		p11.CKR_OPERATION_ACTIVE, p11.CKR_OPERATION_NOT_INITIALIZED,
-		p11.CKR_DEVICE_ERROR, p11.CKR_DEVICE_REMOVED,
-		p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_TOKEN_NOT_RECOGNIZED,
-		p11.CKR_CRYPTOKI_NOT_INITIALIZED:
-		return true
-	}
-	return false
+}
+
+// lost reports whether the session that err came from is of no more use.
+func lost(err error) bool {
+	c := classOf(err)
+	return c == classSession || c == classDevice
 }
 
 // answered reports whether err is the module's answer rv.

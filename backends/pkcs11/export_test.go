@@ -47,7 +47,7 @@ func NewHot(b *Backend, k signer.Key) (*Hot, error) {
 }
 
 // Close closes the session.
-func (h *Hot) Close() { h.s.close() }
+func (h *Hot) Close() { h.k.backend.closeSession(h.s) }
 
 // Sign signs an ES256 digest into out by the calls of this package.
 func (h *Hot) Sign(digest, out []byte) error {

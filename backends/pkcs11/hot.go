@@ -60,6 +60,18 @@ func loadHot(path string) (hot, error) {
 	}
 }
 
+// initializeLocked calls C_Initialize and begins a new generation.
+func (m *module) initializeLocked() error {
+	m.generation.Add(1)
+	var options []p11.InitializeOption
+	if m.initArgs != "" {
+		args := C.CString(m.initArgs)
+		defer C.free(unsafe.Pointer(args))
+		options = append(options, p11.InitializeWithReserved(unsafe.Pointer(args)))
+	}
+	return callError("C_Initialize", m.ctx.Initialize(options...))
+}
+
 // A mechanism is a CK_MECHANISM whose parameter has no pointers but NULL.
 type mechanism struct {
 	typ    uint

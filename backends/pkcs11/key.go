@@ -26,7 +26,13 @@ type key struct {
 	opens   bool
 	oaep    map[crypto.Hash]way // how to decrypt; the keys are what the probe passed
 
-	handle atomic.Uint64 // CK_OBJECT_HANDLE, or CK_INVALID_HANDLE (0): to be found again
+	found atomic.Pointer[handle]
+}
+
+// A handle is a CK_OBJECT_HANDLE, good until the next repair of the backend.
+type handle struct {
+	object p11.ObjectHandle
+	epoch  uint64
 }
 
 // Public returns the public half, which was read when the key was opened.
@@ -71,16 +77,17 @@ func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.Token != "" && u.Token != b.token.Label || u.Serial != "" && u.Serial != b.token.SerialNumber {
-		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.token.Label, b.token.SerialNumber)
+	if u.Token != "" && u.Token != b.id.label || u.Serial != "" && u.Serial != b.id.serial {
+		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.id.label, b.id.serial)
 	}
-	k, err := do(ctx, b.sessions, func(s *session) (*key, error) {
+	k, err := try(ctx, b, func(s *session) (*key, error) {
 		k := &key{backend: b, ref: u}
 		return k, k.open(s)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
 	}
+	b.healer.add(k)
 	switch {
 	case k.signs && k.opens:
 		return dualKey{k, signing{k}, opening{k}}, nil
@@ -120,7 +127,7 @@ func (k *key) open(s *session) error {
 			return err
 		}
 	}
-	k.handle.Store(uint64(h))
+	k.found.Store(&handle{h, s.epoch})
 	return nil
 }
 
@@ -162,41 +169,70 @@ func (k *key) readUse(s *session, h p11.ObjectHandle) error {
 	return nil
 }
 
-// use runs f with the key's handle on a session of the backend. A handle that
-// the token no longer knows is forgotten, and the next use finds the key again.
+// maxRestarts is how often a request waits out a new initialisation of the
+// module that another backend needed.
+const maxRestarts = 3
+
+// try runs f on a session of b. If the session, the login or the token turns out
+// to be lost it has that repaired and runs f once more, so f must be something
+// that may happen twice.
+func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
+	last := false
+	for restarts := 0; ; {
+		if err := b.healer.admit(ctx); err != nil {
+			var zero T
+			return zero, err
+		}
+		epoch := b.healer.epoch.Load()
+		v, err := do(ctx, b.sessions, func(s *session) (v T, err error) {
+			err = b.inside(func() error { v, err = f(s); return err })
+			return v, err
+		})
+		switch {
+		case err == nil:
+			return v, nil
+		case errors.Is(err, errRestarting) && restarts < maxRestarts:
+			restarts++
+			b.healer.begin(epoch, false) // it waits for the new initialisation, and requests for it
+		case !b.healer.again(err, epoch, last):
+			return v, err
+		default:
+			last = true
+		}
+	}
+}
+
+// use runs f with the key's handle on a session of the backend.
 func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
-	return do(ctx, k.backend.sessions, func(s *session) ([]byte, error) {
-		h := p11.ObjectHandle(k.handle.Load())
-		if h == 0 {
+	return try(ctx, k.backend, func(s *session) ([]byte, error) {
+		h := k.found.Load()
+		if h == nil || h.epoch != s.epoch {
 			var err error
-			if h, err = k.findAgain(s); err != nil {
+			if h, err = k.findAgain(s, s.epoch); err != nil {
 				return nil, err
 			}
 		}
-		out, err := f(s, h)
-		if lost(err) {
-			k.handle.Store(0)
-		}
-		return out, err
+		return f(s, h.object)
 	})
 }
 
 // findAgain finds a key that was open before, and makes sure that it still is
 // the same one. Errors wrap ErrUnavailable and no other sentinel: a key that
 // was there and is not is no mistake of whoever uses it.
-func (k *key) findAgain(s *session) (p11.ObjectHandle, error) {
-	h, err := k.find(s)
+func (k *key) findAgain(s *session, epoch uint64) (*handle, error) {
+	object, err := k.find(s)
 	if err != nil {
-		return 0, k.gone(err)
+		return nil, k.gone(err)
 	}
-	public, err := readPublic(s, h)
+	public, err := readPublic(s, object)
 	if err != nil {
-		return 0, k.gone(err)
+		return nil, k.gone(err)
 	}
 	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
-		return 0, k.gone(errors.New("another key has its name"))
+		return nil, k.gone(errors.New("another key has its name"))
 	}
-	k.handle.Store(uint64(h))
+	h := &handle{object, epoch}
+	k.found.Store(h)
 	return h, nil
 }
 

@@ -209,10 +209,10 @@ func TestPoolReplacesLostSessions(t *testing.T) {
 			rv     p11.Error
 			opened int32
 		}{
-			{p11.CKR_GENERAL_ERROR, 1},
+			{p11.CKR_HOST_MEMORY, 1},
 			{p11.CKR_SESSION_HANDLE_INVALID, 1},
 			{p11.CKR_DEVICE_REMOVED, 2}, // here the loss before shows
-			{p11.CKR_GENERAL_ERROR, 3},
+			{p11.CKR_HOST_MEMORY, 3},
 		} {
 			want := callError("C_Sign", tt.rv)
 			if _, err := do(t.Context(), p, f.takes(0, "", want)); !errors.Is(err, want) {
@@ -230,8 +230,8 @@ func TestPoolOpenFails(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100, refuse: callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))}
 		p := f.pool(1)
 		defer p.close()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
-			t.Errorf("do: %v, want ErrUnavailable", err)
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
+			t.Errorf("do: %v, want ErrOverloaded", err)
 		}
 		f.refuse = nil
 		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {

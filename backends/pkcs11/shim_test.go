@@ -29,6 +29,8 @@ const (
 	decrypts
 	running
 	violations
+	dropped
+	leftOpen
 )
 
 const (
@@ -119,8 +121,8 @@ func newShim(t *testing.T, token *softhsm.Token) (*shim, pkcs11.Config) {
 		if n := s.get(violations); n != 0 {
 			t.Errorf("%d times a call was running at C_Logout or C_Finalize", n)
 		}
-		if o, c := s.get(opens), s.get(closes); o != c {
-			t.Errorf("%d sessions opened, %d closed", o, c)
+		if n := s.get(leftOpen); n != 0 {
+			t.Errorf("%d sessions were open when the module was finalised for the last time", n)
 		}
 		if i, f := s.get(initializes), s.get(finalizes); i != f {
 			t.Errorf("C_Initialize %d times, C_Finalize %d times", i, f)

@@ -17,6 +17,8 @@
 enum {
 	/* counted here */
 	INITIALIZES, FINALIZES, LOGINS, LOGOUTS, OPENS, CLOSES, SIGNS, DECRYPTS, RUNNING, VIOLATIONS,
+	DROPPED,  /* sessions that were open at a C_Finalize */
+	LEFT_OPEN, /* of them, at the last C_Finalize */
 	/* set by the test: what to answer instead of asking the token, if not 0 */
 	RV_LOGIN = 16, RV_OPEN, RV_SIGN_INIT, RV_SIGN, RV_DECRYPT_INIT, RV_DECRYPT, RV_TOKEN_INFO, RV_FIND,
 	/* set by the test */
@@ -57,6 +59,8 @@ static CK_RV initialize(CK_VOID_PTR args) {
 static CK_RV finalize(CK_VOID_PTR reserved) {
 	quiet();
 	COUNT(FINALIZES);
+	control[LEFT_OPEN] = control[OPENS] - control[CLOSES] - control[DROPPED];
+	control[DROPPED] += control[LEFT_OPEN];
 	return real.C_Finalize(reserved);
 }
 
