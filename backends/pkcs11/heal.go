@@ -22,6 +22,8 @@ const (
 	// The pauses between attempts to get a token back. It is long only where an
 	// attempt interrupts other backends of the module.
 	firstPause, longestPause, crowdedPause = 50 * time.Millisecond, 700 * time.Millisecond, 30 * time.Second
+	// capacityPause is how long a request waits for memory or a session.
+	capacityPause = 10 * time.Millisecond
 	// probeEvery is how often bad ciphertexts make us look at the token.
 	probeEvery = time.Second
 )
@@ -205,7 +207,7 @@ func (h *healer) add(k *key) {
 
 // again says whether a request that failed with err should be tried once more,
 // and sets off what must be repaired before. epoch is that of the attempt.
-func (h *healer) again(err error, epoch uint64, last bool) bool {
+func (h *healer) again(ctx context.Context, err error, epoch uint64, last bool) bool {
 	var e *tokenError
 	switch classOf(err) {
 	case classInput:
@@ -221,6 +223,14 @@ func (h *healer) again(err error, epoch uint64, last bool) bool {
 		h.begin(epoch, last)
 		return !last
 	case classCapacity:
+		if !last { // somebody else may be done with it soon
+			pause := time.NewTimer(capacityPause/2 + rand.N(capacityPause)) // #nosec G404 -- jitter
+			defer pause.Stop()
+			select {
+			case <-pause.C:
+			case <-ctx.Done(): // the next attempt says so
+			}
+		}
 		return !last
 	case classNone, classMisuse, classLogin:
 	}

@@ -194,7 +194,7 @@ func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T
 		case errors.Is(err, errRestarting) && restarts < maxRestarts:
 			restarts++
 			b.healer.begin(epoch, false) // it waits for the new initialisation, and requests for it
-		case !b.healer.again(err, epoch, last):
+		case !b.healer.again(ctx, err, epoch, last):
 			return v, err
 		default:
 			last = true

@@ -58,6 +58,32 @@ const (
 	numbers = 64
 )
 
+const (
+	fault = iota + 48
+	faultAt
+	faultUntil
+	faultLeft
+	faultBorder
+	faultHold
+	lastSession
+	openLimit
+)
+
+const (
+	atSignInit    = 1
+	atSign        = 2
+	atSessionInfo = 4
+	atAll         = 0xff
+)
+
+const (
+	byCount = iota + 1
+	bySession
+	byFind
+	byLogin
+	byInitialize
+)
+
 // A shim is a module that stands before SoftHSM2, counts calls and has faults.
 type shim struct {
 	path    string
