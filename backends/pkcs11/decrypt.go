@@ -46,14 +46,14 @@ func (o opening) DecryptContext(ctx context.Context, ciphertext []byte, opts cry
 	}
 	ciphertext = bytes.Clone(ciphertext) // the token may read it after the caller has left
 	return k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return way.decrypt(s, h, alg.Hash(), ciphertext)
+		return k.decrypt(s, h, way, alg.Hash(), ciphertext)
 	})
 }
 
 // decrypt decrypts a ciphertext that is as long as the modulus.
-func (w way) decrypt(s *session, h p11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+func (k *key) decrypt(s *session, h p11.ObjectHandle, w way, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	out := make([]byte, len(ciphertext))
-	n, err := s.decrypt(w.mechanism(hash), h, nil, ciphertext, out)
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.decrypt(w.mechanism(hash), h, pin, ciphertext, out) })
 	switch {
 	case err != nil:
 		return nil, err
@@ -99,7 +99,7 @@ func (k *key) proveDecryption(s *session, h p11.ObjectHandle) error {
 		if alg.Use() != signer.UseEnc {
 			continue
 		}
-		w, err := tryWays(ways, s, h, pub, alg.Hash())
+		w, err := k.tryWays(ways, s, h, pub, alg.Hash())
 		if err != nil && (lost(err) || errors.Is(err, signer.ErrInvalid)) {
 			return fmt.Errorf("decrypt %s: %w", alg, err)
 		}
@@ -119,7 +119,7 @@ func (k *key) proveDecryption(s *session, h p11.ObjectHandle) error {
 // tryWays returns the first of the ways by which the token decrypts what is
 // encrypted to pub. An error that wraps ErrInvalid means that pub belongs to
 // another key.
-func tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, hash crypto.Hash) (way, error) {
+func (k *key) tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, hash crypto.Hash) (way, error) {
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return 0, err
@@ -130,7 +130,7 @@ func tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, has
 	}
 	var refusals []error
 	for _, w := range ways {
-		got, err := w.decrypt(s, h, hash, ciphertext)
+		got, err := k.decrypt(s, h, w, hash, ciphertext)
 		switch {
 		case err == nil && bytes.Equal(got, secret):
 			return w, nil

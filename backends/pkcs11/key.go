@@ -24,6 +24,7 @@ type key struct {
 	algs    []signer.Alg
 	signs   bool
 	opens   bool
+	always  bool                // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
 	oaep    map[crypto.Hash]way // how to decrypt; the keys are what the probe passed
 
 	found atomic.Pointer[handle]
@@ -157,16 +158,23 @@ func (k *key) readUse(s *session, h p11.ObjectHandle) error {
 		return err
 	}
 	k.opens = k.opens && isRSA(k.public)
-	always, err := s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
+	k.always, err = s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
 	switch {
 	case err != nil:
 		return err
-	case always:
-		return fmt.Errorf("%w: the key wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE), and the PIN is not kept", signer.ErrUnsupported)
 	case !k.signs && !k.opens:
 		return fmt.Errorf("%w: the token lets the key neither sign (CKA_SIGN) nor decrypt (CKA_DECRYPT)", signer.ErrUnsupported)
 	}
 	return nil
+}
+
+// withPIN runs f, which uses the key once, with the PIN if the key wants it.
+func (k *key) withPIN(f func(pin []byte) (int, error)) (int, error) {
+	if !k.always {
+		return f(nil)
+	}
+	b := k.backend
+	return b.module.showPIN(b.login, b.id, b.readCredential, f)
 }
 
 // maxRestarts is how often a request waits out a new initialisation of the

@@ -30,6 +30,9 @@ type login struct {
 	// session with a token, the token logs it out.
 	keeper *session
 	count  uint64 // of C_Login
+	// context is held while a key that wants the PIN for each operation gets it:
+	// one at a time, so that a PIN that the token begins to refuse is shown once.
+	context sync.Mutex
 }
 
 // A mark tells PINs apart without holding them: their HMAC under a key that
@@ -141,7 +144,7 @@ func (m *module) repairLocked(l *login, token p11.TokenInfo, credential func() (
 	defer clear(c.pin)
 	pin := markPIN(c.pin)
 	if m.refused[refusal{idOf(token), pin}] {
-		return fmt.Errorf("%w: token %q has refused the PIN in %s before: it is not tried again until the file holds another", signer.ErrUnavailable, token.Label, c.file)
+		return errRefusedBefore(idOf(token), c.file)
 	}
 	if err := mayTry(token); err != nil {
 		return err
@@ -185,6 +188,56 @@ func (m *module) loginOnceLocked(l *login, token p11.TokenInfo, c credential, pi
 	m.refused[refusal{idOf(token), pin}] = true
 	return fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w",
 		token.Label, c.file, callError(callLogin, rv))
+}
+
+// showPIN runs f, which shows the token the PIN for one operation of a key that
+// wants that (CKU_CONTEXT_SPECIFIC). A wrong one counts like a wrong login.
+func (m *module) showPIN(l *login, id tokenID, credential func() (credential, error), f func(pin []byte) (int, error)) (int, error) {
+	l.context.Lock()
+	defer l.context.Unlock()
+	c, err := credential()
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	defer clear(c.pin)
+	pin := markPIN(c.pin)
+	if err := m.mayShow(l, id, pin, c.file); err != nil {
+		return 0, err
+	}
+	n, err := f(c.pin)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var e *tokenError
+	switch {
+	case err == nil:
+		l.pin = pin
+	case errors.As(err, &e) && e.call == callLogin && e.class == classLogin:
+		m.refused[refusal{id, pin}] = true
+		err = fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w", id.label, c.file, err)
+	}
+	return n, err
+}
+
+// mayShow refuses to show the token a PIN that it has refused before, or one
+// that it has not yet taken if that could lock it.
+func (m *module) mayShow(l *login, id tokenID, pin mark, file string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refused[refusal{id, pin}] {
+		return errRefusedBefore(id, file)
+	}
+	if l.pin == pin {
+		return nil
+	}
+	token, err := m.ctx.GetTokenInfo(l.slot)
+	if err != nil {
+		return callError("C_GetTokenInfo", err)
+	}
+	return mayTry(token)
+}
+
+func errRefusedBefore(id tokenID, file string) error {
+	return fmt.Errorf("%w: token %q has refused the PIN in %s before: it is not tried again until the file holds another", signer.ErrUnavailable, id.label, file)
 }
 
 // logout ends the login if nobody else uses it.

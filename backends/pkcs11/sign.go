@@ -57,15 +57,15 @@ func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	}
 	digest = bytes.Clone(digest) // the token may read it after the caller has left
 	return k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return signDigest(s, h, k.public, alg, digest)
+		return k.signDigest(s, h, alg, digest)
 	})
 }
 
 // signDigest signs a digest of the right length for alg.
-func signDigest(s *session, h p11.ObjectHandle, pub crypto.PublicKey, alg signer.Alg, digest []byte) ([]byte, error) {
+func (k *key) signDigest(s *session, h p11.ObjectHandle, alg signer.Alg, digest []byte) ([]byte, error) {
 	mechanism, data := signMechanism(alg, digest)
-	sig := make([]byte, signatureSize(pub))
-	n, err := s.sign(mechanism, h, nil, data, sig)
+	sig := make([]byte, signatureSize(k.public))
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.sign(mechanism, h, pin, data, sig) })
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (k *key) proveAlg(s *session, h p11.ObjectHandle, alg signer.Alg) error {
 	hash := alg.Hash().New()
 	hash.Write([]byte(proofMessage))
 	digest := hash.Sum(nil)
-	sig, err := signDigest(s, h, k.public, alg, digest)
+	sig, err := k.signDigest(s, h, alg, digest)
 	if err != nil {
 		return err
 	}
