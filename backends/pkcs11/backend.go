@@ -105,7 +105,7 @@ func (m *module) open(cfg Config, pin []byte) (*Backend, error) {
 		queue: cfg.queue(),
 		open:  b.openSession,
 		shut:  b.closeSession,
-		stale: func(s *session) bool { return s.epoch != b.healer.epoch.Load() },
+		stale: func(s *session) bool { return s.stamp != *b.healer.repaired.Load() },
 	})
 	b.health = newPool(poolConfig[struct{}]{
 		size:  1,
@@ -135,9 +135,9 @@ func (b *Backend) inside(f func() error) error {
 
 func (b *Backend) openSession() (s *session, err error) {
 	err = b.inside(func() error {
-		epoch := b.healer.epoch.Load()
+		from := *b.healer.repaired.Load()
 		if s, err = b.module.openSession(b.login.slotNow(b.module)); err == nil {
-			s.epoch = epoch
+			s.stamp = from
 		}
 		return err
 	})
@@ -162,7 +162,7 @@ func (b *Backend) Ping(ctx context.Context) error {
 	if err := b.healer.admit(ctx); err != nil {
 		return err
 	}
-	epoch := b.healer.epoch.Load()
+	epoch := b.healer.epoch()
 	err := b.ask(ctx)
 	if needsRestart(err) {
 		b.healer.begin(epoch, false)

@@ -18,5 +18,12 @@
 // that use it, and finalised when the last one closes. A token is logged in to
 // once per process. An old and a new configuration may thus live side by side.
 //
+// When a login, a session, a key's handle or the device is lost, the backend
+// gets it back: it looks at the token, initialises the module anew if nothing
+// less helps, logs in with the PIN as pin_file holds it then, finds its keys
+// again and makes sure that they are the same. A request that met the loss is
+// tried once more. While the token stays away requests hear ErrUnavailable at
+// once. A PIN that the token refused is not tried again.
+//
 // The package needs cgo. Without it Open returns signer.ErrUnsupported.
 package pkcs11

@@ -22,8 +22,8 @@ const (
 	// The pauses between attempts to get a token back. It is long only where an
 	// attempt interrupts other backends of the module.
 	firstPause, longestPause, crowdedPause = 50 * time.Millisecond, 700 * time.Millisecond, 30 * time.Second
-	// capacityPause is how long a request waits for memory or a session.
-	capacityPause = 10 * time.Millisecond
+	// hiccup is about how long a request waits before it tries a device again.
+	hiccup = 10 * time.Millisecond
 	// probeEvery is how often bad ciphertexts make us look at the token.
 	probeEvery = time.Second
 )
@@ -32,10 +32,9 @@ const (
 // device were lost. One repair runs at a time, and requests wait for it.
 type healer struct {
 	b *Backend
-	// epoch counts repairs: sessions and handles of an earlier one are not used.
-	epoch atomic.Uint64
-	// generation is that of the module at the last repair.
-	generation atomic.Uint64
+	// repaired is the stamp of the last repair. What has another is not used. Its
+	// epoch counts repairs.
+	repaired atomic.Pointer[stamp]
 
 	mu      sync.Mutex
 	repair  chan struct{} // closed at the end of the first attempt of the repair that runs
@@ -52,15 +51,28 @@ type healer struct {
 
 func newHealer(b *Backend) *healer {
 	h := &healer{b: b, keys: make(map[*key]struct{}), stop: make(chan struct{})}
-	h.generation.Store(b.module.generation.Load())
+	h.repaired.Store(&stamp{b.module.generation.Load(), b.login.count.Load(), 0})
 	return h
 }
+
+func (h *healer) epoch() uint64 { return h.repaired.Load().epoch }
+
+// current reports whether nobody has initialised the module or logged in since
+// the last repair of this backend.
+func (h *healer) current() bool {
+	r := h.repaired.Load()
+	return r.generation == h.b.module.generation.Load() && r.logins == h.b.login.count.Load()
+}
+
+// good reports whether s may be used. The caller is inside the module, so what
+// it hears stays true as far as initialisations go.
+func (h *healer) good(s *session) bool { return s.stamp == *h.repaired.Load() && h.current() }
 
 // admit lets a request through, has it wait for a repair that has just begun, or
 // says at once that the token is gone.
 func (h *healer) admit(ctx context.Context) error {
-	if h.generation.Load() != h.b.module.generation.Load() {
-		h.begin(h.epoch.Load(), false) // another backend has initialised the module anew
+	if !h.current() {
+		h.begin(h.epoch(), false) // another backend has initialised the module or logged in anew
 	}
 	h.mu.Lock()
 	repair, down := h.repair, h.down
@@ -86,7 +98,7 @@ func (h *healer) admit(ctx context.Context) error {
 func (h *healer) begin(epoch uint64, restart bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.repair != nil || h.closing || h.epoch.Load() != epoch {
+	if h.repair != nil || h.closing || h.epoch() != epoch {
 		return
 	}
 	h.repair = make(chan struct{})
@@ -165,7 +177,6 @@ func (h *healer) relogin() error {
 	b := h.b
 	b.module.gate.RLock()
 	defer b.module.gate.RUnlock()
-	generation := b.module.generation.Load()
 	if err := b.module.repairLogin(b.login, b.cfg, b.id, b.readCredential); err != nil {
 		return err
 	}
@@ -173,18 +184,18 @@ func (h *healer) relogin() error {
 	if err != nil && !full(err) { // with a full token, requests find their keys by themselves
 		return err
 	}
-	epoch := h.epoch.Load() + 1
+	now := &stamp{b.module.generation.Load(), b.login.count.Load(), h.epoch() + 1}
 	if err == nil {
 		defer s.close()
+		s.stamp = *now
 		for _, k := range h.allKeys() {
 			// A key that is not there is that key's trouble: who uses it hears of it.
-			if _, err := k.findAgain(s, epoch); lost(err) {
+			if _, err := k.findAgain(s); lost(err) {
 				return err
 			}
 		}
 	}
-	h.epoch.Store(epoch)
-	h.generation.Store(generation)
+	h.repaired.Store(now)
 	h.repairs.Add(1)
 	return nil
 }
@@ -221,20 +232,25 @@ func (h *healer) again(ctx context.Context, err error, epoch uint64, last bool) 
 		// The second time in a row it is no passing cloud, whatever the token
 		// says of itself.
 		h.begin(epoch, last)
-		return !last
+		return !last && breathe(ctx)
 	case classCapacity:
-		if !last { // somebody else may be done with it soon
-			pause := time.NewTimer(capacityPause/2 + rand.N(capacityPause)) // #nosec G404 -- jitter
-			defer pause.Stop()
-			select {
-			case <-pause.C:
-			case <-ctx.Done(): // the next attempt says so
-			}
-		}
-		return !last
+		return !last && breathe(ctx)
 	case classNone, classMisuse, classLogin:
 	}
 	return false
+}
+
+// breathe waits for a moment: memory, a session or a busy device may be free
+// after it. It reports whether ctx lasts.
+func breathe(ctx context.Context) bool {
+	pause := time.NewTimer(hiccup/2 + rand.N(hiccup)) // #nosec G404 -- jitter
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // probeSoon looks whether the token is still there, in the background. Bad
@@ -247,7 +263,7 @@ func (h *healer) probeSoon() {
 		return
 	}
 	h.probed = time.Now()
-	epoch := h.epoch.Load()
+	epoch := h.epoch()
 	h.running.Go(func() { // a goroutine; ends after a call or 5 s
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:forbidigo // it is nobody's request
 		defer cancel()
@@ -268,7 +284,7 @@ func (h *healer) keepAlive(d time.Duration) {
 		case <-tick.C:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), d) //nolint:forbidigo // it is nobody's request
-		epoch := h.epoch.Load()
+		epoch := h.epoch()
 		h.b.sessions.touch(ctx, d/2, func(s *session) error {
 			return h.b.inside(func() error {
 				in, err := s.loggedIn()
@@ -301,9 +317,7 @@ func (h *healer) stats(s *Stats) {
 	s.Down = h.down != nil
 	h.mu.Unlock()
 	s.RepairsTotal, s.RestartsTotal = h.repairs.Load(), h.restarts.Load()
-	h.b.module.mu.Lock()
-	defer h.b.module.mu.Unlock()
-	s.LoginsTotal = h.b.login.count
+	s.LoginsTotal = h.b.login.count.Load()
 }
 
 // slotNow returns the slot that the token is in.

@@ -24,6 +24,7 @@ import (
 type load struct {
 	signed, failed atomic.Uint64
 	other          atomic.Pointer[error] // an error that is not ErrUnavailable or ErrOverloaded
+	last           atomic.Pointer[error] // one of those two
 	stop           chan struct{}
 	clients        sync.WaitGroup
 }
@@ -47,6 +48,7 @@ func startLoad(t *testing.T, k signer.Key) *load {
 					l.signed.Add(1)
 				case errors.Is(err, signer.ErrUnavailable) || errors.Is(err, signer.ErrOverloaded):
 					l.failed.Add(1)
+					l.last.Store(&err)
 					time.Sleep(time.Millisecond) // as a client that heard 503 would
 				default:
 					l.failed.Add(1)
@@ -129,7 +131,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 				t.Errorf("a request failed with %v", *err)
 			}
 			if n := l.failed.Load(); tt.outage == 0 && n != 0 {
-				t.Errorf("%d requests failed", n)
+				t.Errorf("%d requests failed, one with %v", n, *l.last.Load())
 			}
 			if healthy > time.Second {
 				t.Errorf("healthy only after %v", healthy)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -30,10 +31,10 @@ type key struct {
 	found atomic.Pointer[handle]
 }
 
-// A handle is a CK_OBJECT_HANDLE, good until the next repair of the backend.
+// A handle is a CK_OBJECT_HANDLE, good on sessions of the same stamp.
 type handle struct {
 	object p11.ObjectHandle
-	epoch  uint64
+	stamp  stamp
 }
 
 // Public returns the public half, which was read when the key was opened.
@@ -128,7 +129,7 @@ func (k *key) open(s *session) error {
 			return err
 		}
 	}
-	k.found.Store(&handle{h, s.epoch})
+	k.found.Store(&handle{h, s.stamp})
 	return nil
 }
 
@@ -144,6 +145,13 @@ func (k *key) find(s *session) (p11.ObjectHandle, error) {
 	found, err := s.find(template)
 	if err != nil {
 		return 0, err
+	}
+	if len(found) == 0 { // a token shows no private keys to strangers
+		if in, err := s.loggedIn(); err != nil {
+			return 0, err
+		} else if !in {
+			return 0, callError("C_FindObjects", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
+		}
 	}
 	return one(found, "private key", k.ref)
 }
@@ -177,31 +185,32 @@ func (k *key) withPIN(f func(pin []byte) (int, error)) (int, error) {
 	return b.module.showPIN(b.login, b.id, b.readCredential, f)
 }
 
-// maxRestarts is how often a request waits out a new initialisation of the
-// module that another backend needed.
-const maxRestarts = 3
-
 // try runs f on a session of b. If the session, the login or the token turns out
 // to be lost it has that repaired and runs f once more, so f must be something
 // that may happen twice.
 func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
 	last := false
-	for restarts := 0; ; {
+	for patient := time.Now().Add(patience); ; {
 		if err := b.healer.admit(ctx); err != nil {
 			var zero T
 			return zero, err
 		}
-		epoch := b.healer.epoch.Load()
+		epoch := b.healer.epoch()
 		v, err := do(ctx, b.sessions, func(s *session) (v T, err error) {
-			err = b.inside(func() error { v, err = f(s); return err })
+			err = b.inside(func() error {
+				if !b.healer.good(s) {
+					return errRestarting
+				}
+				v, err = f(s)
+				return err
+			})
 			return v, err
 		})
 		switch {
 		case err == nil:
 			return v, nil
-		case errors.Is(err, errRestarting) && restarts < maxRestarts:
-			restarts++
-			b.healer.begin(epoch, false) // it waits for the new initialisation, and requests for it
+		case errors.Is(err, errRestarting) && time.Now().Before(patient) && breathe(ctx):
+			// Another backend needed it. Admit has our own repair follow.
 		case !b.healer.again(ctx, err, epoch, last):
 			return v, err
 		default:
@@ -214,9 +223,9 @@ func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T
 func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
 	return try(ctx, k.backend, func(s *session) ([]byte, error) {
 		h := k.found.Load()
-		if h == nil || h.epoch != s.epoch {
+		if h == nil || h.stamp != s.stamp {
 			var err error
-			if h, err = k.findAgain(s, s.epoch); err != nil {
+			if h, err = k.findAgain(s); err != nil {
 				return nil, err
 			}
 		}
@@ -227,7 +236,7 @@ func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byt
 // findAgain finds a key that was open before, and makes sure that it still is
 // the same one. Errors wrap ErrUnavailable and no other sentinel: a key that
 // was there and is not is no mistake of whoever uses it.
-func (k *key) findAgain(s *session, epoch uint64) (*handle, error) {
+func (k *key) findAgain(s *session) (*handle, error) {
 	object, err := k.find(s)
 	if err != nil {
 		return nil, k.gone(err)
@@ -239,7 +248,7 @@ func (k *key) findAgain(s *session, epoch uint64) (*handle, error) {
 	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
 		return nil, k.gone(errors.New("another key has its name"))
 	}
-	h := &handle{object, epoch}
+	h := &handle{object, s.stamp}
 	k.found.Store(h)
 	return h, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -29,7 +30,9 @@ type login struct {
 	// keeper is a session that does nothing. When a process closes its last
 	// session with a token, the token logs it out.
 	keeper *session
-	count  uint64 // of C_Login
+	// count is of C_Login. It goes up before the call: from then on object handles
+	// of before may be dead, or those of other keys.
+	count atomic.Uint64
 	// context is held while a key that wants the PIN for each operation gets it:
 	// one at a time, so that a PIN that the token begins to refuse is shown once.
 	context sync.Mutex
@@ -176,7 +179,7 @@ func mayTry(token p11.TokenInfo) error {
 
 // loginOnceLocked is the only place that shows the token a PIN to log in.
 func (m *module) loginOnceLocked(l *login, token p11.TokenInfo, c credential, pin mark) error {
-	l.count++
+	l.count.Add(1)
 	err := m.hot.login(l.keeper.handle, p11.CKU_USER, c.pin)
 	if err == nil {
 		return nil

@@ -21,8 +21,12 @@ type session struct {
 	handle     p11.SessionHandle
 	module     *module
 	generation uint64 // of the module
-	epoch      uint64 // of the backend
+	stamp      stamp  // of the backend
 }
+
+// A stamp says from when a session or an object handle is: after another login,
+// initialisation or repair it may be dead, or that of another session or key.
+type stamp struct{ generation, logins, epoch uint64 }
 
 // openSession opens a read-only session. It is logged in if the token is. The
 // caller holds the gate.

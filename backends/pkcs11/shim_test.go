@@ -31,6 +31,9 @@ const (
 	violations
 	dropped
 	leftOpen
+	tokenInfos
+	sessionInfos
+	gotArgs
 )
 
 const (
@@ -66,6 +69,7 @@ const (
 	faultBorder
 	faultHold
 	lastSession
+	wantArgs
 	openLimit
 )
 

@@ -19,6 +19,8 @@ enum {
 	INITIALIZES, FINALIZES, LOGINS, LOGOUTS, OPENS, CLOSES, SIGNS, DECRYPTS, RUNNING, VIOLATIONS,
 	DROPPED,  /* sessions that were open at a C_Finalize */
 	LEFT_OPEN, /* of them, at the last C_Finalize */
+	TOKEN_INFOS, SESSION_INFOS,
+	GOT_ARGS,  /* the length of the string in pReserved */
 	/* set by the test: what to answer instead of asking the token, if not 0 */
 	RV_LOGIN = 16, RV_OPEN, RV_SIGN_INIT, RV_SIGN, RV_DECRYPT_INIT, RV_DECRYPT, RV_TOKEN_INFO, RV_FIND,
 	/* set by the test */
@@ -39,6 +41,7 @@ enum {
 	FAULT_BORDER,  /* the last session that it hits, for BY_SESSION */
 	FAULT_HOLD,    /* C_Initialize fails, too, while it is not 0 */
 	LAST_SESSION,  /* counted here: the youngest handle */
+	WANT_ARGS,     /* not 0: the module gets no pReserved, and GOT_ARGS is set */
 	OPEN_LIMIT,    /* how many sessions may be open, if not 0 */
 	NUMBERS = 64
 };
@@ -84,6 +87,12 @@ static CK_RV initialize(CK_VOID_PTR args) {
 	COUNT(INITIALIZES);
 	happened(BY_INITIALIZE);
 	initialised = 1;
+	if (control[WANT_ARGS]) {
+		CK_C_INITIALIZE_ARGS own = *(CK_C_INITIALIZE_ARGS *)args;
+		control[GOT_ARGS] = own.pReserved == NULL ? 0 : strlen(own.pReserved);
+		own.pReserved = NULL;
+		return real.C_Initialize(&own);
+	}
 	return real.C_Initialize(args);
 }
 
@@ -116,6 +125,7 @@ static CK_RV slot_list(CK_BBOOL present, CK_SLOT_ID_PTR slots, CK_ULONG_PTR n) {
 
 static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info) {
 	if (slot == DEAD_SLOT) return CKR_DEVICE_ERROR;
+	COUNT(TOKEN_INFOS);
 	if (fault(AT_ALL & ~7u, 0)) return control[FAULT];
 	if (control[RV_TOKEN_INFO]) return control[RV_TOKEN_INFO];
 	CK_RV rv = real.C_GetTokenInfo(slot, info);
@@ -135,6 +145,7 @@ static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR app, CK_N
 }
 
 static CK_RV session_info(CK_SESSION_HANDLE s, CK_SESSION_INFO_PTR info) {
+	COUNT(SESSION_INFOS);
 	CK_RV rv = fault(AT_SESSION_INFO, s);
 	return rv != CKR_OK ? rv : real.C_GetSessionInfo(s, info);
 }
