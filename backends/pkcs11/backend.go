@@ -9,16 +9,20 @@ import (
 	"sync"
 	"time"
 
-	p11 "github.com/miekg/pkcs11"
-
 	"signetd/signer"
 )
 
 // A Backend is a token that is logged in to. It is safe for concurrent use.
+//
+// When the login, the sessions or the device are lost it gets them back by
+// itself, and finds its keys again. Requests wait for that if it is quick, and
+// hear ErrUnavailable at once if it is not.
 type Backend struct {
+	cfg    Config
 	module *module
-	slot   uint
-	token  p11.TokenInfo // as it was when opened
+	id     tokenID
+	login  *login
+	healer *healer
 
 	sessions *pool[*session]
 	health   *pool[struct{}] // of one, so that Ping does not wait behind signatures
@@ -58,6 +62,11 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	}
 }
 
+type result[T any] struct {
+	value T
+	err   error
+}
+
 func open(cfg Config) (*Backend, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -83,7 +92,7 @@ func open(cfg Config) (*Backend, error) {
 var pauses = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond, 200 * time.Millisecond}
 
 func openWith(cfg Config, pin []byte) (*Backend, error) {
-	m, err := acquireModule(cfg.Module)
+	m, err := acquireModule(cfg.Module, cfg.InitArgs)
 	if err != nil {
 		return nil, err
 	}
@@ -96,35 +105,110 @@ func openWith(cfg Config, pin []byte) (*Backend, error) {
 
 // open makes the Backend, which from then on has the caller's hold on m.
 func (m *module) open(cfg Config, pin []byte) (*Backend, error) {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
 	slot, token, err := m.findToken(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.login(slot, credential{pin, cfg.PINFile}); err != nil {
+	l, err := m.login(slot, credential{pin, cfg.PINFile})
+	if err != nil {
 		return nil, err
 	}
-	b := &Backend{module: m, slot: slot, token: token}
-	b.sessions = newPool(cfg.sessions(token.MaxSessionCount), b.openSession, (*session).close)
-	b.health = newPool(1, func() (none struct{}, err error) { return none, nil }, func(struct{}) {})
+	b := &Backend{cfg: cfg, module: m, id: idOf(token), login: l}
+	b.healer = newHealer(b)
+	b.sessions = newPool(poolConfig[*session]{
+		size:  cfg.sessions(token.MaxSessionCount),
+		queue: cfg.queue(),
+		open:  b.openSession,
+		shut:  b.closeSession,
+		stale: func(s *session) bool { return s.stamp != *b.healer.repaired.Load() },
+	})
+	b.health = newPool(poolConfig[struct{}]{
+		size:  1,
+		queue: cfg.queue(),
+		open:  func() (none struct{}, err error) { return none, nil },
+		shut:  func(struct{}) {},
+	})
+	if cfg.KeepAlive > 0 {
+		b.healer.running.Go(func() { b.healer.keepAlive(cfg.KeepAlive) }) // a goroutine; ends with Close
+	}
 	return b, nil
 }
 
-func (b *Backend) openSession() (*session, error) { return openSession(b.module.ctx, b.slot) }
+// errRestarting means that a call could not be made because the module is being
+// initialised anew. It had no effect.
+var errRestarting = fmt.Errorf("%w: pkcs11: the module is being initialised anew", signer.ErrUnavailable)
+
+// inside runs f, which calls into the module, so that the module is not
+// finalised meanwhile. It does not wait for a module that is being initialised.
+func (b *Backend) inside(f func() error) error {
+	if !b.module.gate.TryRLock() {
+		return errRestarting
+	}
+	defer b.module.gate.RUnlock()
+	return f()
+}
+
+func (b *Backend) openSession() (s *session, err error) {
+	err = b.inside(func() error {
+		from := *b.healer.repaired.Load()
+		if s, err = b.module.openSession(b.login.slotNow(b.module)); err == nil {
+			s.stamp = from
+		}
+		return err
+	})
+	return s, err
+}
+
+func (b *Backend) closeSession(s *session) {
+	b.module.gate.RLock()
+	defer b.module.gate.RUnlock()
+	s.close()
+}
+
+// readCredential reads the PIN again. Whoever gets it wipes it.
+func (b *Backend) readCredential() (credential, error) {
+	pin, err := ReadPIN(b.cfg.PINFile)
+	return credential{pin, b.cfg.PINFile}, err
+}
 
 // Ping asks the token who it is. It uses no session, so it answers while all of
 // them are busy.
 func (b *Backend) Ping(ctx context.Context) error {
-	info, err := do(ctx, b.health, func(struct{}) (p11.TokenInfo, error) {
-		info, err := b.module.ctx.GetTokenInfo(b.slot)
-		return info, callError("C_GetTokenInfo", err)
-	})
-	if err != nil {
-		return fmt.Errorf("pkcs11: token %q: %w", b.token.Label, err)
+	if err := b.healer.admit(ctx); err != nil {
+		return err
 	}
-	if info.SerialNumber != b.token.SerialNumber || info.Label != b.token.Label {
-		return fmt.Errorf("%w: pkcs11: token %q: its slot now holds token %q with serial %q", signer.ErrUnavailable, b.token.Label, info.Label, info.SerialNumber)
+	epoch := b.healer.epoch()
+	err := b.ask(ctx)
+	if needsRestart(err) {
+		b.healer.begin(epoch, false)
+	}
+	if err != nil {
+		return fmt.Errorf("pkcs11: token %q: %w", b.id.label, err)
 	}
 	return nil
+}
+
+// ask asks the token who it is.
+func (b *Backend) ask(ctx context.Context) error {
+	_, err := do(ctx, b.health, func(none struct{}) (struct{}, error) {
+		return none, b.inside(func() error {
+			info, err := b.module.ctx.GetTokenInfo(b.login.slotNow(b.module))
+			if err == nil && idOf(info) != b.id {
+				return fmt.Errorf("%w: %w: its slot now holds token %q with serial %q", signer.ErrUnavailable, errTokenGone, info.Label, info.SerialNumber)
+			}
+			return callError("C_GetTokenInfo", err)
+		})
+	})
+	return err
+}
+
+// Stats says what b is doing and did.
+func (b *Backend) Stats() Stats {
+	s := b.sessions.stats()
+	b.healer.stats(&s)
+	return s
 }
 
 // Close waits for what is in flight, closes the sessions, logs out and
@@ -133,12 +217,13 @@ func (b *Backend) Ping(ctx context.Context) error {
 // returns what it returned.
 func (b *Backend) Close() error {
 	b.closing.Do(func() {
+		b.healer.close()
 		b.sessions.close()
 		b.health.close()
 		// In this order: no call may be running when the module is finalised.
-		logout := b.module.logout(b.slot)
+		logout := b.module.logout(b.id)
 		if err := errors.Join(logout, b.module.release()); err != nil {
-			b.closeErr = fmt.Errorf("pkcs11: close token %q: %w", b.token.Label, err)
+			b.closeErr = fmt.Errorf("pkcs11: close token %q: %w", b.id.label, err)
 		}
 	})
 	return b.closeErr

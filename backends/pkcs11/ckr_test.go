@@ -4,6 +4,9 @@ package pkcs11
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -11,76 +14,106 @@ import (
 	"signetd/signer"
 )
 
-func TestCallError(t *testing.T) {
-	const (
-		stays = false
-		drops = true
-	)
-	tests := []struct {
-		call string
-		rv   p11.Error
-		want error
-		lost bool
-	}{
-		{callDecrypt, p11.CKR_GENERAL_ERROR, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_FUNCTION_FAILED, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_ARGUMENTS_BAD, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_DATA_INVALID, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_DATA_LEN_RANGE, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_DEVICE_ERROR, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_ENCRYPTED_DATA_INVALID, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_ENCRYPTED_DATA_LEN_RANGE, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_KEY_SIZE_RANGE, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_WRAPPED_KEY_INVALID, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_WRAPPED_KEY_LEN_RANGE, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_BUFFER_TOO_SMALL, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_SIGNATURE_INVALID, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_FUNCTION_REJECTED, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_USER_NOT_LOGGED_IN, signer.ErrUnavailable, drops},
-		{callDecrypt, 0x35, signer.ErrDecrypt, stays}, // CKR_AEAD_DECRYPT_FAILED of PKCS#11 3.0
-		{callDecrypt, p11.CKR_VENDOR_DEFINED + 7, signer.ErrDecrypt, stays},
-		{callDecrypt, p11.CKR_SESSION_HANDLE_INVALID, signer.ErrUnavailable, drops},
-		{callDecrypt, p11.CKR_DEVICE_REMOVED, signer.ErrUnavailable, drops},
-		{callDecrypt, p11.CKR_HOST_MEMORY, signer.ErrUnavailable, stays},
-		{callDecrypt, p11.CKR_MECHANISM_INVALID, signer.ErrUnsupported, stays},
-		{"C_DecryptInit", p11.CKR_GENERAL_ERROR, signer.ErrUnavailable, stays},
-		{"C_DecryptInit", p11.CKR_DEVICE_ERROR, signer.ErrUnavailable, drops},
-		{"C_DecryptInit", p11.CKR_ARGUMENTS_BAD, signer.ErrUnsupported, stays},
-		{"C_SignInit", p11.CKR_KEY_HANDLE_INVALID, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_KEY_TYPE_INCONSISTENT, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_OBJECT_HANDLE_INVALID, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_USER_NOT_LOGGED_IN, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_SESSION_CLOSED, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_OPERATION_ACTIVE, signer.ErrUnavailable, drops},
-		{"C_SignInit", p11.CKR_KEY_FUNCTION_NOT_PERMITTED, signer.ErrUnsupported, stays},
-		{"C_SignInit", p11.CKR_MECHANISM_PARAM_INVALID, signer.ErrUnsupported, stays},
-		{"C_Sign", p11.CKR_FUNCTION_NOT_SUPPORTED, signer.ErrUnsupported, stays},
-		{"C_Sign", p11.CKR_GENERAL_ERROR, signer.ErrUnavailable, stays},
-		{"C_Sign", p11.CKR_TOKEN_NOT_PRESENT, signer.ErrUnavailable, drops},
-		{"C_Sign", p11.CKR_CRYPTOKI_NOT_INITIALIZED, signer.ErrUnavailable, drops},
-		{"C_Sign", p11.CKR_VENDOR_DEFINED + 7, signer.ErrUnavailable, stays},
-		{"C_OpenSession", p11.CKR_SESSION_COUNT, signer.ErrUnavailable, stays},
+// answers are the codes of PKCS#11 v2.40 and v3.0 by what they mean in most
+// calls: those before an operation, those of an operation whose input is ours,
+// and those that ask for the token or for an object.
+var answers = map[class][]p11.Error{
+	classMisuse: {
+		0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x1b, 0x20, 0x21, 0x40, 0x41, 0x42, 0x51, 0x54,
+		0x62, 0x64, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x70, 0x71, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8, 0xc0, 0xc1,
+		0xd0, 0xd1, 0xe2, 0xf1, 0x110, 0x112, 0x114, 0x115, 0x120, 0x121, 0x130, 0x140, 0x160, 0x170, 0x180,
+		0x1b5, 0x1b9, 0x200, 0x203, 0x209,
+	},
+	classSession:  {0x01, 0x50, 0x60, 0x63, 0x65, 0x82, 0x90, 0x91, 0xb0, 0xb3, 0xf0, 0xf2, 0x101, 0x113, 0x150, 0x202, 0x204},
+	classDevice:   {0x03, 0x05, 0x06, 0x09, 0x0a, 0x30, 0x32, 0xe0, 0xe1, 0x100, 0x190, 0x191, 0x1a0, 0x1a1, 0x1b6, 0x1b7, 0x208, 0x7777, 0x80000000, 0x80000007},
+	classLogin:    {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0x102, 0x103, 0x104, 0x105, 0x1b0, 0x1b1, 0x1b8},
+	classCapacity: {0x02, 0x31, 0xb1, 0x201},
+}
+
+// notInput are those that mean the same when they come from an operation whose
+// input is a stranger's: all others are said of the ciphertext there. badPIN are
+// those that mean a wrong PIN when they come from C_Login.
+var (
+	notInput = []p11.Error{
+		0x01, 0x50, 0x60, 0x63, 0x65, 0x82, 0x90, 0x91, 0xb0, 0xb3, 0xf0, 0xf2, 0x101, 0x113, 0x202, 0x204, // classSession without 0x150
+		0x32, 0xe0, 0xe1, 0x190, 0x208, // the device is gone
+		0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0x102, 0x103, 0x104, 0x105, 0x1b0, 0x1b1, 0x1b8, // classLogin
+		0x02, 0x31, 0xb1, 0x201, // classCapacity
+		0x54, 0x68, 0x70, // neither mechanism nor function
 	}
-	for _, tt := range tests {
-		err := callError(tt.call, tt.rv)
-		if !errors.Is(err, tt.want) {
-			t.Errorf("callError(%s, %v) = %v, want one that wraps %v", tt.call, tt.rv, err, tt.want)
+	badPIN = []p11.Error{0x07, 0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0x102}
+)
+
+var sentinels = map[class]error{
+	classMisuse:   signer.ErrUnsupported,
+	classInput:    signer.ErrDecrypt,
+	classSession:  signer.ErrUnavailable,
+	classDevice:   signer.ErrUnavailable,
+	classLogin:    signer.ErrUnavailable,
+	classCapacity: signer.ErrOverloaded,
+}
+
+func TestClassify(t *testing.T) {
+	usual := make(map[p11.Error]class)
+	for c, rvs := range answers {
+		for _, rv := range rvs {
+			if usual[rv] != classNone {
+				t.Fatalf("%#x is listed twice", uint(rv))
+			}
+			usual[rv] = c
 		}
-		if tt.want == signer.ErrDecrypt && err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
-			t.Errorf("callError(%s, %v) = %v, want ErrDecrypt itself", tt.call, tt.rv, err)
+	}
+	for rv := p11.Error(1); rv <= 0x300; rv++ {
+		if _, listed := usual[rv]; !listed && strings.Contains(rv.Error(), "CKR_") {
+			t.Errorf("%v is not listed", rv)
 		}
-		if got := lost(err); got != tt.lost {
-			t.Errorf("lost(%v) = %t, want %t", err, got, tt.lost)
+	}
+	special := map[string]map[p11.Error]class{callLogin: {}, callDecrypt: {}, callUnwrap: {}, callDerive: {}}
+	for _, rv := range badPIN {
+		special[callLogin][rv] = classLogin
+	}
+	for rv := range usual {
+		for _, call := range []string{callDecrypt, callUnwrap, callDerive} {
+			if !slices.Contains(notInput, rv) {
+				special[call][rv] = classInput
+			}
+		}
+	}
+	for _, call := range []string{
+		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callUnwrap, callDerive, callLogin,
+		"C_Initialize", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_GetSessionInfo",
+		"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
+	} {
+		for rv, want := range usual {
+			if c := special[call][rv]; c != classNone {
+				want = c
+			}
+			got, is := classify(call, rv)
+			if got != want || !errors.Is(is, sentinels[want]) {
+				t.Errorf("classify(%s, %#x) = %d, %v, want %d, %v", call, uint(rv), got, is, want, sentinels[want])
+			}
 		}
 	}
 }
 
-func TestCallErrorPassesOthers(t *testing.T) {
-	if err := callError("C_Sign", nil); err != nil {
+func TestCallError(t *testing.T) {
+	for rv, c := range map[p11.Error]class{0x05: classDevice, 0xb3: classSession, 0x31: classCapacity, 0x70: classMisuse} {
+		err := fmt.Errorf("sign ES256: %w", callError(callSign, rv))
+		if !errors.Is(err, sentinels[c]) || classOf(err) != c || !strings.Contains(err.Error(), "C_Sign answered 0x") {
+			t.Errorf("callError(C_Sign, %v) = %v of class %d, want class %d", rv, err, classOf(err), c)
+		}
+		if want := c == classDevice || c == classSession; lost(err) != want {
+			t.Errorf("lost(%v) = %t", err, !want)
+		}
+	}
+	if err := callError(callDecrypt, p11.Error(0x05)); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
+		t.Errorf("callError(C_Decrypt, 5) = %v, want ErrDecrypt itself", err)
+	}
+	if err := callError(callSign, nil); err != nil {
 		t.Errorf("callError of nil = %v", err)
 	}
 	other := errors.New("other")
-	if err := callError("C_Sign", other); !errors.Is(err, other) || lost(err) {
+	if err := callError(callSign, other); !errors.Is(err, other) || lost(err) || classOf(err) != classNone {
 		t.Errorf("callError of an error that is no CKR = %v", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"time"
 
 	"signetd/signer"
 )
@@ -11,6 +13,8 @@ import (
 // maxSessions bounds Config.Sessions. A waiting session pins an OS thread while
 // the module is busy, and the Go runtime ends a process with 10000 of them.
 const maxSessions = 1024
+
+const defaultQueue = 256
 
 // A Config names a token and says how to log in to it.
 type Config struct {
@@ -29,6 +33,15 @@ type Config struct {
 	// token works on at once. Optional: twice the number of CPUs by default, and
 	// never more than the token allows.
 	Sessions int `yaml:"sessions"`
+	// KeepAlive is after how long without use a session is used for a cheap call,
+	// so that an HSM that drops idle sessions keeps it. Optional: off by default.
+	KeepAlive time.Duration `yaml:"keep_alive"`
+	// InitArgs is what C_Initialize gets as pReserved. Optional: NSS needs
+	// configdir='sql:/dir' certPrefix='' keyPrefix='' secmod='secmod.db' flags=
+	InitArgs string `yaml:"init_args"`
+	// Queue is how many operations may wait for a session. One more is refused
+	// with ErrOverloaded. Optional: 256 by default.
+	Queue int `yaml:"queue"`
 }
 
 func (c Config) check() error {
@@ -43,8 +56,22 @@ func (c Config) check() error {
 		return fmt.Errorf("%w: pkcs11: pin_file is missing: the path of the file that holds the PIN", signer.ErrInvalid)
 	case c.Sessions < 0 || c.Sessions > maxSessions:
 		return fmt.Errorf("%w: pkcs11: sessions is %d, not 0 to %d", signer.ErrInvalid, c.Sessions, maxSessions)
+	case strings.ContainsRune(c.InitArgs, 0):
+		return fmt.Errorf("%w: pkcs11: init_args has a zero byte", signer.ErrInvalid)
+	case c.KeepAlive < 0 || c.KeepAlive > 0 && c.KeepAlive < time.Second:
+		return fmt.Errorf("%w: pkcs11: keep_alive is %v, not 0 or 1s or more", signer.ErrInvalid, c.KeepAlive)
+	case c.Queue < 0:
+		return fmt.Errorf("%w: pkcs11: queue is %d", signer.ErrInvalid, c.Queue)
 	}
 	return nil
+}
+
+// queue is how many operations may wait.
+func (c Config) queue() int {
+	if c.Queue == 0 {
+		return defaultQueue
+	}
+	return c.Queue
 }
 
 // sessions is how many sessions to use on a token that allows limit of them (0:

@@ -46,29 +46,37 @@ func (o opening) DecryptContext(ctx context.Context, ciphertext []byte, opts cry
 	}
 	ciphertext = bytes.Clone(ciphertext) // the token may read it after the caller has left
 	return k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return way.decrypt(s, h, alg.Hash(), ciphertext)
+		return k.decrypt(s, h, way, alg.Hash(), ciphertext)
 	})
 }
 
 // decrypt decrypts a ciphertext that is as long as the modulus.
-func (w way) decrypt(s *session, h p11.ObjectHandle, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
-	if w == native {
-		t := tokenHashes[hash]
-		params := p11.NewOAEPParams(t.mechanism, t.mgf, p11.CKZ_DATA_SPECIFIED, nil)
-		return s.decrypt(p11.NewMechanism(p11.CKM_RSA_PKCS_OAEP, params), h, ciphertext)
-	}
-	out, err := s.decrypt(p11.NewMechanism(p11.CKM_RSA_X_509, nil), h, ciphertext)
-	if err != nil {
+func (k *key) decrypt(s *session, h p11.ObjectHandle, w way, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
+	out := make([]byte, len(ciphertext))
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.decrypt(w.mechanism(hash), h, pin, ciphertext, out) })
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	defer clear(out)
-	if len(out) > len(ciphertext) {
+	case n > len(out):
 		return nil, signer.ErrDecrypt
+	case w == native:
+		return out[:n], nil
 	}
 	// As long as the modulus, also where the token drops leading zeros.
 	em := make([]byte, len(ciphertext))
-	copy(em[len(em)-len(out):], out)
+	copy(em[len(em)-n:], out[:n])
+	clear(out)
 	return decodeOAEP(hash, em)
+}
+
+// mechanism is how to ask the token for w. The source of the label is given
+// although there is none: some tokens insist.
+func (w way) mechanism(hash crypto.Hash) mechanism {
+	if w == raw {
+		return mechanism{typ: p11.CKM_RSA_X_509}
+	}
+	t := tokenHashes[hash]
+	return mechanism{p11.CKM_RSA_PKCS_OAEP, [5]uint{t.mechanism, t.mgf, p11.CKZ_DATA_SPECIFIED}, 5}
 }
 
 // proveDecryption finds for each hash a way that works, and adds it to k.oaep
@@ -91,7 +99,7 @@ func (k *key) proveDecryption(s *session, h p11.ObjectHandle) error {
 		if alg.Use() != signer.UseEnc {
 			continue
 		}
-		w, err := tryWays(ways, s, h, pub, alg.Hash())
+		w, err := k.tryWays(ways, s, h, pub, alg.Hash())
 		if err != nil && (lost(err) || errors.Is(err, signer.ErrInvalid)) {
 			return fmt.Errorf("decrypt %s: %w", alg, err)
 		}
@@ -111,7 +119,7 @@ func (k *key) proveDecryption(s *session, h p11.ObjectHandle) error {
 // tryWays returns the first of the ways by which the token decrypts what is
 // encrypted to pub. An error that wraps ErrInvalid means that pub belongs to
 // another key.
-func tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, hash crypto.Hash) (way, error) {
+func (k *key) tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, hash crypto.Hash) (way, error) {
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
 		return 0, err
@@ -122,7 +130,7 @@ func tryWays(ways []way, s *session, h p11.ObjectHandle, pub *rsa.PublicKey, has
 	}
 	var refusals []error
 	for _, w := range ways {
-		got, err := w.decrypt(s, h, hash, ciphertext)
+		got, err := k.decrypt(s, h, w, hash, ciphertext)
 		switch {
 		case err == nil && bytes.Equal(got, secret):
 			return w, nil

@@ -12,8 +12,8 @@ import (
 )
 
 // CheckModule says why path cannot be a PKCS#11 module, as far as that shows
-// without loading it. The loader's own words are lost on the way here, and a
-// library without the entry point would end the process at its first call.
+// without loading it: loading runs the library's code, and the loader's words
+// for a library of another machine are misleading.
 func CheckModule(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -24,9 +25,16 @@ type key struct {
 	algs    []signer.Alg
 	signs   bool
 	opens   bool
+	always  bool                // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
 	oaep    map[crypto.Hash]way // how to decrypt; the keys are what the probe passed
 
-	handle atomic.Uint64 // CK_OBJECT_HANDLE, or CK_INVALID_HANDLE (0): to be found again
+	found atomic.Pointer[handle]
+}
+
+// A handle is a CK_OBJECT_HANDLE, good on sessions of the same stamp.
+type handle struct {
+	object p11.ObjectHandle
+	stamp  stamp
 }
 
 // Public returns the public half, which was read when the key was opened.
@@ -71,16 +79,17 @@ func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if u.Token != "" && u.Token != b.token.Label || u.Serial != "" && u.Serial != b.token.SerialNumber {
-		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.token.Label, b.token.SerialNumber)
+	if u.Token != "" && u.Token != b.id.label || u.Serial != "" && u.Serial != b.id.serial {
+		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.id.label, b.id.serial)
 	}
-	k, err := do(ctx, b.sessions, func(s *session) (*key, error) {
+	k, err := try(ctx, b, func(s *session) (*key, error) {
 		k := &key{backend: b, ref: u}
 		return k, k.open(s)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
 	}
+	b.healer.add(k)
 	switch {
 	case k.signs && k.opens:
 		return dualKey{k, signing{k}, opening{k}}, nil
@@ -120,7 +129,7 @@ func (k *key) open(s *session) error {
 			return err
 		}
 	}
-	k.handle.Store(uint64(h))
+	k.found.Store(&handle{h, s.stamp})
 	return nil
 }
 
@@ -137,6 +146,13 @@ func (k *key) find(s *session) (p11.ObjectHandle, error) {
 	if err != nil {
 		return 0, err
 	}
+	if len(found) == 0 { // a token shows no private keys to strangers
+		if in, err := s.loggedIn(); err != nil {
+			return 0, err
+		} else if !in {
+			return 0, callError("C_FindObjects", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
+		}
+	}
 	return one(found, "private key", k.ref)
 }
 
@@ -150,53 +166,90 @@ func (k *key) readUse(s *session, h p11.ObjectHandle) error {
 		return err
 	}
 	k.opens = k.opens && isRSA(k.public)
-	always, err := s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
+	k.always, err = s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
 	switch {
 	case err != nil:
 		return err
-	case always:
-		return fmt.Errorf("%w: the key wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE), and the PIN is not kept", signer.ErrUnsupported)
 	case !k.signs && !k.opens:
 		return fmt.Errorf("%w: the token lets the key neither sign (CKA_SIGN) nor decrypt (CKA_DECRYPT)", signer.ErrUnsupported)
 	}
 	return nil
 }
 
-// use runs f with the key's handle on a session of the backend. A handle that
-// the token no longer knows is forgotten, and the next use finds the key again.
+// withPIN runs f, which uses the key once, with the PIN if the key wants it.
+func (k *key) withPIN(f func(pin []byte) (int, error)) (int, error) {
+	if !k.always {
+		return f(nil)
+	}
+	b := k.backend
+	return b.module.showPIN(b.login, b.id, b.readCredential, f)
+}
+
+// try runs f on a session of b. If the session, the login or the token turns out
+// to be lost it has that repaired and runs f once more, so f must be something
+// that may happen twice.
+func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
+	last := false
+	for patient := time.Now().Add(patience); ; {
+		if err := b.healer.admit(ctx); err != nil {
+			var zero T
+			return zero, err
+		}
+		epoch := b.healer.epoch()
+		v, err := do(ctx, b.sessions, func(s *session) (v T, err error) {
+			err = b.inside(func() error {
+				if !b.healer.good(s) {
+					return errRestarting
+				}
+				v, err = f(s)
+				return err
+			})
+			return v, err
+		})
+		switch {
+		case err == nil:
+			return v, nil
+		case errors.Is(err, errRestarting) && time.Now().Before(patient) && breathe(ctx):
+			// Another backend needed it. Admit has our own repair follow.
+		case !b.healer.again(ctx, err, epoch, last):
+			return v, err
+		default:
+			last = true
+		}
+	}
+}
+
+// use runs f with the key's handle on a session of the backend.
 func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
-	return do(ctx, k.backend.sessions, func(s *session) ([]byte, error) {
-		h := p11.ObjectHandle(k.handle.Load())
-		if h == 0 {
+	return try(ctx, k.backend, func(s *session) ([]byte, error) {
+		h := k.found.Load()
+		if h == nil || h.stamp != s.stamp {
 			var err error
 			if h, err = k.findAgain(s); err != nil {
 				return nil, err
 			}
 		}
-		out, err := f(s, h)
-		if lost(err) {
-			k.handle.Store(0)
-		}
-		return out, err
+		return f(s, h.object)
 	})
 }
 
 // findAgain finds a key that was open before, and makes sure that it still is
 // the same one. Errors wrap ErrUnavailable and no other sentinel: a key that
 // was there and is not is no mistake of whoever uses it.
-func (k *key) findAgain(s *session) (p11.ObjectHandle, error) {
-	h, err := k.find(s)
+func (k *key) findAgain(s *session) (*handle, error) {
+	object, err := k.find(s)
 	if err != nil {
-		return 0, k.gone(err)
+		return nil, k.gone(err)
 	}
-	public, err := readPublic(s, h)
+	public, err := readPublic(s, object)
 	if err != nil {
-		return 0, k.gone(err)
+		return nil, k.gone(err)
 	}
 	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
-		return 0, k.gone(errors.New("another key has its name"))
+		return nil, k.gone(errors.New("another key has its name"))
 	}
-	k.handle.Store(uint64(h))
+	h := &handle{object, s.stamp}
+	k.found.Store(h)
 	return h, nil
 }
 

@@ -105,7 +105,6 @@ func TestOpenKeyRefuses(t *testing.T) {
 	raw.ec(oidSecp256k1, "bitcoin", "\x05", sig())
 	raw.ec(oidP256, "derive", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: true})
 	raw.rsa(1024, "small", "\x07", sig())
-	raw.ec(oidP256, "pin each time", "\x08", attrs{p11.CKA_SIGN: true, p11.CKA_ALWAYS_AUTHENTICATE: true})
 
 	tests := []struct {
 		name, ref string
@@ -125,7 +124,6 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"a curve that JOSE does not have", "pkcs11:object=bitcoin", signer.ErrUnsupported, []string{"P-256"}},
 		{"a key that only derives", "pkcs11:object=derive", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT"}},
 		{"a short RSA key", "pkcs11:object=small", signer.ErrUnsupported, []string{"2048"}},
-		{"a key that wants the PIN each time", "pkcs11:object=pin%20each%20time", signer.ErrUnsupported, []string{"CKA_ALWAYS_AUTHENTICATE"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,26 +19,31 @@ import (
 // A fakeToken opens sessions and sees to it that nobody shares one.
 type fakeToken struct {
 	t            *testing.T
+	queue        int
 	refuse       error
+	most         *atomic.Int32
 	opened, open atomic.Int32
 }
 
 type fakeSession struct{ busy atomic.Bool }
 
 func (f *fakeToken) pool(size int) *pool[*fakeSession] {
-	return newPool(size, func() (*fakeSession, error) {
+	return newPool(poolConfig[*fakeSession]{size: size, queue: f.queue, open: func() (*fakeSession, error) {
 		if f.refuse != nil {
 			return nil, f.refuse
+		}
+		if f.most != nil && f.open.Load() >= f.most.Load() {
+			return nil, callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))
 		}
 		f.opened.Add(1)
 		f.open.Add(1)
 		return new(fakeSession), nil
-	}, func(s *fakeSession) {
+	}, shut: func(s *fakeSession) {
 		if s.busy.Load() {
 			f.t.Error("a busy session was closed")
 		}
 		f.open.Add(-1)
-	})
+	}})
 }
 
 // takes returns a job that takes d and then answers v and err.
@@ -55,7 +60,7 @@ func (f *fakeToken) takes(d time.Duration, v string, err error) func(*fakeSessio
 
 func TestPoolBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(3)
 		start := time.Now()
 		var wg sync.WaitGroup
@@ -82,7 +87,7 @@ func TestPoolBounds(t *testing.T) {
 
 func TestPoolOpensLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(3)
 		defer p.close()
 		if n := f.opened.Load(); n != 0 {
@@ -93,8 +98,8 @@ func TestPoolOpensLate(t *testing.T) {
 
 func TestPoolCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
-		p := f.pool(1)
+		f := &fakeToken{t: t, queue: 100}
+		p := f.pool(2)
 		defer p.close()
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -106,6 +111,9 @@ func TestPoolCallerLeaves(t *testing.T) {
 			t.Errorf("its caller left after %v, want 1 s", d)
 		}
 
+		// The other session is busy: this one waits and leaves.
+		go func() { _, _ = do(t.Context(), p, f.takes(time.Minute-time.Second, "", nil)) }() // ends with its job
+		synctest.Wait()
 		reached := false
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -129,7 +137,7 @@ func TestPoolCallerLeaves(t *testing.T) {
 
 func TestPoolContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		defer p.close()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -145,7 +153,7 @@ func TestPoolContextEnded(t *testing.T) {
 
 func TestPoolCloseDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		start := time.Now()
 		var done atomic.Int32
@@ -179,7 +187,7 @@ func TestPoolCloseDrains(t *testing.T) {
 
 func TestPoolCloseWaitsForAbandonedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -194,17 +202,17 @@ func TestPoolCloseWaitsForAbandonedCall(t *testing.T) {
 
 func TestPoolReplacesLostSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		defer p.close()
 		for _, tt := range []struct {
 			rv     p11.Error
 			opened int32
 		}{
-			{p11.CKR_GENERAL_ERROR, 1},
+			{p11.CKR_HOST_MEMORY, 1},
 			{p11.CKR_SESSION_HANDLE_INVALID, 1},
 			{p11.CKR_DEVICE_REMOVED, 2}, // here the loss before shows
-			{p11.CKR_GENERAL_ERROR, 3},
+			{p11.CKR_HOST_MEMORY, 3},
 		} {
 			want := callError("C_Sign", tt.rv)
 			if _, err := do(t.Context(), p, f.takes(0, "", want)); !errors.Is(err, want) {
@@ -219,11 +227,11 @@ func TestPoolReplacesLostSessions(t *testing.T) {
 
 func TestPoolOpenFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t, refuse: callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))}
+		f := &fakeToken{t: t, queue: 100, refuse: callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))}
 		p := f.pool(1)
 		defer p.close()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
-			t.Errorf("do: %v, want ErrUnavailable", err)
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
+			t.Errorf("do: %v, want ErrOverloaded", err)
 		}
 		f.refuse = nil
 		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
@@ -235,7 +243,7 @@ func TestPoolOpenFails(t *testing.T) {
 // A plaintext that nobody waits for is wiped.
 func TestPoolWipesAbandonedResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t}
+		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		out := []byte("plaintext")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -16,22 +16,55 @@ const maxFound = 64
 
 // A session is one PKCS#11 session. One goroutine uses it at a time.
 type session struct {
-	ctx    *p11.Ctx
-	handle p11.SessionHandle
+	ctx        *p11.Ctx
+	hot        hot
+	handle     p11.SessionHandle
+	module     *module
+	generation uint64 // of the module
+	stamp      stamp  // of the backend
 }
 
-// openSession opens a read-only session. It is logged in if the token is.
-func openSession(ctx *p11.Ctx, slot uint) (*session, error) {
-	h, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+// A stamp says from when a session or an object handle is: after another login,
+// initialisation or repair it may be dead, or that of another session or key.
+type stamp struct{ generation, logins, epoch uint64 }
+
+// openSession opens a read-only session. It is logged in if the token is. The
+// caller holds the gate.
+func (m *module) openSession(slot uint) (*session, error) {
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
+	h, err := m.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return nil, callError("C_OpenSession", err)
 	}
-	return &session{ctx, h}, nil
+	s := &session{ctx: m.ctx, hot: m.hot, handle: h, module: m, generation: m.generation.Load()}
+	m.owners[h] = s
+	return s, nil
 }
 
-// close closes the session. There is nothing to do about an error: the session
-// is lost either way.
-func (s *session) close() { _ = s.ctx.CloseSession(s.handle) }
+// close closes the session, unless its handle means nothing any more or belongs
+// to another by now: tokens use the handle of a session that they dropped again,
+// and to close one under a running call ends the process. There is nothing to do
+// about an error: the session is lost either way. The caller holds the gate.
+func (s *session) close() {
+	m := s.module
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
+	if m.owners[s.handle] != s {
+		return
+	}
+	delete(m.owners, s.handle)
+	if s.generation == m.generation.Load() {
+		_ = s.ctx.CloseSession(s.handle)
+	}
+}
+
+// loggedIn reports whether the session is that of a user. An error means that
+// it is lost.
+func (s *session) loggedIn() (bool, error) {
+	info, err := s.ctx.GetSessionInfo(s.handle)
+	return info.State == p11.CKS_RO_USER_FUNCTIONS || info.State == p11.CKS_RW_USER_FUNCTIONS, callError("C_GetSessionInfo", err)
+}
 
 // find returns the objects that match template.
 func (s *session) find(template []*p11.Attribute) (found []p11.ObjectHandle, err error) {
@@ -75,22 +108,6 @@ func (s *session) attribute(o p11.ObjectHandle, typ uint) ([]byte, error) {
 func (s *session) flag(o p11.ObjectHandle, typ uint) (bool, error) {
 	v, err := s.attribute(o, typ)
 	return len(v) == 1 && v[0] != 0, err
-}
-
-func (s *session) sign(m *p11.Mechanism, key p11.ObjectHandle, data []byte) ([]byte, error) {
-	if err := s.ctx.SignInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
-		return nil, callError("C_SignInit", err)
-	}
-	sig, err := s.ctx.Sign(s.handle, data)
-	return sig, callError("C_Sign", err)
-}
-
-func (s *session) decrypt(m *p11.Mechanism, key p11.ObjectHandle, ciphertext []byte) ([]byte, error) {
-	if err := s.ctx.DecryptInit(s.handle, []*p11.Mechanism{m}, key); err != nil {
-		return nil, callError("C_DecryptInit", err)
-	}
-	plaintext, err := s.ctx.Decrypt(s.handle, ciphertext)
-	return plaintext, callError(callDecrypt, err)
 }
 
 // one returns the only object in found. what and ref name it in errors.

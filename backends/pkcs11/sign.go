@@ -57,19 +57,20 @@ func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	}
 	digest = bytes.Clone(digest) // the token may read it after the caller has left
 	return k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return signDigest(s, h, k.public, alg, digest)
+		return k.signDigest(s, h, alg, digest)
 	})
 }
 
 // signDigest signs a digest of the right length for alg.
-func signDigest(s *session, h p11.ObjectHandle, pub crypto.PublicKey, alg signer.Alg, digest []byte) ([]byte, error) {
+func (k *key) signDigest(s *session, h p11.ObjectHandle, alg signer.Alg, digest []byte) ([]byte, error) {
 	mechanism, data := signMechanism(alg, digest)
-	sig, err := s.sign(mechanism, h, data)
+	sig := make([]byte, signatureSize(k.public))
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.sign(mechanism, h, pin, data, sig) })
 	if err != nil {
 		return nil, err
 	}
-	if want := signatureSize(pub); len(sig) != want {
-		return nil, fmt.Errorf("%w: pkcs11: the token made a signature of %d bytes, not %d", signer.ErrUnavailable, len(sig), want)
+	if n != len(sig) {
+		return nil, fmt.Errorf("%w: pkcs11: the token made a signature of %d bytes, not %d", signer.ErrUnavailable, n, len(sig))
 	}
 	if alg.Family() != signer.FamilyECDSA {
 		return sig, nil
@@ -84,17 +85,17 @@ func signDigest(s *session, h p11.ObjectHandle, pub crypto.PublicKey, alg signer
 // signMechanism returns the mechanism for alg and what it signs. The forms that
 // take a digest are chosen over those that take a message: more tokens have
 // them.
-func signMechanism(alg signer.Alg, digest []byte) (*p11.Mechanism, []byte) {
+func signMechanism(alg signer.Alg, digest []byte) (mechanism, []byte) {
 	hash := alg.Hash()
 	switch alg.Family() { //nolint:exhaustive // CheckDigest lets only these three through
 	case signer.FamilyPKCS1v15:
-		return p11.NewMechanism(p11.CKM_RSA_PKCS, nil), slices.Concat(digestInfo[hash], digest)
+		return mechanism{typ: p11.CKM_RSA_PKCS}, slices.Concat(digestInfo[hash], digest)
 	case signer.FamilyPSS:
 		// Tokens take any salt length, so it is given: that of the hash.
 		h := tokenHashes[hash]
-		return p11.NewMechanism(p11.CKM_RSA_PKCS_PSS, p11.NewPSSParams(h.mechanism, h.mgf, uint(hash.Size()))), digest
+		return mechanism{p11.CKM_RSA_PKCS_PSS, [5]uint{h.mechanism, h.mgf, uint(hash.Size())}, 3}, digest
 	default: // signer.FamilyECDSA
-		return p11.NewMechanism(p11.CKM_ECDSA, nil), digest
+		return mechanism{typ: p11.CKM_ECDSA}, digest
 	}
 }
 
@@ -147,7 +148,7 @@ func (k *key) proveAlg(s *session, h p11.ObjectHandle, alg signer.Alg) error {
 	hash := alg.Hash().New()
 	hash.Write([]byte(proofMessage))
 	digest := hash.Sum(nil)
-	sig, err := signDigest(s, h, k.public, alg, digest)
+	sig, err := k.signDigest(s, h, alg, digest)
 	if err != nil {
 		return err
 	}

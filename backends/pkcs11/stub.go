@@ -23,6 +23,9 @@ func (*Backend) OpenKey(context.Context, string) (signer.Key, error) { return ni
 // Ping returns an error that wraps signer.ErrUnsupported.
 func (*Backend) Ping(context.Context) error { return errNoCgo() }
 
+// Stats returns zeros.
+func (*Backend) Stats() Stats { return Stats{} }
+
 // Close does nothing.
 func (*Backend) Close() error { return nil }
 

@@ -1,0 +1,185 @@
+//go:build cgo && unix
+
+package pkcs11_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/backends/pkcs11"
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+	"signetd/softhsm"
+)
+
+// Two backends on one token, and one on another, share a module: when it has to
+// be initialised anew all of them work again, with one login for each token.
+func TestBackendsHealTogether(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+	if _, err := token.AddToken("other"); err != nil {
+		t.Fatal(err)
+	}
+	s, cfg := newShim(t, token)
+	elsewhere := cfg
+	elsewhere.Token = "other"
+	first, second, other := mustOpen(t, cfg), mustOpen(t, cfg), mustOpen(t, elsewhere)
+	raw := openRaw(t, token)
+	raw.ec(oidP256, "second", "\x07", attrs{p11.CKA_SIGN: true})
+	keys := []signer.Key{mustOpenKey(t, first, ref), mustOpenKey(t, second, "pkcs11:object=second")}
+
+	loads := []*load{startLoad(t, keys[0]), startLoad(t, keys[1])}
+	for round := range 5 {
+		inits, ins := s.get(initializes), s.get(logins)
+		begin(t, token, s, p11.CKR_DEVICE_REMOVED, atAll, byInitialize, 0)
+		for i, k := range keys {
+			waitFor(t, func() bool { return s.get(initializes) > inits && signOnce(t, t.Context(), k) == nil })
+			if err := signOnce(t, t.Context(), k); err != nil {
+				t.Errorf("round %d, key %d: %v", round, i, err)
+			}
+		}
+		waitFor(t, func() bool { return other.Ping(t.Context()) == nil })
+		if n := s.get(initializes) - inits; n != 1 {
+			t.Errorf("round %d: the module was initialised %d times", round, n)
+		}
+		waitFor(t, func() bool { return s.get(logins)-ins == 2 })
+		time.Sleep(100 * time.Millisecond) // a request is tried twice, not once in each of two outages
+	}
+	for i, l := range loads {
+		l.end()
+		if err := l.other.Load(); err != nil {
+			t.Errorf("backend %d: a request failed with %v", i, *err)
+		}
+		if n := l.failed.Load(); n != 0 {
+			t.Errorf("backend %d: %d requests failed, one with %v; %d did not", i, n, *l.last.Load(), l.signed.Load())
+		}
+	}
+}
+
+// A token that was deleted, and came back as another, is not served.
+func TestTokenThatIsDeleted(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+	b := mustOpen(t, token.Config())
+	k := mustOpenKey(t, b, ref)
+	tokens := filepath.Join(filepath.Dir(token.Conf()), "tokens")
+	away := filepath.Join(t.TempDir(), "away")
+	if err := os.Rename(tokens, away); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(tokens, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return signOnce(t, t.Context(), k) != nil })
+	if _, err := token.AddToken(token.Label()); err != nil { // the same label, another serial number
+		t.Fatal(err)
+	}
+	for range 20 {
+		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "token")
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := os.RemoveAll(tokens); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(away, tokens); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("healthy only %v after the token was back", d)
+	}
+}
+
+// Garbage from strangers neither begins repairs nor asks the token for its
+// health more than once a second, but a device that is lost shows behind it.
+func TestBadCiphertextsAreNoLostDevice(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
+	s, cfg := newShim(t, token)
+	b := mustOpen(t, cfg)
+	k := mustOpenKey(t, b, ref).(signer.Decrypter)
+	ct := encryptTo(t, k.Public(), signer.RSAOAEP, []byte("cek"))
+	open := func() error {
+		_, err := k.DecryptContext(t.Context(), ct, signer.RSAOAEP.DecrypterOpts())
+		return err
+	}
+	s.set(rvDecrypt, p11.CKR_DEVICE_ERROR)
+	probes := s.get(tokenInfos)
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for time.Since(start) < 1500*time.Millisecond {
+				if err := open(); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
+					t.Errorf("%v, want ErrDecrypt itself", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := s.get(tokenInfos) - probes; n < 1 || n > 2 {
+		t.Errorf("the token was asked %d times in 1.5 s", n)
+	}
+	if st := b.Stats(); st.RepairsTotal != 0 || st.RestartsTotal != 0 {
+		t.Errorf("garbage began repairs: %+v", st)
+	}
+
+	// The device is gone, and C_Decrypt says the same as for garbage.
+	time.Sleep(time.Second)
+	s.set(rvTokenInfo, p11.CKR_DEVICE_ERROR)
+	if err := open(); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
+		t.Errorf("%v, want ErrDecrypt itself", err)
+	}
+	waitFor(t, func() bool { return b.Stats().Down })
+	s.set(rvTokenInfo, 0)
+	s.set(rvDecrypt, 0)
+	waitFor(t, func() bool { return open() == nil })
+}
+
+// Idle sessions are used when they would be dropped otherwise, and one that was
+// dropped all the same is noticed before a request is.
+func TestKeepAlive(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+	s, cfg := newShim(t, token)
+	cfg.KeepAlive = time.Second
+	b := mustOpen(t, cfg)
+	k := mustOpenKey(t, b, ref)
+	before := s.get(sessionInfos)
+	time.Sleep(1200 * time.Millisecond)
+	if n := s.get(sessionInfos) - before; n < 2 { // the session and the one that keeps the login
+		t.Errorf("%d calls on idle sessions", n)
+	}
+	begin(t, token, s, p11.CKR_SESSION_HANDLE_INVALID, atSignInit|atSessionInfo, bySession, 0)
+	waitFor(t, func() bool { return b.Stats().RepairsTotal == 1 })
+	if err := signOnce(t, t.Context(), k); err != nil {
+		t.Error(err)
+	}
+	if n := b.Stats().RepairsTotal; n != 1 {
+		t.Errorf("%d repairs: the request met one", n)
+	}
+}
+
+func TestInitArgs(t *testing.T) {
+	token := softhsm.New(t)
+	s, cfg := newShim(t, token)
+	cfg.InitArgs = "configdir='sql:/dir' flags="
+	s.set(wantArgs, uint64(len(cfg.InitArgs)))
+	b := mustOpen(t, cfg)
+	if got := s.get(gotArgs); got != uint64(len(cfg.InitArgs)) {
+		t.Errorf("pReserved is %d bytes long, want %d", got, len(cfg.InitArgs))
+	}
+	other := cfg
+	other.InitArgs = "flags="
+	_, err := pkcs11.Open(t.Context(), other)
+	wantError(t, err, signer.ErrInvalid, "init_args", "once per process")
+	if err := b.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

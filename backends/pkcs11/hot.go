@@ -1,0 +1,186 @@
+//go:build cgo
+
+package pkcs11
+
+/*
+#cgo linux LDFLAGS: -ldl
+#include <stdlib.h>
+#include "hot.h"
+
+#cgo noescape hot_login
+#cgo nocallback hot_login
+#cgo noescape hot_sign
+#cgo nocallback hot_sign
+#cgo noescape hot_decrypt
+#cgo nocallback hot_decrypt
+#cgo noescape hot_unwrap
+#cgo nocallback hot_unwrap
+#cgo noescape hot_derive
+#cgo nocallback hot_derive
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// A hot makes the calls into a module that each request needs: one cgo call an
+// operation, into the caller's buffer, without an allocation in Go or C, and so
+// without one that an error could leak. The PIN is taken as bytes that the
+// caller can wipe.
+//
+// What is rare (slots, tokens, sessions, attributes, finding) goes through
+// github.com/miekg/pkcs11, which has the same library loaded.
+type hot struct{ functions *C.hot_functions }
+
+// loadHot loads the module at path, or finds it loaded. It stays loaded as long
+// as the process lives.
+func loadHot(path string) (hot, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var (
+		why *C.char
+		rv  C.CK_ULONG
+	)
+	f := C.hot_load(name, &why, &rv)
+	switch {
+	case f != nil:
+		return hot{f}, nil
+	case why != nil:
+		return hot{}, fmt.Errorf("%w: the dynamic loader refuses it: %s", signer.ErrUnavailable, C.GoString(why))
+	case rv != 0:
+		return hot{}, callError("C_GetFunctionList", p11.Error(rv))
+	default:
+		return hot{}, fmt.Errorf("%w: its C_GetFunctionList gives no functions", signer.ErrUnavailable)
+	}
+}
+
+// initializeLocked calls C_Initialize and begins a new generation.
+func (m *module) initializeLocked() error {
+	m.generation.Add(1)
+	var options []p11.InitializeOption
+	if m.initArgs != "" {
+		args := C.CString(m.initArgs)
+		defer C.free(unsafe.Pointer(args))
+		options = append(options, p11.InitializeWithReserved(unsafe.Pointer(args)))
+	}
+	return callError("C_Initialize", m.ctx.Initialize(options...))
+}
+
+// A mechanism is a CK_MECHANISM whose parameter has no pointers but NULL.
+type mechanism struct {
+	typ    uint
+	params [5]uint // CK_ULONGs
+	n      int     // of params
+}
+
+// use names a key and what to do with it.
+func (s *session) use(m mechanism, key p11.ObjectHandle) C.hot_use {
+	u := C.hot_use{
+		f:          s.hot.functions,
+		session:    C.CK_ULONG(s.handle),
+		mechanism:  C.CK_ULONG(m.typ),
+		params_len: C.CK_ULONG(m.n) * C.sizeof_CK_ULONG,
+		key:        C.CK_ULONG(key),
+	}
+	for i, p := range m.params[:m.n] {
+		u.params[i] = C.CK_ULONG(p)
+	}
+	return u
+}
+
+// bytesOf returns the start of b for C, and its length.
+func bytesOf(b []byte) (*C.CK_BYTE, C.CK_ULONG) {
+	return (*C.CK_BYTE)(unsafe.SliceData(b)), C.CK_ULONG(len(b))
+}
+
+// login shows the token a PIN. The caller wipes it.
+func (h hot) login(s p11.SessionHandle, user uint, pin []byte) error {
+	p, n := bytesOf(pin)
+	if rv := C.hot_login(h.functions, C.CK_ULONG(s), C.CK_ULONG(user), p, n); rv != 0 {
+		return p11.Error(rv)
+	}
+	return nil
+}
+
+// sign signs data into out and returns how long the signature is. A key that
+// wants a PIN for each operation gets pin; others get nil.
+func (s *session) sign(m mechanism, key p11.ObjectHandle, pin, data, out []byte) (int, error) {
+	u := s.use(m, key)
+	p, pn := bytesOf(pin)
+	in, n := bytesOf(data)
+	o, size := bytesOf(out)
+	return answer(C.hot_sign(&u, p, pn, in, n, o, size), "C_SignInit", callSign)
+}
+
+// decrypt is sign for decryption. On an error it leaves nothing in out.
+func (s *session) decrypt(m mechanism, key p11.ObjectHandle, pin, ciphertext, out []byte) (int, error) {
+	u := s.use(m, key)
+	p, pn := bytesOf(pin)
+	in, n := bytesOf(ciphertext)
+	o, size := bytesOf(out)
+	return answer(C.hot_decrypt(&u, p, pn, in, n, o, size), "C_DecryptInit", callDecrypt)
+}
+
+// answer turns what an operation of two calls came to into Go.
+func answer(a C.hot_answer, initialise, operate string) (int, error) {
+	if a.rv == 0 {
+		return int(a.out), nil
+	}
+	call := operate
+	switch a.stage {
+	case C.HOT_INIT:
+		call = initialise
+	case C.HOT_LOGIN:
+		call = callLogin
+	}
+	return 0, callError(call, p11.Error(a.rv))
+}
+
+// A secret says what to make of the key that comes out of an unwrap or a
+// derivation: a session object, which whoever made it must destroy.
+type secret struct {
+	typ         uint // CKK_GENERIC_SECRET or CKK_AES
+	size        int  // 0 if the token knows it
+	extractable bool
+	decrypts    bool
+}
+
+func (s secret) c() C.hot_secret {
+	c := C.hot_secret{_type: C.CK_ULONG(s.typ), value_len: C.CK_ULONG(s.size)}
+	if s.extractable {
+		c.extractable = 1
+	}
+	if s.decrypts {
+		c.decrypts = 1
+	}
+	return c
+}
+
+// unwrap makes a session object of the key that is wrapped.
+func (s *session) unwrap(m mechanism, key p11.ObjectHandle, wrapped []byte, as secret) (p11.ObjectHandle, error) {
+	u, c := s.use(m, key), as.c()
+	in, n := bytesOf(wrapped)
+	a := C.hot_unwrap(&u, &c, in, n)
+	if a.rv != 0 {
+		return 0, callError(callUnwrap, p11.Error(a.rv))
+	}
+	return p11.ObjectHandle(a.out), nil
+}
+
+// derive makes a session object of the ECDH shared secret of key and the peer's
+// point, without a key derivation function.
+func (s *session) derive(key p11.ObjectHandle, point []byte, as secret) (p11.ObjectHandle, error) {
+	u, c := s.use(mechanism{typ: p11.CKM_ECDH1_DERIVE}, key), as.c()
+	in, n := bytesOf(point)
+	a := C.hot_derive(&u, &c, in, n)
+	if a.rv != 0 {
+		return 0, callError(callDerive, p11.Error(a.rv))
+	}
+	return p11.ObjectHandle(a.out), nil
+}

@@ -1,0 +1,215 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"signetd/signer"
+)
+
+// The session that was used last is used next, so that a quiet backend needs
+// one only.
+func TestPoolUsesLastSessionFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 100}
+		p := f.pool(4)
+		defer p.close()
+		run := func(d time.Duration) (used *fakeSession) {
+			_, err := do(t.Context(), p, func(s *fakeSession) (none struct{}, err error) {
+				used = s
+				_, err = f.takes(d, "", nil)(s)
+				return none, err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return used
+		}
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() { run(time.Duration(i+1) * time.Second) })
+		}
+		wg.Wait()
+		last := run(0)
+		for range 10 {
+			if run(0) != last {
+				t.Error("a job got another session than the one before it")
+			}
+		}
+	})
+}
+
+func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 3}
+		p := f.pool(1)
+		defer p.close()
+		var order []int
+		var wg sync.WaitGroup
+		for i := range 4 { // one runs, three wait
+			wg.Go(func() {
+				_, err := do(t.Context(), p, func(*fakeSession) (none struct{}, err error) {
+					order = append(order, i)
+					time.Sleep(time.Second)
+					return none, nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		start := time.Now()
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
+			t.Errorf("one more: %v, want ErrOverloaded", err)
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it was refused after %v, want at once", d)
+		}
+		if s := p.stats(); s.Busy != 1 || s.Waiting != 3 || s.OverloadedTotal != 1 {
+			t.Errorf("stats: %+v", s)
+		}
+		wg.Wait()
+		for i, n := range order {
+			if i != n {
+				t.Fatalf("they ran in the order %v", order)
+			}
+		}
+	})
+}
+
+// Who leaves the queue makes room in it.
+func TestPoolQueueForgetsTheDeparted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 1}
+		p := f.pool(1)
+		defer p.close()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = do(t.Context(), p, f.takes(time.Minute, "", nil)) })
+		synctest.Wait()
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("do: %v, want the deadline", err)
+			}
+			cancel()
+		}
+		if s := p.stats(); s.Waiting != 0 || s.ExpiredTotal != 5 {
+			t.Errorf("stats: %+v", s)
+		}
+		wg.Wait()
+	})
+}
+
+// When every session hangs, who waits and who comes is told at once, and is
+// served again when the calls return.
+func TestPoolStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 100}
+		p := f.pool(2)
+		defer p.close()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := do(ctx, p, f.takes(time.Hour, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("a call that hangs: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		start := time.Now()
+		wg.Go(func() {
+			if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+				t.Errorf("who waited: %v, want ErrUnavailable", err)
+			}
+			if d := time.Since(start); d != time.Second+hangAfter {
+				t.Errorf("it waited for %v, want hardly more than 1 s", d)
+			}
+		})
+		wg.Wait()
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+			t.Errorf("who comes then: %v, want ErrUnavailable", err)
+		}
+		if s := p.stats(); s.Abandoned != 2 || s.AbandonedTotal != 2 || s.StuckTotal != 2 {
+			t.Errorf("stats: %+v", s)
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+			t.Errorf("when the calls have returned: %v", err)
+		}
+		if s := p.stats(); s.Abandoned != 0 || f.opened.Load() != 2 {
+			t.Errorf("%d sessions, stats: %+v", f.opened.Load(), s)
+		}
+	})
+}
+
+// A token with fewer sessions than configured is used with those, and asked for
+// more later.
+func TestPoolShrinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var most atomic.Int32
+		most.Store(2)
+		f := &fakeToken{t: t, queue: 100, most: &most}
+		p := f.pool(4)
+		defer p.close()
+		burst := func() {
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					if _, err := do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		burst()
+		if s := p.stats(); s.Sessions != 2 || f.open.Load() != 2 {
+			t.Errorf("%d sessions open, stats: %+v", f.open.Load(), s)
+		}
+		most.Store(4)
+		for range 3 {
+			time.Sleep(growAfter + time.Second)
+			burst()
+		}
+		if s := p.stats(); s.Sessions != 4 || f.open.Load() != 4 {
+			t.Errorf("when the token has room again: %d sessions open, stats: %+v", f.open.Load(), s)
+		}
+	})
+}
+
+func TestPoolTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 100}
+		p := f.pool(2)
+		defer p.close()
+		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+			t.Fatal(err)
+		}
+		touched := 0
+		touch := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			p.touch(ctx, 20*time.Second, func(*fakeSession) error { touched++; return nil })
+		}
+		if touch(); touched != 0 {
+			t.Error("a session that was just used was touched")
+		}
+		time.Sleep(20 * time.Second)
+		if touch(); touched != 1 {
+			t.Errorf("%d sessions were touched, want the one that is open", touched)
+		}
+		if touch(); touched != 1 {
+			t.Error("a touch does not count as a use")
+		}
+	})
+}
