@@ -143,6 +143,9 @@ func (h *healer) attempt(restart bool) error {
 	err := error(nil)
 	if !restart {
 		err = h.relogin()
+		if classOf(err) == classSession { // lost again in the middle of it
+			err = h.relogin()
+		}
 	}
 	if restart || needsRestart(err) {
 		h.restarts.Add(1)

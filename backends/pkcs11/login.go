@@ -129,8 +129,7 @@ func (m *module) repairLocked(l *login, token p11.TokenInfo, credential func() (
 		in, err = l.keeper.loggedIn()
 	}
 	if l.keeper == nil || err != nil || l.keeper.generation != m.generation.Load() {
-		m.dropKeeperLocked(l)
-		if l.keeper, err = m.openSession(l.slot); err != nil {
+		if err := m.replaceKeeperLocked(l); err != nil {
 			return err
 		}
 		if in, err = l.keeper.loggedIn(); err != nil {
@@ -156,6 +155,22 @@ func (m *module) repairLocked(l *login, token p11.TokenInfo, credential func() (
 		return err
 	}
 	l.pin = pin
+	return nil
+}
+
+// replaceKeeperLocked opens the new keeper before it closes the old one, which
+// may be the last session and so the login.
+func (m *module) replaceKeeperLocked(l *login) error {
+	s, err := m.openSession(l.slot)
+	if full(err) && l.keeper != nil {
+		m.dropKeeperLocked(l)
+		s, err = m.openSession(l.slot)
+	}
+	if err != nil {
+		return err
+	}
+	m.dropKeeperLocked(l)
+	l.keeper = s
 	return nil
 }
 
