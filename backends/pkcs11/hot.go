@@ -22,6 +22,7 @@ import "C"
 
 import (
 	"fmt"
+	"reflect"
 	"unsafe"
 
 	p11 "github.com/miekg/pkcs11"
@@ -38,9 +39,20 @@ import (
 // github.com/miekg/pkcs11, which has the same library loaded.
 type hot struct{ functions *C.hot_functions }
 
-// loadHot loads the module at path, or finds it loaded. It stays loaded as long
-// as the process lives.
-func loadHot(path string) (hot, error) {
+// hotOf returns the calls of the module that ctx has loaded, from the very list of
+// functions that the binding calls: p11-kit's client gives each who asks an
+// instance of its own, with sessions of its own. The binding keeps the list to
+// itself, as the second word of a struct that its only field points to.
+func hotOf(ctx *p11.Ctx) hot {
+	field := reflect.ValueOf(ctx).Elem().FieldByName("ctx")
+	words := (*[2]unsafe.Pointer)(field.UnsafePointer()) // #nosec G103 -- struct ctx { void *handle; CK_FUNCTION_LIST_PTR sym; }
+	return hot{(*C.hot_functions)(words[1])}
+}
+
+// tryLoad loads the module at path, or finds it loaded, for the words of the
+// dynamic loader if it cannot. The module stays loaded as long as the process
+// lives.
+func tryLoad(path string) error {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
 	var (
@@ -50,13 +62,13 @@ func loadHot(path string) (hot, error) {
 	f := C.hot_load(name, &why, &rv)
 	switch {
 	case f != nil:
-		return hot{f}, nil
+		return nil
 	case why != nil:
-		return hot{}, fmt.Errorf("%w: the dynamic loader refuses it: %s", signer.ErrUnavailable, C.GoString(why))
+		return fmt.Errorf("%w: the dynamic loader refuses it: %s", signer.ErrUnavailable, C.GoString(why))
 	case rv != 0:
-		return hot{}, callError("C_GetFunctionList", p11.Error(rv))
+		return callError("C_GetFunctionList", p11.Error(rv))
 	default:
-		return hot{}, fmt.Errorf("%w: its C_GetFunctionList gives no functions", signer.ErrUnavailable)
+		return fmt.Errorf("%w: its C_GetFunctionList gives no functions", signer.ErrUnavailable)
 	}
 }
 

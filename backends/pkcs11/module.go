@@ -98,15 +98,14 @@ func (m *module) acquire(initArgs string) error {
 // load loads the library. Our own loader comes first: it has the words of the
 // dynamic loader, and asks for the functions before the binding relies on them.
 func (m *module) load() error {
-	h, err := loadHot(m.path)
-	if err != nil {
+	if err := tryLoad(m.path); err != nil {
 		return err
 	}
 	ctx := p11.New(m.path)
 	if ctx == nil {
 		return fmt.Errorf("%w: the binding cannot load it", signer.ErrUnavailable)
 	}
-	m.ctx, m.hot = ctx, h
+	m.ctx, m.hot = ctx, hotOf(ctx)
 	return nil
 }
 

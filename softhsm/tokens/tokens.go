@@ -68,7 +68,7 @@ func (t *Token) Lacks() []signer.Alg { return t.lacks }
 
 // Config returns what pkcs11.Open needs.
 func (t *Token) Config() pkcs11.Config {
-	return pkcs11.Config{Module: t.module, Token: t.label, PINFile: t.pinFile}
+	return pkcs11.Config{Module: t.module, Token: t.label, PINFile: t.pinFile, InitArgs: t.initArgs}
 }
 
 // Generate makes a key pair and returns its URI. Another process makes it, but

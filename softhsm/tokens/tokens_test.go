@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -77,29 +76,15 @@ func marked(t *testing.T, mark string) (found []string) {
 	return found
 }
 
-// conforming are the tokens that package pkcs11 serves. NSS needs a string at
-// C_Initialize, for which pkcs11.Config has no place: TestNSS uses it directly.
-func conforming() []tokens.Kit {
-	return slices.DeleteFunc(tokens.All(), func(k tokens.Kit) bool { return k.Name == "nss" })
-}
-
 var kinds = map[provision.KeyType]signertest.Kind{
 	provision.ECP256: signertest.ECP256,
 	provision.ECP384: signertest.ECP384,
 	provision.ECP521: signertest.ECP521,
 }
 
-// undecrypted says on which tokens the suite does not decrypt, and why.
-var undecrypted = map[string]string{
-	// Good ciphertexts decrypt. But a failed C_Decrypt stays active in
-	// tpm2-pkcs11 (TestTPM), and package pkcs11 keeps that session: whatever uses
-	// it next is answered CKR_OPERATION_ACTIVE, and is unavailable.
-	"tpm": "package pkcs11 does not end what a failed C_Decrypt leaves active",
-}
-
 // TestConformance runs the suite of every backend on every token.
 func TestConformance(t *testing.T) {
-	for _, kit := range conforming() {
+	for _, kit := range tokens.All() {
 		t.Run(kit.Name, func(t *testing.T) {
 			if !runAlone(t) {
 				return
@@ -108,10 +93,6 @@ func TestConformance(t *testing.T) {
 			refs := map[signertest.Kind]string{
 				signertest.RSASig: token.Generate(t, "sig", provision.RSA2048, signer.UseSig),
 				signertest.RSAEnc: token.Generate(t, "enc", provision.RSA2048, signer.UseEnc),
-			}
-			if why := undecrypted[kit.Name]; why != "" {
-				t.Log("not tested: decryption: ", why)
-				delete(refs, signertest.RSAEnc)
 			}
 			for _, typ := range kit.Types {
 				if kind, ok := kinds[typ]; ok {

@@ -9,22 +9,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"signetd/signer"
 )
 
 // NewTPM starts a TPM 2.0 in software (swtpm), a resource manager for it
 // (tpm2-abrmd on a bus of its own) and, in a store of its own, a token of
 // tpm2-pkcs11. Calls run one at a time, 120 RSA signatures a second. There are
-// 1024 sessions, then CKR_SESSION_COUNT; three wrong PINs lock it. It signs
-// RSA-PSS in message form only: in digest form C_Sign refuses what C_SignInit
-// took. It has no C_UnwrapKey, no derivation, no P-521.
+// 1024 sessions, then CKR_SESSION_COUNT; three wrong PINs lock it. RSA-PSS over a
+// digest fails if C_Sign is asked for the length first, which the hot path of
+// package pkcs11 does not do. It has no C_UnwrapKey, no derivation, no P-521.
 func NewTPM(tb testing.TB) *Token {
 	tb.Helper()
 	paths := need(tb, "tpm", library("pkcs11/libtpm2_pkcs11.so*"), []string{"swtpm"}, program("tpm2-abrmd"), []string{"dbus-daemon"},
 		[]string{"dbus-send"}, []string{"pkcs11-tool"}, library("libtss2-tcti-swtpm.so.0"), library("libtss2-tcti-tabrmd.so.0"))
 	t := newToken(tb, paths[0], "signetd-test")
-	t.lacks = []signer.Alg{signer.PS256, signer.PS384, signer.PS512}
 	dir := socketDir(tb)
 	state, store, socket, bus := filepath.Join(dir, "state"), filepath.Join(dir, "store"), filepath.Join(dir, "tpm"), filepath.Join(dir, "bus")
 	for _, d := range []string{state, store} {
