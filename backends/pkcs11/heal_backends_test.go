@@ -36,7 +36,7 @@ func TestBackendsHealTogether(t *testing.T) {
 	loads := []*load{startLoad(t, keys[0]), startLoad(t, keys[1])}
 	for round := range 5 {
 		inits, ins := s.get(initializes), s.get(logins)
-		begin(t, token, s, p11.CKR_DEVICE_REMOVED, atAll, byInitialize, 0)
+		begin(s, p11.CKR_DEVICE_REMOVED, atAll, byInitialize, 0)
 		for i, k := range keys {
 			waitFor(t, func() bool { return s.get(initializes) > inits && signOnce(t, t.Context(), k) == nil })
 			if err := signOnce(t, t.Context(), k); err != nil {
@@ -156,7 +156,7 @@ func TestKeepAlive(t *testing.T) {
 	if n := s.get(sessionInfos) - before; n < 2 { // the session and the one that keeps the login
 		t.Errorf("%d calls on idle sessions", n)
 	}
-	begin(t, token, s, p11.CKR_SESSION_HANDLE_INVALID, atSignInit|atSessionInfo, bySession, 0)
+	begin(s, p11.CKR_SESSION_HANDLE_INVALID, atSignInit|atSessionInfo, bySession, 0)
 	waitFor(t, func() bool { return b.Stats().RepairsTotal == 1 })
 	if err := signOnce(t, t.Context(), k); err != nil {
 		t.Error(err)

@@ -116,7 +116,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 			l := startLoad(t, k)
 			time.Sleep(100 * time.Millisecond)
 
-			begin(t, token, s, tt.rv, tt.at, tt.until, tt.outage)
+			begin(s, tt.rv, tt.at, tt.until, tt.outage)
 			start := time.Now()
 			waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
 			healthy := time.Since(start)
@@ -145,8 +145,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 }
 
 // begin sets a fault, and returns when its outage has ended.
-func begin(t *testing.T, token *softhsm.Token, s *shim, rv, at, until uint64, outage time.Duration) {
-	t.Helper()
+func begin(s *shim, rv, at, until uint64, outage time.Duration) {
 	s.set(faultAt, at)
 	s.set(faultUntil, until)
 	s.set(faultLeft, 4)
@@ -156,12 +155,6 @@ func begin(t *testing.T, token *softhsm.Token, s *shim, rv, at, until uint64, ou
 	}
 	if at != 0 {
 		s.set(fault, rv)
-	}
-	if until == byLogin {
-		raw := openRaw(t, token)
-		if err := raw.ctx.Logout(raw.s); err != nil {
-			t.Fatal(err)
-		}
 	}
 	time.Sleep(outage)
 	s.set(faultHold, 0)

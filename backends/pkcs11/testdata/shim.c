@@ -147,7 +147,9 @@ static CK_RV open_session(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR app, CK_N
 static CK_RV session_info(CK_SESSION_HANDLE s, CK_SESSION_INFO_PTR info) {
 	COUNT(SESSION_INFOS);
 	CK_RV rv = fault(AT_SESSION_INFO, s);
-	return rv != CKR_OK ? rv : real.C_GetSessionInfo(s, info);
+	if (rv == CKR_OK) rv = real.C_GetSessionInfo(s, info);
+	if (rv == CKR_OK && control[FAULT] && control[FAULT_UNTIL] == BY_LOGIN) info->state = CKS_RO_PUBLIC_SESSION;
+	return rv;
 }
 
 static CK_RV close_session(CK_SESSION_HANDLE s) {
@@ -159,6 +161,7 @@ static CK_RV login(CK_SESSION_HANDLE s, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin, 
 	COUNT(LOGINS);
 	while (control[LOGIN_GATE]) usleep(1000);
 	if (control[RV_LOGIN]) return control[RV_LOGIN];
+	if (control[FAULT] && control[FAULT_UNTIL] == BY_LOGIN) (void)real.C_Logout(s); /* as the fault has said */
 	happened(BY_LOGIN);
 	return real.C_Login(s, user, pin, n);
 }
