@@ -25,7 +25,7 @@ import (
 // module may then still run, and the process had better end.
 func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
 	in := newInspection(cfg, keys)
-	in.at("begin")
+	in.at(ctx, "begin")
 	done := make(chan struct{})
 	go func() { // ends when the module's calls have returned
 		defer close(done)
@@ -33,13 +33,15 @@ func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
 	}()
 	select {
 	case <-done:
-		return in.Report
 	case <-ctx.Done():
-		r := newInspection(cfg, keys).Report // in's own is still being written
-		r.find(Fail, "timeout", "module", fmt.Sprintf("no answer in time: the doctor was about to %s", *in.step.Load()),
-			"see whether the HSM can be reached and the module's own service runs; then give it more time")
-		return r
 	}
+	if ctx.Err() == nil {
+		return in.Report
+	}
+	r := newInspection(cfg, keys).Report // in's own may still be written
+	r.find(Fail, "timeout", "module", fmt.Sprintf("no answer in time: the doctor was about to %s", *in.step.Load()),
+		"see whether the HSM can be reached and the module's own service runs; then give it more time")
+	return r
 }
 
 // An inspection is a report in the making.
@@ -60,35 +62,40 @@ func newInspection(cfg Config, keys []KeyRef) *inspection {
 	return in
 }
 
-func (in *inspection) at(step string) { in.step.Store(&step) }
+// at notes what comes next, unless nobody waits for it any more.
+func (in *inspection) at(ctx context.Context, step string) {
+	if ctx.Err() == nil {
+		in.step.Store(&step)
+	}
+}
 
 // choosing reports whether one token is asked for.
 func (in *inspection) choosing() bool { return in.cfg.Token != "" || in.cfg.Serial != "" }
 
 func (in *inspection) run(ctx context.Context) {
-	m := in.loadModule()
+	m := in.loadModule(ctx)
 	if m == nil {
 		return
 	}
-	in.askModule(m)
-	if token := in.chooseToken(m); token != nil && in.mayLogIn(token) {
+	in.askModule(ctx, m)
+	if token := in.chooseToken(ctx, m); token != nil && in.mayLogIn(token) {
 		in.useToken(ctx, m, token)
 	}
-	in.at("finalise the module")
+	in.at(ctx, "finalise the module")
 	if err := m.release(); err != nil {
 		in.find(Warn, "finalize", "module", err.Error(), "report it to the module's vendor")
 	}
 }
 
 // loadModule loads and initialises the module, or reports why not.
-func (in *inspection) loadModule() *module {
+func (in *inspection) loadModule(ctx context.Context) *module {
 	const subject = "module"
 	path := in.cfg.Module
 	if !filepath.IsAbs(path) {
 		in.find(Fail, "module-path", subject, fmt.Sprintf("%q is not an absolute path", path), "give the absolute path of the PKCS#11 library")
 		return nil
 	}
-	in.at("load and initialise the module")
+	in.at(ctx, "load and initialise the module")
 	err := CheckModule(path)
 	if _, missing := os.Stat(path); errors.Is(missing, os.ErrNotExist) {
 		in.find(Fail, "module-missing", subject, err.Error(), "install the HSM's client software, or correct the path")
@@ -109,20 +116,20 @@ func (in *inspection) loadModule() *module {
 }
 
 // askModule has the module say what it is and what is in its slots.
-func (in *inspection) askModule(m *module) {
-	in.at("ask the module what it is (C_GetInfo)")
+func (in *inspection) askModule(ctx context.Context, m *module) {
+	in.at(ctx, "ask the module what it is (C_GetInfo)")
 	if info, err := m.ctx.GetInfo(); err == nil {
 		in.Module.Description, in.Module.Manufacturer = info.LibraryDescription, info.ManufacturerID
 		in.Module.Version, in.Module.Cryptoki = versionText(info.LibraryVersion), versionText(info.CryptokiVersion)
 	}
-	in.at("list the slots (C_GetSlotList)")
+	in.at(ctx, "list the slots (C_GetSlotList)")
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
 		in.find(Fail, "slots", "module", callError("C_GetSlotList", err).Error(), "see whether the HSM can be reached")
 		return
 	}
 	for _, id := range slots {
-		in.at(fmt.Sprintf("ask slot %d what is in it", id))
+		in.at(ctx, fmt.Sprintf("ask slot %d what is in it", id))
 		in.Slots = append(in.Slots, in.askSlot(m, id))
 	}
 	if !in.choosing() {

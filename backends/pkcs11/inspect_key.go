@@ -53,8 +53,8 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 		in.find(Fail, "key-missing", subject, r.Error, "correct the ref, or make the key (signetd hsm keygen)")
 		return r
 	}
-	in.checkAttributes(subject, r.Attributes)
 	in.tryKey(ctx, b, ref, subject, &r)
+	in.checkAttributes(subject, r)
 	if len(in.Findings) == before {
 		in.find(OK, "key", subject, "it stays in the token, has one use, and every algorithm came out right", "")
 	}
@@ -101,9 +101,9 @@ func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 }
 
 // checkAttributes reports what makes a key unsafe, or less safe than it could be.
-func (in *inspection) checkAttributes(subject string, a map[string]bool) {
+func (in *inspection) checkAttributes(subject string, r KeyReport) {
 	const renew = "make a new key with signetd hsm keygen and rotate to it"
-	is := func(name string, value bool) bool { v, told := a[name]; return told && v == value }
+	is := func(name string, value bool) bool { v, told := r.Attributes[name]; return told && v == value }
 	switch {
 	case is("CKA_EXTRACTABLE", true):
 		in.find(Fail, "key-extractable", subject, "it is extractable: whoever logs in can copy it out (C_WrapKey)", renew)
@@ -115,8 +115,8 @@ func (in *inspection) checkAttributes(subject string, a map[string]bool) {
 	if is("CKA_PRIVATE", false) {
 		in.find(Fail, "key-not-private", subject, "it is not private: a program that does not log in can use it", renew)
 	}
-	if is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true) || is("CKA_DERIVE", true)) {
-		in.find(Warn, "key-two-uses", subject, "it signs, and decrypts, unwraps or derives too: for RSA these are one operation, so who may do one can do the other",
+	if twoUses(is, r.Type) {
+		in.find(Warn, "key-two-uses", subject, "it signs, and opens secrets too: what is signed for one protocol may open a secret of the other",
 			"make two keys with signetd hsm keygen, one for each use")
 	}
 	if is("CKA_ALWAYS_AUTHENTICATE", true) {
@@ -124,9 +124,18 @@ func (in *inspection) checkAttributes(subject string, a map[string]bool) {
 	}
 }
 
+// twoUses reports whether a key has more than one use. Tokens like to set
+// CKA_DECRYPT on EC keys, which cannot.
+func twoUses(is func(string, bool) bool, typ string) bool {
+	if strings.HasPrefix(typ, "EC ") {
+		return is("CKA_SIGN", true) && is("CKA_DERIVE", true)
+	}
+	return is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true))
+}
+
 // tryKey opens the key as the daemon does, runs each algorithm, and measures.
 func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subject string, r *KeyReport) {
-	in.at(fmt.Sprintf("open key %q", ref.Name))
+	in.at(ctx, fmt.Sprintf("open key %q", ref.Name))
 	k, err := b.OpenKey(ctx, ref.Ref)
 	if err != nil {
 		r.Error = err.Error()
@@ -145,7 +154,7 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	}
 	measured := make(map[string]bool)
 	for _, alg := range can {
-		in.at(fmt.Sprintf("run %s with key %q", alg, ref.Name))
+		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
 		a := AlgReport{Alg: alg, Way: wayOf(k, alg)}
 		if err := proveAlg(ctx, k, alg); err != nil {
 			a.Error = err.Error()

@@ -9,11 +9,11 @@ import (
 )
 
 // chooseToken finds the token that is asked for among those of the report.
-func (in *inspection) chooseToken(m *module) *TokenReport {
+func (in *inspection) chooseToken(ctx context.Context, m *module) *TokenReport {
 	if !in.choosing() {
 		return nil
 	}
-	in.at("find the token")
+	in.at(ctx, "find the token")
 	slot, _, err := m.findToken(in.cfg)
 	if err != nil {
 		in.find(Fail, "token", in.Target, err.Error(), "name one of the tokens that are there by label or serial, or make it (signetd hsm init)")
@@ -89,29 +89,29 @@ func (in *inspection) mayLogIn(t *TokenReport) bool {
 
 // useToken logs in and looks at the keys.
 func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
-	in.at("log in")
+	in.at(ctx, "log in")
 	b, err := Open(ctx, in.cfg)
 	if err != nil {
 		in.Login.Error = err.Error()
 		in.find(Fail, "login", in.Target, err.Error(), "correct the PIN in "+in.cfg.PINFile+" before you try again: tokens count wrong ones, and lock")
-		in.askPINAgain(m, t)
+		in.askPINAgain(ctx, m, t)
 		return
 	}
 	in.Login.OK = true
 	in.find(OK, "login", in.Target, "logged in with the PIN in "+in.cfg.PINFile, "")
 	for _, k := range in.keys {
-		in.at(fmt.Sprintf("look at key %q", k.Name))
+		in.at(ctx, fmt.Sprintf("look at key %q", k.Name))
 		in.Keys = append(in.Keys, in.examine(ctx, b, k))
 	}
-	in.at("log out")
+	in.at(ctx, "log out")
 	if err := b.Close(); err != nil {
 		in.find(Warn, "logout", in.Target, err.Error(), "")
 	}
 }
 
 // askPINAgain reports what a login that failed did to the PIN's state.
-func (in *inspection) askPINAgain(m *module, t *TokenReport) {
-	in.at("ask the token for its PIN state")
+func (in *inspection) askPINAgain(ctx context.Context, m *module, t *TokenReport) {
+	in.at(ctx, "ask the token for its PIN state")
 	_, info, err := m.findToken(in.cfg)
 	if err != nil {
 		return // the login's error says it all

@@ -9,7 +9,7 @@ import (
 )
 
 // mechanismList has a line for each mechanism that PKCS#11 names: number, space,
-// name. Where the standard has two names for one number it is the first.
+// name.
 //
 //go:embed mechanisms.txt
 var mechanismList string
