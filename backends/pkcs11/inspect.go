@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
 )
 
 // Inspect looks at a module, its tokens, and the keys of the one that cfg names,
@@ -78,13 +81,30 @@ func (in *inspection) run(ctx context.Context) {
 		return
 	}
 	in.askModule(ctx, m)
-	if token := in.chooseToken(ctx, m); token != nil && in.mayLogIn(token) {
-		in.useToken(ctx, m, token)
+	if in.mayChoose() {
+		if token := in.chooseToken(ctx, m); token != nil && in.mayLogIn(token) {
+			in.useToken(ctx, m, token)
+		}
 	}
 	in.at(ctx, "finalise the module")
 	if err := m.release(); err != nil {
-		in.find(Warn, "finalize", "module", err.Error(), "report it to the module's vendor")
+		in.find(Warn, "finalize", "module", words(err), "report it to the module's vendor")
 	}
+}
+
+// words is the text of an error without the kinds that only code asks for: what
+// to do about it stands beside it.
+func words(err error) string {
+	text := err.Error()
+	for cut := true; cut; {
+		cut = false
+		for _, kind := range []error{signer.ErrInvalid, signer.ErrNotFound, signer.ErrUnsupported, signer.ErrUnavailable, errors.New("pkcs11")} {
+			if rest, ok := strings.CutPrefix(text, kind.Error()+": "); ok {
+				text, cut = rest, true
+			}
+		}
+	}
+	return text
 }
 
 // loadModule loads and initialises the module, or reports why not.
@@ -98,16 +118,16 @@ func (in *inspection) loadModule(ctx context.Context) *module {
 	in.at(ctx, "load and initialise the module")
 	err := CheckModule(path)
 	if _, missing := os.Stat(path); errors.Is(missing, os.ErrNotExist) {
-		in.find(Fail, "module-missing", subject, err.Error(), "install the HSM's client software, or correct the path")
+		in.find(Fail, "module-missing", subject, words(err), "install the HSM's client software, or correct the path")
 		return nil
 	}
 	if err != nil {
-		in.find(Fail, "module-unusable", subject, err.Error(), "name the HSM's PKCS#11 library for this architecture, readable by this user")
+		in.find(Fail, "module-unusable", subject, words(err), "name the HSM's PKCS#11 library for this architecture, readable by this user")
 		return nil
 	}
 	m, err := acquireModule(path, in.cfg.InitArgs)
 	if err != nil {
-		in.find(Fail, "module-refused", subject, err.Error(), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
+		in.find(Fail, "module-refused", subject, words(err), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
 		return nil
 	}
 	in.Module.Loaded = true
@@ -125,15 +145,12 @@ func (in *inspection) askModule(ctx context.Context, m *module) {
 	in.at(ctx, "list the slots (C_GetSlotList)")
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
-		in.find(Fail, "slots", "module", callError("C_GetSlotList", err).Error(), "see whether the HSM can be reached")
+		in.find(Fail, "slots", "module", words(callError("C_GetSlotList", err)), "see whether the HSM can be reached")
 		return
 	}
 	for _, id := range slots {
 		in.at(ctx, fmt.Sprintf("ask slot %d what is in it", id))
 		in.Slots = append(in.Slots, in.askSlot(m, id))
-	}
-	if !in.choosing() {
-		in.find(OK, "token", "module", fmt.Sprintf("%d slots with a token; none was asked for by label or serial", len(slots)), "")
 	}
 }
 
@@ -144,7 +161,7 @@ func (in *inspection) askSlot(m *module, id uint) SlotReport {
 	}
 	info, err := m.ctx.GetTokenInfo(id)
 	if err != nil {
-		s.Error = callError("C_GetTokenInfo", err).Error()
+		s.Error = words(callError("C_GetTokenInfo", err))
 		in.find(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
 		return s
 	}
@@ -154,7 +171,7 @@ func (in *inspection) askSlot(m *module, id uint) SlotReport {
 	}
 	mechanisms, err := m.ctx.GetMechanismList(id)
 	if err != nil {
-		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), callError("C_GetMechanismList", err).Error(), "")
+		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(callError("C_GetMechanismList", err)), "")
 	}
 	for _, mechanism := range mechanisms {
 		s.Token.Mechanisms = append(s.Token.Mechanisms, mechanismName(uint64(mechanism.Mechanism)))

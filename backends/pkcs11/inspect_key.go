@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,14 +44,18 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 	}
 	u, err := ParseURI(ref.Ref)
 	if err != nil {
-		r.Ref, r.Error = "", err.Error() // it may carry a PIN
+		r.Ref, r.Error = "", words(err) // it may carry a PIN
 		in.find(Fail, "key-ref", subject, r.Error, "correct the ref in the config file")
 		return r
 	}
 	before := len(in.Findings)
 	if err := r.read(ctx, b, u); err != nil {
-		r.Error = err.Error()
-		in.find(Fail, "key-missing", subject, r.Error, "correct the ref, or make the key (signetd hsm keygen)")
+		r.Error = words(err)
+		code, fix := "key-unreadable", "name one key by its label and id, and see what the token says"
+		if errors.Is(err, signer.ErrNotFound) {
+			code, fix = "key-missing", "correct the ref, or make the key (signetd hsm keygen)"
+		}
+		in.find(Fail, code, subject, r.Error, fix)
 		return r
 	}
 	in.tryKey(ctx, b, ref, subject, &r)
@@ -88,6 +93,9 @@ func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 		if err == nil && len(v) == 1 { // else it does not tell
 			r.Attributes[f.name] = v[0] != 0
 		}
+	}
+	if typ, err := s.attribute(h, p11.CKA_KEY_TYPE); err == nil {
+		r.Type = typeName(ulong(typ))
 	}
 	allowed, err := s.attribute(h, p11.CKA_ALLOWED_MECHANISMS)
 	if err != nil {
@@ -127,10 +135,10 @@ func (in *inspection) checkAttributes(subject string, r KeyReport) {
 // twoUses reports whether a key has more than one use. Tokens like to set
 // CKA_DECRYPT on EC keys, which cannot.
 func twoUses(is func(string, bool) bool, typ string) bool {
-	if strings.HasPrefix(typ, "EC ") {
-		return is("CKA_SIGN", true) && is("CKA_DERIVE", true)
+	if strings.HasPrefix(typ, "RSA") {
+		return is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true))
 	}
-	return is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true))
+	return is("CKA_SIGN", true) && is("CKA_DERIVE", true)
 }
 
 // tryKey opens the key as the daemon does, runs each algorithm, and measures.
@@ -138,7 +146,7 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	in.at(ctx, fmt.Sprintf("open key %q", ref.Name))
 	k, err := b.OpenKey(ctx, ref.Ref)
 	if err != nil {
-		r.Error = err.Error()
+		r.Error = words(err)
 		in.find(Fail, "key-unusable", subject, r.Error, "see its attributes and the token's mechanisms")
 		return
 	}
@@ -157,13 +165,25 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
 		a := AlgReport{Alg: alg, Way: wayOf(k, alg)}
 		if err := proveAlg(ctx, k, alg); err != nil {
-			a.Error = err.Error()
+			a.Error = words(err)
 			in.find(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
 		} else if a.Proven = true; !measured[a.Way] {
 			measured[a.Way] = true
 			a.Latency = measureAlg(ctx, k, alg)
 		}
 		r.Algs = append(r.Algs, a)
+	}
+}
+
+// typeName is what is known of a key that was not opened yet.
+func typeName(typ uint64) string {
+	switch typ {
+	case p11.CKK_RSA:
+		return "RSA"
+	case p11.CKK_EC:
+		return "EC"
+	default:
+		return fmt.Sprintf("CKK %#x", typ)
 	}
 }
 

@@ -8,15 +8,26 @@ import (
 	"slices"
 )
 
+// mayChoose reports whether there is a token to go on with, or says why not.
+func (in *inspection) mayChoose() bool {
+	if len(in.keys) > 0 || in.choosing() && in.cfg.PINFile != "" {
+		if err := in.cfg.check(); err != nil {
+			in.find(Fail, "config", "backend", words(err), "correct the backend in the config file")
+			return false
+		}
+	}
+	if !in.choosing() {
+		in.find(OK, "token", "module", fmt.Sprintf("%d slots with a token; none was asked for by label or serial", len(in.Slots)), "")
+	}
+	return in.choosing()
+}
+
 // chooseToken finds the token that is asked for among those of the report.
 func (in *inspection) chooseToken(ctx context.Context, m *module) *TokenReport {
-	if !in.choosing() {
-		return nil
-	}
 	in.at(ctx, "find the token")
 	slot, _, err := m.findToken(in.cfg)
 	if err != nil {
-		in.find(Fail, "token", in.Target, err.Error(), "name one of the tokens that are there by label or serial, or make it (signetd hsm init)")
+		in.find(Fail, "token", in.Target, words(err), "name one of the tokens that are there by label or serial, or make it (signetd hsm init)")
 		return nil
 	}
 	i := slices.IndexFunc(in.Slots, func(s SlotReport) bool { return s.ID == slot && s.Token != nil })
@@ -81,7 +92,7 @@ func (in *inspection) mayLogIn(t *TokenReport) bool {
 	pin, err := ReadPIN(in.cfg.PINFile)
 	clear(pin)
 	if err != nil {
-		in.find(Fail, "pin-file", in.Target, err.Error(), "make it a file with just the PIN, of mode 0600, that belongs to the user the daemon runs as")
+		in.find(Fail, "pin-file", in.Target, words(err), "make it a file with just the PIN, of mode 0600, that belongs to the user the daemon runs as")
 		return false
 	}
 	return true
@@ -92,8 +103,8 @@ func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
 	in.at(ctx, "log in")
 	b, err := Open(ctx, in.cfg)
 	if err != nil {
-		in.Login.Error = err.Error()
-		in.find(Fail, "login", in.Target, err.Error(), "correct the PIN in "+in.cfg.PINFile+" before you try again: tokens count wrong ones, and lock")
+		in.Login.Error = words(err)
+		in.find(Fail, "login", in.Target, words(err), "if it is the PIN, correct "+in.cfg.PINFile+" before you try again: tokens count wrong ones, and lock")
 		in.askPINAgain(ctx, m, t)
 		return
 	}
@@ -105,7 +116,7 @@ func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
 	}
 	in.at(ctx, "log out")
 	if err := b.Close(); err != nil {
-		in.find(Warn, "logout", in.Target, err.Error(), "")
+		in.find(Warn, "logout", in.Target, words(err), "")
 	}
 }
 
