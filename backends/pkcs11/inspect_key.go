@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	p11 "github.com/miekg/pkcs11"
@@ -101,7 +102,7 @@ func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 	if err != nil {
 		return nil //nolint:nilerr // many tokens do not know it, and say so in many ways
 	}
-	const size = 8 // of a CK_ULONG, where this package is built
+	const size = strconv.IntSize / 8 // of a CK_ULONG, a long in C
 	for number := range slices.Chunk(allowed, size) {
 		r.AllowedMechanisms = append(r.AllowedMechanisms, mechanismName(ulong(number)))
 	}

@@ -5,6 +5,7 @@ package pkcs11_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"os"
@@ -190,12 +191,41 @@ func TestInspectKeys(t *testing.T) {
 	}
 }
 
+// What a token allows a key to do is what the report says it can.
+func TestInspectAllowedMechanisms(t *testing.T) {
+	token := softhsm.New(t)
+	b := mustOpen(t, token.Config())
+	allowed := binary.NativeEndian.AppendUint64(nil, p11.CKM_RSA_PKCS_OAEP)
+	openRaw(t, token).rsa(2048, "inbox", "\x01", attrs{
+		p11.CKA_SIGN: false, p11.CKA_DECRYPT: true, p11.CKA_EXTRACTABLE: false, p11.CKA_ALLOWED_MECHANISMS: allowed,
+	})
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "key-allowed", inspect(t, token.Config(), pkcs11.KeyRef{Name: "inbox", Ref: "pkcs11:object=inbox"}), token.Config())
+}
+
+// A token whose signatures are wrong by a bit is not fit for use.
+func TestInspectWrongSignatures(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "oidc", provision.ECP256, signer.UseSig)
+	s, cfg := newShim(t, token)
+	s.set(flip, 1)
+	r := inspect(t, cfg, pkcs11.KeyRef{Name: "oidc", Ref: ref})
+	last := r.Findings[len(r.Findings)-1]
+	if r.Verdict() != pkcs11.Fail || last.Code != "key-unusable" || !strings.Contains(last.Problem, "does not verify") {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
 // A wrong PIN is tried once, whoever asks how often.
 func TestInspectWrongPIN(t *testing.T) {
 	s, cfg := newShim(t, softhsm.New(t))
 	cfg.PINFile = write(t, "pin", "wrong-pin\n", 0o600)
 	golden(t, "pin-wrong", inspect(t, cfg), cfg)
-	golden(t, "pin-wrong-again", inspect(t, cfg), cfg)
+	if again := inspect(t, cfg); again.Verdict() != pkcs11.Fail || !strings.Contains(again.Login.Error, "has refused the PIN") {
+		t.Errorf("the second time: %+v", again)
+	}
 	if n := s.get(logins); n != 1 {
 		t.Errorf("%d login attempts, want 1", n)
 	}

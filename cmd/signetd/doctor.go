@@ -74,6 +74,9 @@ or the config cannot be read.`,
 	f.StringVar(&o.target.PINFile, "pin-file", "", "with --module: file that holds the user PIN")
 	f.BoolVar(&o.json, "json", false, "print JSON, for programs")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long a module may take to answer")
+	for _, name := range []string{"config", "module", "pin-file"} {
+		_ = cmd.MarkFlagFilename(name) // the flag is there: it was made above
+	}
 	return cmd
 }
 
@@ -125,6 +128,9 @@ func (p patient) inspect(ctx context.Context, timeout time.Duration) pkcs11.Repo
 // has of PKCS#11.
 func (o doctorOptions) patients(configGiven bool) ([]patient, error) {
 	t := o.target
+	if o.timeout <= 0 {
+		return nil, errors.New("--timeout is a duration such as 2m")
+	}
 	if t.Module == "" {
 		if t != (pkcs11.Config{}) {
 			return nil, errors.New("--token, --serial and --pin-file go with --module")

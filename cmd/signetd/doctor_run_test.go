@@ -68,6 +68,7 @@ func TestDoctor(t *testing.T) {
 		{"an argument", []string{"hsm"}, 2, "hsm"},
 		{"both ways", []string{"--config", "c.yaml", "--module", module}, 2, "not both"},
 		{"a PIN for no token", []string{"--module", module, "--pin-file", d.token.PINFile()}, 2, "--token"},
+		{"no time", []string{"--module", module, "--timeout", "0s"}, 2, "--timeout"},
 		{"a token of no module", []string{"--token", "x"}, 2, "--module"},
 	}
 	for _, tt := range tests {
