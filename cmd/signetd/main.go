@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,6 +24,9 @@ func main() {
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "signetd:", err)
+		if usage := (usageError{}); errors.As(err, &usage) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
@@ -38,7 +42,7 @@ never see a key.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 	}
-	cmd.AddCommand(serveCommand(), checkCommand(), devCommand(), hsmCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), checkCommand(), doctorCommand(), devCommand(), hsmCommand(), versionCommand())
 	return cmd
 }
 

@@ -1,0 +1,212 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// Inspect looks at a module, its tokens, and the keys of the one that cfg names,
+// the way that Open and OpenKey would use them, and says what is wrong with them
+// and what to do. All that goes wrong is a finding.
+//
+// It makes one login attempt at most, and none when that could lock the token.
+// Without Token and Serial it lists what is there; without PINFile it does not
+// log in.
+//
+// If ctx ends first it returns a report that says during what. Calls into the
+// module may then still run, and the process had better end.
+func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
+	in := newInspection(cfg, keys)
+	in.at(ctx, "begin")
+	done := make(chan struct{})
+	go func() { // ends when the module's calls have returned
+		defer close(done)
+		in.run(ctx)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	if ctx.Err() == nil {
+		return in.Report
+	}
+	r := newInspection(cfg, keys).Report // in's own may still be written
+	r.find(Fail, "timeout", "module", fmt.Sprintf("no answer in time: the doctor was about to %s", *in.step.Load()),
+		"see whether the HSM can be reached and the module's own service runs; then give it more time")
+	return r
+}
+
+// An inspection is a report in the making.
+type inspection struct {
+	Report
+	cfg  Config
+	keys []KeyRef
+	step atomic.Pointer[string] // what it does now, for when that does not end
+}
+
+func newInspection(cfg Config, keys []KeyRef) *inspection {
+	in := &inspection{cfg: cfg, keys: keys}
+	in.Module.Path = cfg.Module
+	in.Slots, in.Keys = []SlotReport{}, []KeyReport{}
+	if in.choosing() {
+		in.Target = cfg.String()
+	}
+	return in
+}
+
+// at notes what comes next, unless nobody waits for it any more.
+func (in *inspection) at(ctx context.Context, step string) {
+	if ctx.Err() == nil {
+		in.step.Store(&step)
+	}
+}
+
+// choosing reports whether one token is asked for.
+func (in *inspection) choosing() bool { return in.cfg.Token != "" || in.cfg.Serial != "" }
+
+func (in *inspection) run(ctx context.Context) {
+	m := in.loadModule(ctx)
+	if m == nil {
+		return
+	}
+	in.askModule(ctx, m)
+	if in.mayChoose() {
+		if token := in.chooseToken(ctx, m); token != nil && in.mayLogIn(token) {
+			in.useToken(ctx, m, token)
+		}
+	}
+	in.at(ctx, "finalise the module")
+	if err := m.release(); err != nil {
+		in.find(Warn, "finalize", "module", words(err), "report it to the module's vendor")
+	}
+}
+
+// words is the text of an error without the kinds that only code asks for: what
+// to do about it stands beside it.
+func words(err error) string {
+	text := err.Error()
+	for cut := true; cut; {
+		cut = false
+		for _, kind := range []error{signer.ErrInvalid, signer.ErrNotFound, signer.ErrUnsupported, signer.ErrUnavailable, errors.New("pkcs11")} {
+			if rest, ok := strings.CutPrefix(text, kind.Error()+": "); ok {
+				text, cut = rest, true
+			}
+		}
+	}
+	return text
+}
+
+// loadModule loads and initialises the module, or reports why not.
+func (in *inspection) loadModule(ctx context.Context) *module {
+	const subject = "module"
+	path := in.cfg.Module
+	if !filepath.IsAbs(path) {
+		in.find(Fail, "module-path", subject, fmt.Sprintf("%q is not an absolute path", path), "give the absolute path of the PKCS#11 library")
+		return nil
+	}
+	in.at(ctx, "load and initialise the module")
+	err := CheckModule(path)
+	if _, missing := os.Stat(path); errors.Is(missing, os.ErrNotExist) {
+		in.find(Fail, "module-missing", subject, words(err), "install the HSM's client software, or correct the path")
+		return nil
+	}
+	if err != nil {
+		in.find(Fail, "module-unusable", subject, words(err), "name the HSM's PKCS#11 library for this architecture, readable by this user")
+		return nil
+	}
+	m, err := acquireModule(path, in.cfg.InitArgs)
+	if err != nil {
+		in.find(Fail, "module-refused", subject, words(err), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
+		return nil
+	}
+	in.Module.Loaded = true
+	in.find(OK, "module", subject, "loaded and initialised", "")
+	return m
+}
+
+// askModule has the module say what it is and what is in its slots.
+func (in *inspection) askModule(ctx context.Context, m *module) {
+	in.at(ctx, "ask the module what it is (C_GetInfo)")
+	if info, err := m.ctx.GetInfo(); err == nil {
+		in.Module.Description, in.Module.Manufacturer = info.LibraryDescription, info.ManufacturerID
+		in.Module.Version, in.Module.Cryptoki = versionText(info.LibraryVersion), versionText(info.CryptokiVersion)
+	}
+	in.at(ctx, "list the slots (C_GetSlotList)")
+	slots, err := m.ctx.GetSlotList(true)
+	if err != nil {
+		in.find(Fail, "slots", "module", words(callError("C_GetSlotList", err)), "see whether the HSM can be reached")
+		return
+	}
+	for _, id := range slots {
+		in.at(ctx, fmt.Sprintf("ask slot %d what is in it", id))
+		in.Slots = append(in.Slots, in.askSlot(m, id))
+	}
+}
+
+func (in *inspection) askSlot(m *module, id uint) SlotReport {
+	s := SlotReport{ID: id}
+	if info, err := m.ctx.GetSlotInfo(id); err == nil {
+		s.Description = info.SlotDescription
+	}
+	info, err := m.ctx.GetTokenInfo(id)
+	if err != nil {
+		s.Error = words(callError("C_GetTokenInfo", err))
+		in.find(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
+		return s
+	}
+	s.Token = in.describe(info)
+	if !s.Token.Initialized {
+		return s
+	}
+	mechanisms, err := m.ctx.GetMechanismList(id)
+	if err != nil {
+		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(callError("C_GetMechanismList", err)), "")
+	}
+	for _, mechanism := range mechanisms {
+		s.Token.Mechanisms = append(s.Token.Mechanisms, mechanismName(uint64(mechanism.Mechanism)))
+	}
+	return s
+}
+
+// describe puts a token's info into the words of a report.
+func (in *inspection) describe(info p11.TokenInfo) *TokenReport {
+	t := &TokenReport{
+		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
+		Hardware: versionText(info.HardwareVersion), Firmware: versionText(info.FirmwareVersion),
+		Initialized: info.Flags&p11.CKF_TOKEN_INITIALIZED != 0,
+		Sessions:    SessionsReport{Max: known(info.MaxSessionCount), Open: known(info.SessionCount)},
+		PIN: PINReport{
+			Initialized: info.Flags&p11.CKF_USER_PIN_INITIALIZED != 0,
+			MinLength:   info.MinPinLen, MaxLength: info.MaxPinLen,
+			CountLow:    info.Flags&p11.CKF_USER_PIN_COUNT_LOW != 0,
+			FinalTry:    info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0,
+			Locked:      info.Flags&p11.CKF_USER_PIN_LOCKED != 0,
+			ToBeChanged: info.Flags&p11.CKF_USER_PIN_TO_BE_CHANGED != 0,
+		},
+	}
+	if in.choosing() {
+		t.Sessions.Configured = in.cfg.sessions(info.MaxSessionCount)
+	}
+	return t
+}
+
+// known is nil for CK_UNAVAILABLE_INFORMATION.
+func known(n uint) *uint {
+	if n == p11.CK_UNAVAILABLE_INFORMATION {
+		return nil
+	}
+	return &n
+}
+
+func versionText(v p11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }

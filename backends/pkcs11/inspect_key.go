@@ -1,0 +1,241 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// keyFlags are the CK_BBOOL attributes of a private key that a report has.
+var keyFlags = []struct {
+	name string
+	typ  uint
+}{
+	{"CKA_PRIVATE", p11.CKA_PRIVATE},
+	{"CKA_SENSITIVE", p11.CKA_SENSITIVE},
+	{"CKA_ALWAYS_SENSITIVE", p11.CKA_ALWAYS_SENSITIVE},
+	{"CKA_EXTRACTABLE", p11.CKA_EXTRACTABLE},
+	{"CKA_NEVER_EXTRACTABLE", p11.CKA_NEVER_EXTRACTABLE},
+	{"CKA_LOCAL", p11.CKA_LOCAL},
+	{"CKA_SIGN", p11.CKA_SIGN},
+	{"CKA_DECRYPT", p11.CKA_DECRYPT},
+	{"CKA_UNWRAP", p11.CKA_UNWRAP},
+	{"CKA_DERIVE", p11.CKA_DERIVE},
+	{"CKA_ALWAYS_AUTHENTICATE", p11.CKA_ALWAYS_AUTHENTICATE},
+}
+
+// examine looks at one key: what it is, and what it can do.
+func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyReport {
+	r := KeyReport{Name: ref.Name, Ref: ref.Ref}
+	subject := "key " + ref.Ref
+	if ref.Name != "" {
+		subject = fmt.Sprintf("key %q", ref.Name)
+	}
+	u, err := ParseURI(ref.Ref)
+	if err != nil {
+		r.Ref, r.Error = "", words(err) // it may carry a PIN
+		in.find(Fail, "key-ref", subject, r.Error, "correct the ref in the config file")
+		return r
+	}
+	before := len(in.Findings)
+	if err := r.read(ctx, b, u); err != nil {
+		r.Error = words(err)
+		code, fix := "key-unreadable", "name one key by its label and id, and see what the token says"
+		if errors.Is(err, signer.ErrNotFound) {
+			code, fix = "key-missing", "correct the ref, or make the key (signetd hsm keygen)"
+		}
+		in.find(Fail, code, subject, r.Error, fix)
+		return r
+	}
+	in.tryKey(ctx, b, ref, subject, &r)
+	in.checkAttributes(subject, r)
+	if len(in.Findings) == before {
+		in.find(OK, "key", subject, "it stays in the token, has one use, and every algorithm came out right", "")
+	}
+	return r
+}
+
+// read finds the key and reads its attributes.
+func (r *KeyReport) read(ctx context.Context, b *Backend, u URI) error {
+	read, err := try(ctx, b, func(s *session) (KeyReport, error) {
+		read := *r
+		h, err := (&key{backend: b, ref: u}).find(s)
+		if err != nil {
+			return read, err
+		}
+		read.Found = true
+		return read, read.readAttributes(s, h)
+	})
+	if err == nil {
+		*r = read
+	}
+	return err
+}
+
+func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
+	r.Attributes = make(map[string]bool)
+	for _, f := range keyFlags {
+		v, err := s.attribute(h, f.typ)
+		if err != nil && lost(err) {
+			return err
+		}
+		if err == nil && len(v) == 1 { // else it does not tell
+			r.Attributes[f.name] = v[0] != 0
+		}
+	}
+	if typ, err := s.attribute(h, p11.CKA_KEY_TYPE); err == nil {
+		r.Type = typeName(ulong(typ))
+	}
+	allowed, err := s.attribute(h, p11.CKA_ALLOWED_MECHANISMS)
+	if err != nil {
+		return nil //nolint:nilerr // many tokens do not know it, and say so in many ways
+	}
+	const size = strconv.IntSize / 8 // of a CK_ULONG, a long in C
+	for number := range slices.Chunk(allowed, size) {
+		r.AllowedMechanisms = append(r.AllowedMechanisms, mechanismName(ulong(number)))
+	}
+	return nil
+}
+
+// checkAttributes reports what makes a key unsafe, or less safe than it could be.
+func (in *inspection) checkAttributes(subject string, r KeyReport) {
+	const renew = "make a new key with signetd hsm keygen and rotate to it"
+	is := func(name string, value bool) bool { v, told := r.Attributes[name]; return told && v == value }
+	switch {
+	case is("CKA_EXTRACTABLE", true):
+		in.find(Fail, "key-extractable", subject, "it is extractable: whoever logs in can copy it out (C_WrapKey)", renew)
+	case is("CKA_SENSITIVE", false):
+		in.find(Fail, "key-not-sensitive", subject, "it is not sensitive: whoever logs in can read its value", renew)
+	case is("CKA_NEVER_EXTRACTABLE", false), is("CKA_ALWAYS_SENSITIVE", false):
+		in.find(Warn, "key-imported", subject, "it was imported, or was once extractable: copies may exist", renew+" unless you know where the copies are")
+	}
+	if is("CKA_PRIVATE", false) {
+		in.find(Fail, "key-not-private", subject, "it is not private: a program that does not log in can use it", renew)
+	}
+	if twoUses(is, r.Type) {
+		in.find(Warn, "key-two-uses", subject, "it signs, and opens secrets too: what is signed for one protocol may open a secret of the other",
+			"make two keys with signetd hsm keygen, one for each use")
+	}
+	if is("CKA_ALWAYS_AUTHENTICATE", true) {
+		in.find(Warn, "key-always-authenticate", subject, "it wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE)", "make a key without it: the login guards it already")
+	}
+}
+
+// twoUses reports whether a key has more than one use. Tokens like to set
+// CKA_DECRYPT on EC keys, which cannot.
+func twoUses(is func(string, bool) bool, typ string) bool {
+	if strings.HasPrefix(typ, "RSA") {
+		return is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true))
+	}
+	return is("CKA_SIGN", true) && is("CKA_DERIVE", true)
+}
+
+// tryKey opens the key as the daemon does, runs each algorithm, and measures.
+func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subject string, r *KeyReport) {
+	in.at(ctx, fmt.Sprintf("open key %q", ref.Name))
+	k, err := b.OpenKey(ctx, ref.Ref)
+	if err != nil {
+		r.Error = words(err)
+		in.find(Fail, "key-unusable", subject, r.Error, "see its attributes and the token's mechanisms")
+		return
+	}
+	r.Type = typeOf(k.Public())
+	can := algsOf(k)
+	for _, alg := range ref.Algs {
+		if !slices.Contains(can, alg) {
+			in.find(Fail, "alg-unsupported", subject, fmt.Sprintf("the config has %s, and token and key can do %v", alg, can), "take it out of algs, or use another key")
+		}
+	}
+	if len(ref.Algs) > 0 {
+		can = slices.DeleteFunc(can, func(a signer.Alg) bool { return !slices.Contains(ref.Algs, a) })
+	}
+	measured := make(map[string]bool)
+	for _, alg := range can {
+		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
+		a := AlgReport{Alg: alg, Way: wayOf(k, alg)}
+		if err := proveAlg(ctx, k, alg); err != nil {
+			a.Error = words(err)
+			in.find(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
+		} else if a.Proven = true; !measured[a.Way] {
+			measured[a.Way] = true
+			a.Latency = measureAlg(ctx, k, alg)
+		}
+		r.Algs = append(r.Algs, a)
+	}
+}
+
+// typeName is what is known of a key that was not opened yet.
+func typeName(typ uint64) string {
+	switch typ {
+	case p11.CKK_RSA:
+		return "RSA"
+	case p11.CKK_EC:
+		return "EC"
+	default:
+		return fmt.Sprintf("CKK %#x", typ)
+	}
+}
+
+func typeOf(pub crypto.PublicKey) string {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA-%d", pub.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "EC " + pub.Curve.Params().Name
+	default:
+		return strings.TrimPrefix(fmt.Sprintf("%T", pub), "*")
+	}
+}
+
+func algsOf(k signer.Key) []signer.Alg {
+	if l, ok := k.(signer.AlgLister); ok {
+		return l.Algs()
+	}
+	return signer.Algs(k.Public())
+}
+
+// wayOf says how the token does alg with k, and what is left to do here.
+func wayOf(k signer.Key, alg signer.Alg) string {
+	switch alg.Family() {
+	case signer.FamilyPKCS1v15:
+		return "CKM_RSA_PKCS; DigestInfo made here"
+	case signer.FamilyPSS:
+		return "CKM_RSA_PKCS_PSS over a digest"
+	case signer.FamilyECDSA:
+		return "CKM_ECDSA over a digest"
+	case signer.FamilyOAEP:
+		return oaepWay(k, alg)
+	}
+	return ""
+}
+
+func oaepWay(k signer.Key, alg signer.Alg) string {
+	var inner *key
+	switch k := k.(type) {
+	case decryptKey:
+		inner = k.key
+	case dualKey:
+		inner = k.key
+	default:
+		return ""
+	}
+	switch inner.oaep[alg.Hash()] {
+	case native:
+		return "CKM_RSA_PKCS_OAEP"
+	case raw:
+		return "CKM_RSA_X_509; raw RSA, and the padding decoded here"
+	}
+	return ""
+}
