@@ -72,6 +72,7 @@ or the config cannot be read.`,
 	f.StringVar(&o.target.Token, "token", "", "with --module: label of the token to log in to")
 	f.StringVar(&o.target.Serial, "serial", "", "with --module: serial number of the token, beside or instead of its label")
 	f.StringVar(&o.target.PINFile, "pin-file", "", "with --module: file that holds the user PIN")
+	f.StringVar(&o.target.InitArgs, "init-args", "", "with --module: what C_Initialize gets, as init_args in the config file")
 	f.BoolVar(&o.json, "json", false, "print JSON, for programs")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long a module may take to answer")
 	for _, name := range []string{"config", "module", "pin-file"} {
@@ -133,7 +134,7 @@ func (o doctorOptions) patients(configGiven bool) ([]patient, error) {
 	}
 	if t.Module == "" {
 		if t != (pkcs11.Config{}) {
-			return nil, errors.New("--token, --serial and --pin-file go with --module")
+			return nil, errors.New("--token, --serial, --pin-file and --init-args go with --module")
 		}
 		return configured(o.config)
 	}
