@@ -130,8 +130,8 @@ func (m *module) open(cfg Config, pin []byte) (*Backend, error) {
 		open:  func() (none struct{}, err error) { return none, nil },
 		shut:  func(struct{}) {},
 	})
-	if cfg.KeepAlive > 0 {
-		b.healer.running.Go(func() { b.healer.keepAlive(cfg.KeepAlive) }) // a goroutine; ends with Close
+	if idle := cfg.keepAlive(); idle > 0 {
+		b.healer.running.Go(func() { b.healer.keepAlive(idle) }) // a goroutine; ends with Close
 	}
 	return b, nil
 }

@@ -12,14 +12,12 @@ import (
 	"signetd/signer"
 )
 
-// The calls that are told apart. The answers of callDecrypt, callUnwrap and
-// callDerive can depend on a secret.
+// The calls that are told apart. The answers of callDecrypt can depend on a
+// secret.
 const (
 	callLogin   = "C_Login"
 	callSign    = "C_Sign"
 	callDecrypt = "C_Decrypt"
-	callUnwrap  = "C_UnwrapKey"
-	callDerive  = "C_DeriveKey"
 )
 
 // A class says what an answer of the module asks us to do.
@@ -49,12 +47,11 @@ const (
 // classify says what it means that call answered rv, which is not CKR_OK, and
 // which of the errors of package signer it is.
 //
-// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input is ErrDecrypt
-// and nothing else. Tokens use general and device errors, and codes of their
+// What C_Decrypt says about its input is ErrDecrypt and nothing else. Tokens use general and device errors, and codes of their
 // own, for that, so those are no news of the device when they come from there.
 func classify(call string, rv p11.Error) (class, error) {
 	switch call {
-	case callDecrypt, callUnwrap, callDerive:
+	case callDecrypt:
 		if saysBadInput(rv) {
 			return classInput, signer.ErrDecrypt
 		}

@@ -68,19 +68,17 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%v is not listed", rv)
 		}
 	}
-	special := map[string]map[p11.Error]class{callLogin: {}, callDecrypt: {}, callUnwrap: {}, callDerive: {}}
+	special := map[string]map[p11.Error]class{callLogin: {}, callDecrypt: {}}
 	for _, rv := range badPIN {
 		special[callLogin][rv] = classLogin
 	}
 	for rv := range usual {
-		for _, call := range []string{callDecrypt, callUnwrap, callDerive} {
-			if !slices.Contains(notInput, rv) {
-				special[call][rv] = classInput
-			}
+		if !slices.Contains(notInput, rv) {
+			special[callDecrypt][rv] = classInput
 		}
 	}
 	for _, call := range []string{
-		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callUnwrap, callDerive, callLogin,
+		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callLogin,
 		"C_Initialize", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_GetSessionInfo",
 		"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
 	} {

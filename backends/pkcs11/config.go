@@ -34,8 +34,9 @@ type Config struct {
 	// never more than the token allows.
 	Sessions int `yaml:"sessions"`
 	// KeepAlive is after how long without use a session is used for a cheap call,
-	// so that an HSM that drops idle sessions keeps it. Optional: off by default.
-	KeepAlive time.Duration `yaml:"keep_alive"`
+	// so that an HSM that drops idle sessions keeps it: a duration such as "20s",
+	// of 1s or more. Optional: off by default.
+	KeepAlive string `yaml:"keep_alive"`
 	// InitArgs is what C_Initialize gets as pReserved. Optional: NSS needs
 	// configdir='sql:/dir' certPrefix='' keyPrefix='' secmod='secmod.db' flags=
 	InitArgs string `yaml:"init_args"`
@@ -58,12 +59,21 @@ func (c Config) check() error {
 		return fmt.Errorf("%w: pkcs11: sessions is %d, not 0 to %d", signer.ErrInvalid, c.Sessions, maxSessions)
 	case strings.ContainsRune(c.InitArgs, 0):
 		return fmt.Errorf("%w: pkcs11: init_args has a zero byte", signer.ErrInvalid)
-	case c.KeepAlive < 0 || c.KeepAlive > 0 && c.KeepAlive < time.Second:
-		return fmt.Errorf("%w: pkcs11: keep_alive is %v, not 0 or 1s or more", signer.ErrInvalid, c.KeepAlive)
+	case c.KeepAlive != "" && c.keepAlive() < time.Second:
+		return fmt.Errorf("%w: pkcs11: keep_alive is not a duration of 1s or more, such as 20s", signer.ErrInvalid)
 	case c.Queue < 0:
 		return fmt.Errorf("%w: pkcs11: queue is %d", signer.ErrInvalid, c.Queue)
 	}
 	return nil
+}
+
+// keepAlive returns KeepAlive as a duration, or 0 if it is none.
+func (c Config) keepAlive() time.Duration {
+	d, err := time.ParseDuration(c.KeepAlive)
+	if err != nil {
+		return 0
+	}
+	return d
 }
 
 // queue is how many operations may wait.

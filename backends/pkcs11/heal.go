@@ -227,7 +227,7 @@ func (h *healer) again(ctx context.Context, err error, epoch uint64, last bool) 
 	case classInput:
 		h.probeSoon()
 	case classSession:
-		if !last && !(errors.As(err, &e) && unfinished(e.rv)) { // that one needs another session only
+		if !last && (!errors.As(err, &e) || !unfinished(e.rv)) { // that one needs another session only
 			h.begin(epoch, false)
 		}
 		return !last

@@ -148,7 +148,7 @@ func TestKeepAlive(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
 	s, cfg := newShim(t, token)
-	cfg.KeepAlive = time.Second
+	cfg.KeepAlive = "1s"
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	before := s.get(sessionInfos)

@@ -13,10 +13,6 @@ package pkcs11
 #cgo nocallback hot_sign
 #cgo noescape hot_decrypt
 #cgo nocallback hot_decrypt
-#cgo noescape hot_unwrap
-#cgo nocallback hot_unwrap
-#cgo noescape hot_derive
-#cgo nocallback hot_derive
 */
 import "C"
 
@@ -152,47 +148,4 @@ func answer(a C.hot_answer, initialise, operate string) (int, error) {
 		call = callLogin
 	}
 	return 0, callError(call, p11.Error(a.rv))
-}
-
-// A secret says what to make of the key that comes out of an unwrap or a
-// derivation: a session object, which whoever made it must destroy.
-type secret struct {
-	typ         uint // CKK_GENERIC_SECRET or CKK_AES
-	size        int  // 0 if the token knows it
-	extractable bool
-	decrypts    bool
-}
-
-func (s secret) c() C.hot_secret {
-	c := C.hot_secret{_type: C.CK_ULONG(s.typ), value_len: C.CK_ULONG(s.size)}
-	if s.extractable {
-		c.extractable = 1
-	}
-	if s.decrypts {
-		c.decrypts = 1
-	}
-	return c
-}
-
-// unwrap makes a session object of the key that is wrapped.
-func (s *session) unwrap(m mechanism, key p11.ObjectHandle, wrapped []byte, as secret) (p11.ObjectHandle, error) {
-	u, c := s.use(m, key), as.c()
-	in, n := bytesOf(wrapped)
-	a := C.hot_unwrap(&u, &c, in, n)
-	if a.rv != 0 {
-		return 0, callError(callUnwrap, p11.Error(a.rv))
-	}
-	return p11.ObjectHandle(a.out), nil
-}
-
-// derive makes a session object of the ECDH shared secret of key and the peer's
-// point, without a key derivation function.
-func (s *session) derive(key p11.ObjectHandle, point []byte, as secret) (p11.ObjectHandle, error) {
-	u, c := s.use(mechanism{typ: p11.CKM_ECDH1_DERIVE}, key), as.c()
-	in, n := bytesOf(point)
-	a := C.hot_derive(&u, &c, in, n)
-	if a.rv != 0 {
-		return 0, callError(callDerive, p11.Error(a.rv))
-	}
-	return p11.ObjectHandle(a.out), nil
 }

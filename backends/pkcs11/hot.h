@@ -20,24 +20,11 @@ typedef unsigned char CK_BYTE;
 typedef unsigned long CK_ULONG; /* also CK_RV, CK_FLAGS, handles and types */
 
 typedef struct { CK_BYTE major, minor; } CK_VERSION;                                  /* section 3.1 */
-typedef struct { CK_ULONG type; const void *value; CK_ULONG len; } CK_ATTRIBUTE;      /* section 3.4 */
 typedef struct { CK_ULONG mechanism; const void *params; CK_ULONG len; } CK_MECHANISM; /* section 3.5 */
-
-/* Current Mechanisms Specification Version 2.40, section 2.3.6 */
-typedef struct {
-	CK_ULONG kdf, shared_len;
-	const void *shared;
-	CK_ULONG public_len;
-	const void *public;
-} CK_ECDH1_DERIVE_PARAMS;
 
 typedef CK_ULONG (*ck_login)(CK_ULONG session, CK_ULONG user, const CK_BYTE *pin, CK_ULONG len);
 typedef CK_ULONG (*ck_init)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key);
 typedef CK_ULONG (*ck_operate)(CK_ULONG session, const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *len);
-typedef CK_ULONG (*ck_unwrap)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key, const CK_BYTE *in, CK_ULONG n,
-	CK_ATTRIBUTE *attributes, CK_ULONG count, CK_ULONG *object);
-typedef CK_ULONG (*ck_derive)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key,
-	CK_ATTRIBUTE *attributes, CK_ULONG count, CK_ULONG *object);
 
 /* CK_FUNCTION_LIST (section 3.6); functions that are not called here have no type. */
 typedef struct {
@@ -60,9 +47,7 @@ typedef struct {
 		*C_VerifyUpdate, *C_VerifyFinal, *C_VerifyRecoverInit, *C_VerifyRecover, *C_DigestEncryptUpdate,
 		*C_DecryptDigestUpdate, *C_SignEncryptUpdate, *C_DecryptVerifyUpdate, *C_GenerateKey,
 		*C_GenerateKeyPair, *C_WrapKey;
-	ck_unwrap C_UnwrapKey;
-	ck_derive C_DeriveKey;
-} hot_functions;
+} hot_functions; /* the rest of the list is not called here */
 
 enum { HOT_INIT = 1, HOT_LOGIN, HOT_OPERATION };
 enum { CKU_CONTEXT_SPECIFIC = 2 };
@@ -129,50 +114,6 @@ static hot_answer hot_sign(const hot_use *u, const CK_BYTE *pin, CK_ULONG pin_le
 static hot_answer hot_decrypt(const hot_use *u, const CK_BYTE *pin, CK_ULONG pin_len,
 	const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG cap) {
 	return hot_operate(u->f->C_DecryptInit, u->f->C_Decrypt, u, pin, pin_len, in, n, out, cap);
-}
-
-/* The secret key that an unwrap or a derivation makes: a session object. A
- * value_len of 0 leaves the length to the token. */
-typedef struct { CK_ULONG type, value_len; CK_BYTE extractable, decrypts; } hot_secret;
-
-enum { HOT_ATTRIBUTES = 7 };
-
-/* The attributes of s (sections 4.4 and 4.8); *class and *no must outlive them. */
-static CK_ULONG hot_template(CK_ATTRIBUTE *t, const hot_secret *s, const CK_ULONG *class, const CK_BYTE *booleans) {
-	const CK_BYTE *no = &booleans[0];
-	CK_ULONG n = 0;
-	t[n++] = (CK_ATTRIBUTE){0x000 /* CKA_CLASS */, class, sizeof *class};
-	t[n++] = (CK_ATTRIBUTE){0x100 /* CKA_KEY_TYPE */, &s->type, sizeof s->type};
-	t[n++] = (CK_ATTRIBUTE){0x001 /* CKA_TOKEN */, no, 1};
-	t[n++] = (CK_ATTRIBUTE){0x162 /* CKA_EXTRACTABLE */, &s->extractable, 1};
-	t[n++] = (CK_ATTRIBUTE){0x103 /* CKA_SENSITIVE */, &booleans[!s->extractable], 1};
-	if (s->decrypts) t[n++] = (CK_ATTRIBUTE){0x105 /* CKA_DECRYPT */, &s->decrypts, 1};
-	if (s->value_len) t[n++] = (CK_ATTRIBUTE){0x161 /* CKA_VALUE_LEN */, &s->value_len, sizeof s->value_len};
-	return n;
-}
-
-enum { CKO_SECRET_KEY = 4 };
-
-static hot_answer hot_unwrap(const hot_use *u, const hot_secret *s, const CK_BYTE *in, CK_ULONG n) {
-	static const CK_ULONG class = CKO_SECRET_KEY;
-	static const CK_BYTE booleans[] = {0, 1};
-	CK_ATTRIBUTE t[HOT_ATTRIBUTES];
-	CK_MECHANISM m = {u->mechanism, u->params_len ? u->params : NULL, u->params_len};
-	hot_answer a = {0, HOT_OPERATION, 0};
-	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, in, n, t, hot_template(t, s, &class, booleans), &a.out);
-	return a;
-}
-
-/* ECDH without a key derivation function, with the peer's point in public. */
-static hot_answer hot_derive(const hot_use *u, const hot_secret *s, const CK_BYTE *public, CK_ULONG n) {
-	static const CK_ULONG class = CKO_SECRET_KEY;
-	static const CK_BYTE booleans[] = {0, 1};
-	CK_ATTRIBUTE t[HOT_ATTRIBUTES];
-	CK_ECDH1_DERIVE_PARAMS params = {1 /* CKD_NULL */, 0, NULL, n, public};
-	CK_MECHANISM m = {u->mechanism, &params, sizeof params};
-	hot_answer a = {0, HOT_OPERATION, 0};
-	a.rv = u->f->C_DeriveKey(u->session, &m, u->key, t, hot_template(t, s, &class, booleans), &a.out);
-	return a;
 }
 
 #endif

@@ -334,7 +334,7 @@ func (p *pool[S]) close() {
 func (p *pool[S]) touch(ctx context.Context, d time.Duration, f func(S) error) {
 	for _, j := range p.startIdle(ctx, d, f) {
 		select {
-		case <-j.ended:
+		case <-j.ended: //nolint:errcheck // what it answers shows in the session's next use
 		case <-ctx.Done():
 			p.leave(j)
 		}
