@@ -54,6 +54,15 @@ func (s *Service) Swap(setup Setup) {
 	old.leave()
 }
 
+// EachBackend calls f with each backend in use. f must not keep it.
+func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
+	g := s.enter()
+	defer g.leave()
+	for name, b := range g.Backends {
+		f(name, b)
+	}
+}
+
 // Close closes the backends when the requests in flight have ended, and waits
 // for those of older setups, or returns an error if ctx ends first. No request may
 // come after it.

@@ -112,6 +112,7 @@ func TestE2EMetrics(t *testing.T) {
 				`signetd_requests_total{alg="",key="",op="sign-jwt",outcome="denied"}`:      "1",
 				`signetd_requests_total{alg="",key="",op="decrypt",outcome="denied"}`:       "1",
 				`signetd_requests_in_flight`: "0", `signetd_audit_errors_total`: "0",
+				`signetd_pkcs11_logins_total{backend="hsm"}`: "1", `signetd_pkcs11_down{backend="hsm"}`: "0",
 			} {
 				if got := value(t, text, metric); got != want {
 					t.Errorf("%s is %s, want %s", metric, got, want)

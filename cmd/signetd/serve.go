@@ -107,6 +107,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		return errors.Join(err, setup.Close())
 	}
 	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
+	r.metrics.Registry.MustRegister(statsCollector{r.service})
 	config := daemon.ServerConfig{Limits: limits, Version: version}
 	if r.doc.path != "" {
 		config.Reload = r.reloadOnRequest
