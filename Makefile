@@ -19,8 +19,9 @@ help: ## list the targets
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
 
+# One package at a time: some put a token under load and wait for it.
 test: deps ## run every test, race detector on, SoftHSM2 required
-	REQUIRE_SOFTHSM=1 go test -race -shuffle=on ./...
+	REQUIRE_SOFTHSM=1 go test -race -shuffle=on -p 1 ./...
 
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd

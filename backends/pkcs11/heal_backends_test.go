@@ -48,7 +48,9 @@ func TestBackendsHealTogether(t *testing.T) {
 			t.Errorf("round %d: the module was initialised %d times", round, n)
 		}
 		waitFor(t, func() bool { return s.get(logins)-ins == 2 })
-		time.Sleep(100 * time.Millisecond) // a request is tried twice, not once in each of two outages
+		for _, l := range loads { // a request is tried twice, not once in each of two outages
+			l.settle(t)
+		}
 	}
 	for i, l := range loads {
 		l.end()

@@ -25,6 +25,7 @@ type load struct {
 	signed, failed atomic.Uint64
 	other          atomic.Pointer[error] // an error that is not ErrUnavailable or ErrOverloaded
 	last           atomic.Pointer[error] // one of those two
+	ended          [32]atomic.Uint64     // requests of each client
 	stop           chan struct{}
 	clients        sync.WaitGroup
 }
@@ -32,7 +33,7 @@ type load struct {
 func startLoad(t *testing.T, k signer.Key) *load {
 	t.Helper()
 	l := &load{stop: make(chan struct{})}
-	for range 32 {
+	for client := range l.ended {
 		l.clients.Go(func() {
 			for {
 				select {
@@ -43,6 +44,7 @@ func startLoad(t *testing.T, k signer.Key) *load {
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				err := signOnce(t, ctx, k)
 				cancel()
+				l.ended[client].Add(1)
 				switch {
 				case err == nil:
 					l.signed.Add(1)
@@ -58,6 +60,15 @@ func startLoad(t *testing.T, k signer.Key) *load {
 		})
 	}
 	return l
+}
+
+// settle waits until each client has ended a request that it began after now.
+func (l *load) settle(t *testing.T) {
+	t.Helper()
+	for client := range l.ended {
+		before := l.ended[client].Load()
+		waitFor(t, func() bool { return l.ended[client].Load() >= before+2 })
+	}
 }
 
 func (l *load) end() {
