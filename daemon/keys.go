@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
@@ -54,8 +52,8 @@ func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, er
 
 // JWKS returns the public keys of the keys on which the peer has a grant. A peer
 // without any is denied.
-func (s *Service) JWKS(ctx context.Context, r Request) (*jose.JSONWebKeySet, error) {
-	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*jose.JSONWebKeySet, error) {
+func (s *Service) JWKS(ctx context.Context, r Request) (*signer.JWKSet, error) {
+	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*signer.JWKSet, error) {
 		set := c.Ring.JWKS(c.Policy.Keys(c.peer, policy.OpList)...)
 		if len(set.Keys) == 0 {
 			return nil, c.seesNothing()

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -32,38 +33,42 @@ func (s *Service) DecryptJWE(ctx context.Context, r Request, q *api.DecryptJWERe
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range c.candidates(t.KID, names) {
-			c.use(k.name, k.version, t.Alg)
-			plaintext, err := k.version.DecryptJWE(ctx, t)
+		for _, k := range c.candidates(t, names) {
+			c.use(k.name, k.version, k.recipient.Alg)
+			plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
 			if errors.Is(err, signer.ErrDecrypt) {
 				continue
 			}
 			if err != nil {
 				return nil, err
 			}
-			head := api.JWEHeader{Alg: string(t.Alg), Enc: t.Enc, KID: t.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
+			head := api.JWEHeader{Alg: string(k.recipient.Alg), Enc: t.Enc, KID: k.recipient.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
 			return &api.DecryptJWEResponse{Plaintext: plaintext, Header: head, KID: k.version.KID()}, nil
 		}
 		return nil, signer.ErrDecrypt
 	})
 }
 
+// A candidate is a version that may open a JWE, as one of its recipients.
 type candidate struct {
-	name    string
-	version *signer.Version
+	name      string
+	version   *signer.Version
+	recipient *signer.Recipient
 }
 
-// candidates are the versions that may open a JWE: the one with its kid, or all
-// of the named keys if it has none.
-func (c *call) candidates(kid string, names []string) []candidate {
+// candidates are the versions that may open t: for each recipient the one with its
+// kid, or all of the named keys if it has none.
+func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 	var list []candidate
-	for _, k := range c.Ring.Keys() {
-		if !slices.Contains(names, k.Name) {
-			continue
-		}
-		for _, v := range k.Versions {
-			if kid == "" || v.KID() == kid {
-				list = append(list, candidate{k.Name, v})
+	for _, r := range t.Recipients {
+		for _, k := range c.Ring.Keys() {
+			if !slices.Contains(names, k.Name) {
+				continue
+			}
+			for _, v := range k.Versions {
+				if r.KID == "" || v.KID() == r.KID {
+					list = append(list, candidate{k.Name, v, r})
+				}
 			}
 		}
 	}
@@ -85,12 +90,39 @@ func (s *Service) UnwrapCEK(ctx context.Context, r Request, q *api.UnwrapCEKRequ
 		if err != nil {
 			return nil, err
 		}
-		cek, err := v.Unwrap(ctx, alg, q.EncryptedKey)
+		wrapped, err := wrappedCEK(alg, q)
+		if err != nil {
+			return nil, err
+		}
+		cek, err := v.UnwrapCEK(ctx, wrapped)
 		if err != nil {
 			return nil, err
 		}
 		return &api.UnwrapCEKResponse{CEK: cek, KID: v.KID()}, nil
 	})
+}
+
+// wrappedCEK is what q asks to have unwrapped.
+func wrappedCEK(alg signer.Alg, q *api.UnwrapCEKRequest) (signer.WrappedCEK, error) {
+	w := signer.WrappedCEK{Alg: alg, Enc: q.Enc, EncryptedKey: q.EncryptedKey, APU: q.APU, APV: q.APV, IV: q.IV, Tag: q.Tag}
+	if alg == signer.ECDHES && q.Enc == "" {
+		return w, fmt.Errorf("%w: enc: %s derives a key for it", signer.ErrInvalid, alg)
+	}
+	if alg.Family() != signer.FamilyECDH {
+		return w, nil
+	}
+	if q.EPK == nil {
+		return w, fmt.Errorf("%w: epk: none", signer.ErrInvalid)
+	}
+	pub, ok := q.EPK.Key.(*ecdsa.PublicKey)
+	if !ok {
+		return w, fmt.Errorf("%w: epk: not a public key on P-256, P-384 or P-521", signer.ErrInvalid)
+	}
+	var err error
+	if w.EPK, err = pub.ECDH(); err != nil {
+		return w, fmt.Errorf("%w: epk: not a public key on P-256, P-384 or P-521", signer.ErrInvalid)
+	}
+	return w, nil
 }
 
 // unwrapKey returns the name of the key that a request names or whose kid it
@@ -116,7 +148,7 @@ func (s *Service) EncryptJWE(ctx context.Context, r Request, q *api.EncryptJWERe
 	if q.Recipient != nil {
 		return s.encryptJWK(ctx, r, q)
 	}
-	return do(ctx, s, r, policy.OpEncrypt, q.Key, func(_ context.Context, c *call) (*api.EncryptJWEResponse, error) {
+	return do(ctx, s, r, policy.OpEncrypt, q.Key, func(ctx context.Context, c *call) (*api.EncryptJWEResponse, error) {
 		if err := c.allow(policy.OpEncrypt, q.Key); err != nil {
 			return nil, err
 		}
@@ -124,7 +156,7 @@ func (s *Service) EncryptJWE(ctx context.Context, r Request, q *api.EncryptJWERe
 		if err != nil {
 			return nil, err
 		}
-		jwe, err := v.EncryptJWE(q.Enc, header(q.Header), q.Plaintext)
+		jwe, err := v.EncryptJWE(ctx, q.Enc, header(q.Header), q.Plaintext)
 		if err != nil {
 			return nil, err
 		}

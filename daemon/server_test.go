@@ -23,7 +23,7 @@ func TestNoOracleInMetrics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		jwe, err := v.EncryptJWE("", signer.Header{}, []byte("hello"))
+		jwe, err := v.EncryptJWE(t.Context(), "", signer.Header{}, []byte("hello"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -105,7 +105,7 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 // signature, algorithm, typ, issuer, audience and times, all as the key's rules
 // have them and none as the token says.
 func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
-	return do(ctx, s, r, policy.OpVerify, "", func(_ context.Context, c *call) (*api.VerifyJWTResponse, error) {
+	return do(ctx, s, r, policy.OpVerify, "", func(ctx context.Context, c *call) (*api.VerifyJWTResponse, error) {
 		if len(c.Policy.Keys(c.peer, policy.OpVerify)) == 0 {
 			return nil, fmt.Errorf("%w: no grant lets uid %d verify", signer.ErrDenied, c.peer.UID)
 		}
@@ -119,7 +119,7 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 		}
 		c.use(name, v, t.Alg)
 		c.rec.Digest = encode(t.Digest)
-		payload, err := v.VerifyJWS(t)
+		payload, err := v.VerifyJWS(ctx, t)
 		if err != nil {
 			return nil, err
 		}

@@ -1,9 +1,9 @@
 package signer
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	_ "crypto/sha1"   // #nosec G505 -- RSA-OAEP is defined with SHA-1 (RFC 7518 section 4.3)
@@ -14,7 +14,8 @@ import (
 )
 
 // An Alg is a JOSE "alg": how a key signs or unwraps (RFC 7518 sections 3.1 and
-// 4.1, and the IANA registry for RSA-OAEP-384 and -512).
+// 4.1, RFC 8037 section 3.1, RFC 8812 section 3.2, RFC 9864 section 2.2, and the
+// IANA registry for RSA-OAEP-384 and -512).
 type Alg string
 
 // The algorithms that this package knows. There is no "none".
@@ -29,10 +30,31 @@ const (
 	ES384 Alg = "ES384"
 	ES512 Alg = "ES512"
 
+	ES256K  Alg = "ES256K"
+	EdDSA   Alg = "EdDSA"   // with Ed25519, the only curve of it here
+	Ed25519 Alg = "Ed25519" // the same signature under its newer name
+
+	HS256 Alg = "HS256"
+	HS384 Alg = "HS384"
+	HS512 Alg = "HS512"
+
 	RSAOAEP    Alg = "RSA-OAEP"
 	RSAOAEP256 Alg = "RSA-OAEP-256"
 	RSAOAEP384 Alg = "RSA-OAEP-384"
 	RSAOAEP512 Alg = "RSA-OAEP-512"
+
+	ECDHES       Alg = "ECDH-ES"
+	ECDHESA128KW Alg = "ECDH-ES+A128KW"
+	ECDHESA192KW Alg = "ECDH-ES+A192KW"
+	ECDHESA256KW Alg = "ECDH-ES+A256KW"
+
+	A128KW    Alg = "A128KW"
+	A192KW    Alg = "A192KW"
+	A256KW    Alg = "A256KW"
+	A128GCMKW Alg = "A128GCMKW"
+	A192GCMKW Alg = "A192GCMKW"
+	A256GCMKW Alg = "A256GCMKW"
+	Dir       Alg = "dir"
 )
 
 // A Use says what a key is for (RFC 7517 section 4.2). A key has one use.
@@ -53,7 +75,25 @@ const (
 	FamilyPSS                        // RSASSA-PSS with a salt as long as the hash, RFC 8017 section 8.1
 	FamilyECDSA                      // ECDSA on the curve that the alg names, RFC 7518 section 3.4
 	FamilyOAEP                       // RSAES-OAEP with an empty label, RFC 8017 section 7.1
+	FamilyEdDSA                      // Ed25519 without a context, RFC 8032 section 5.1
+	FamilyHMAC                       // HMAC, RFC 7518 section 3.2
+	FamilyECDH                       // ECDH-ES with the Concat KDF, RFC 7518 section 4.6
+	FamilyAESKW                      // AES key wrap, RFC 7518 section 4.4
+	FamilyGCMKW                      // AES-GCM key encryption, RFC 7518 section 4.7
+	FamilyDir                        // the shared key is the CEK, RFC 7518 section 4.5
 )
+
+// Use returns what the algorithms of f are for, or "" if f is not known.
+func (f Family) Use() Use {
+	switch f {
+	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC:
+		return UseSig
+	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir:
+		return UseEnc
+	default:
+		return ""
+	}
+}
 
 // MinRSABits is the size below which RSA keys are refused (RFC 7518 sections
 // 3.3 and 4.2).
@@ -68,22 +108,40 @@ type algorithm struct {
 	family Family
 	hash   crypto.Hash
 	curve  elliptic.Curve
+	size   int // of the AES key in bytes: the secret's, or with ECDH the one that is agreed on
 }
 
 var algorithms = []algorithm{
-	{RS256, FamilyPKCS1v15, crypto.SHA256, nil},
-	{RS384, FamilyPKCS1v15, crypto.SHA384, nil},
-	{RS512, FamilyPKCS1v15, crypto.SHA512, nil},
-	{PS256, FamilyPSS, crypto.SHA256, nil},
-	{PS384, FamilyPSS, crypto.SHA384, nil},
-	{PS512, FamilyPSS, crypto.SHA512, nil},
-	{ES256, FamilyECDSA, crypto.SHA256, elliptic.P256()},
-	{ES384, FamilyECDSA, crypto.SHA384, elliptic.P384()},
-	{ES512, FamilyECDSA, crypto.SHA512, elliptic.P521()},
-	{RSAOAEP, FamilyOAEP, crypto.SHA1, nil},
-	{RSAOAEP256, FamilyOAEP, crypto.SHA256, nil},
-	{RSAOAEP384, FamilyOAEP, crypto.SHA384, nil},
-	{RSAOAEP512, FamilyOAEP, crypto.SHA512, nil},
+	{alg: RS256, family: FamilyPKCS1v15, hash: crypto.SHA256},
+	{alg: RS384, family: FamilyPKCS1v15, hash: crypto.SHA384},
+	{alg: RS512, family: FamilyPKCS1v15, hash: crypto.SHA512},
+	{alg: PS256, family: FamilyPSS, hash: crypto.SHA256},
+	{alg: PS384, family: FamilyPSS, hash: crypto.SHA384},
+	{alg: PS512, family: FamilyPSS, hash: crypto.SHA512},
+	{alg: ES256, family: FamilyECDSA, hash: crypto.SHA256, curve: elliptic.P256()},
+	{alg: ES384, family: FamilyECDSA, hash: crypto.SHA384, curve: elliptic.P384()},
+	{alg: ES512, family: FamilyECDSA, hash: crypto.SHA512, curve: elliptic.P521()},
+	{alg: ES256K, family: FamilyECDSA, hash: crypto.SHA256, curve: Secp256k1()},
+	{alg: EdDSA, family: FamilyEdDSA},
+	{alg: Ed25519, family: FamilyEdDSA},
+	{alg: HS256, family: FamilyHMAC, hash: crypto.SHA256},
+	{alg: HS384, family: FamilyHMAC, hash: crypto.SHA384},
+	{alg: HS512, family: FamilyHMAC, hash: crypto.SHA512},
+	{alg: RSAOAEP, family: FamilyOAEP, hash: crypto.SHA1},
+	{alg: RSAOAEP256, family: FamilyOAEP, hash: crypto.SHA256},
+	{alg: RSAOAEP384, family: FamilyOAEP, hash: crypto.SHA384},
+	{alg: RSAOAEP512, family: FamilyOAEP, hash: crypto.SHA512},
+	{alg: ECDHES, family: FamilyECDH},
+	{alg: ECDHESA128KW, family: FamilyECDH, size: 16},
+	{alg: ECDHESA192KW, family: FamilyECDH, size: 24},
+	{alg: ECDHESA256KW, family: FamilyECDH, size: 32},
+	{alg: A128KW, family: FamilyAESKW, size: 16},
+	{alg: A192KW, family: FamilyAESKW, size: 24},
+	{alg: A256KW, family: FamilyAESKW, size: 32},
+	{alg: A128GCMKW, family: FamilyGCMKW, size: 16},
+	{alg: A192GCMKW, family: FamilyGCMKW, size: 24},
+	{alg: A256GCMKW, family: FamilyGCMKW, size: 32},
+	{alg: Dir, family: FamilyDir},
 }
 
 func (a Alg) lookup() (algorithm, bool) {
@@ -100,27 +158,28 @@ func (a Alg) Family() Family {
 	return x.family
 }
 
-// Hash returns the hash of a, or 0 if a is not known.
+// Hash returns the hash of a, or 0 if a has none or is not known.
 func (a Alg) Hash() crypto.Hash {
 	x, _ := a.lookup()
 	return x.hash
 }
 
 // Use returns what a is for, or "" if a is not known.
-func (a Alg) Use() Use {
-	switch a.Family() {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA:
-		return UseSig
-	case FamilyOAEP:
-		return UseEnc
-	default:
-		return ""
+func (a Alg) Use() Use { return a.Family().Use() }
+
+// Symmetric reports whether a is for a key that both sides hold.
+func (a Alg) Symmetric() bool {
+	switch a.Family() { //nolint:exhaustive // all others have a public half
+	case FamilyHMAC, FamilyAESKW, FamilyGCMKW, FamilyDir:
+		return true
 	}
+	return false
 }
 
-// Fits returns ErrUnsupported if a cannot be used with pub: the wrong type of
-// key, another curve, or an RSA key shorter than [MinRSABits] or longer than
-// [MaxRSABits].
+// Fits returns ErrUnsupported if a cannot be used with pub, the public half of a
+// key or its [Secret]: the wrong type of key, another curve, an RSA key shorter
+// than [MinRSABits] or longer than [MaxRSABits], a secret of another size or, for
+// HMAC, of fewer bytes than the hash (RFC 7518 section 3.2).
 func (a Alg) Fits(pub crypto.PublicKey) error {
 	x, ok := a.lookup()
 	if !ok {
@@ -128,29 +187,91 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 	}
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if x.family == FamilyECDSA {
-			return fmt.Errorf("%w: %s needs a key on %s, not an RSA key", ErrUnsupported, a, x.curve.Params().Name)
-		}
-		if bits := pub.N.BitLen(); bits < MinRSABits {
-			return fmt.Errorf("%w: %s needs an RSA key of %d bits or more, not %d", ErrUnsupported, a, MinRSABits, bits)
-		} else if bits > MaxRSABits {
-			return fmt.Errorf("%w: %s takes an RSA key of %d bits at most, not %d", ErrUnsupported, a, MaxRSABits, bits)
-		}
-		return nil
+		return x.fitsRSA(pub)
 	case *ecdsa.PublicKey:
-		if x.family != FamilyECDSA {
-			return fmt.Errorf("%w: %s needs an RSA key, not one on %s", ErrUnsupported, a, pub.Curve.Params().Name)
-		}
-		if pub.Curve != x.curve {
-			return fmt.Errorf("%w: %s needs a key on %s, not on %s", ErrUnsupported, a, x.curve.Params().Name, pub.Curve.Params().Name)
+		return x.fitsEC(pub)
+	case ed25519.PublicKey:
+		if x.family != FamilyEdDSA || len(pub) != ed25519.PublicKeySize {
+			return x.misfit("one on Ed25519")
 		}
 		return nil
+	case Secret:
+		return x.fitsSecret(pub)
 	default:
 		return fmt.Errorf("%w: no algorithm for a key of type %T", ErrUnsupported, pub)
 	}
 }
 
-// Algs returns the algorithms that fit pub, in the order of RFC 7518.
+func (x algorithm) fitsRSA(pub *rsa.PublicKey) error {
+	switch x.family { //nolint:exhaustive // the others do not take RSA keys
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+	default:
+		return x.misfit("an RSA key")
+	}
+	if bits := pub.N.BitLen(); bits < MinRSABits {
+		return fmt.Errorf("%w: %s needs an RSA key of %d bits or more, not %d", ErrUnsupported, x.alg, MinRSABits, bits)
+	} else if bits > MaxRSABits {
+		return fmt.Errorf("%w: %s takes an RSA key of %d bits at most, not %d", ErrUnsupported, x.alg, MaxRSABits, bits)
+	}
+	return nil
+}
+
+func (x algorithm) fitsEC(pub *ecdsa.PublicKey) error {
+	switch {
+	case x.family == FamilyECDSA && x.curve == pub.Curve, x.family == FamilyECDH && !isK1(pub):
+		return nil
+	default:
+		return x.misfit("one on " + pub.Curve.Params().Name)
+	}
+}
+
+func (x algorithm) fitsSecret(key Secret) error {
+	switch {
+	case key.Type == SecretHMAC && x.family == FamilyHMAC:
+		if key.Size < x.hash.Size() {
+			return fmt.Errorf("%w: %s needs a secret of %d bytes or more, not %d", ErrUnsupported, x.alg, x.hash.Size(), key.Size)
+		}
+		return nil
+	case key.Type == SecretAES && x.family == FamilyDir:
+		if key.Size != 16 && key.Size != 24 && key.Size != 32 {
+			return fmt.Errorf("%w: %s needs an AES key, not one of %d bytes", ErrUnsupported, x.alg, key.Size)
+		}
+		return nil
+	case key.Type == SecretAES && (x.family == FamilyAESKW || x.family == FamilyGCMKW):
+		if key.Size != x.size {
+			return fmt.Errorf("%w: %s needs an AES key of %d bytes, not %d", ErrUnsupported, x.alg, x.size, key.Size)
+		}
+		return nil
+	default:
+		return x.misfit("a secret of type " + string(key.Type))
+	}
+}
+
+// misfit says which key x needs and that got is another.
+func (x algorithm) misfit(got string) error {
+	return fmt.Errorf("%w: %s needs %s, not %s", ErrUnsupported, x.alg, x.needs(), got)
+}
+
+func (x algorithm) needs() string {
+	switch x.family {
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+		return "an RSA key"
+	case FamilyECDSA:
+		return "a key on " + x.curve.Params().Name
+	case FamilyEdDSA:
+		return "a key on Ed25519"
+	case FamilyECDH:
+		return "a key on P-256, P-384 or P-521"
+	case FamilyHMAC:
+		return "a secret for HMAC"
+	case FamilyAESKW, FamilyGCMKW, FamilyDir:
+		return "an AES key"
+	default:
+		return "another key"
+	}
+}
+
+// Algs returns the algorithms that fit pub, those that sign first.
 func Algs(pub crypto.PublicKey) []Alg {
 	var algs []Alg
 	for _, x := range algorithms {
@@ -173,72 +294,4 @@ func (a Alg) SignerOpts() crypto.SignerOpts {
 // DecrypterOpts returns what to pass to [Decrypter.DecryptContext] for a.
 func (a Alg) DecrypterOpts() *rsa.OAEPOptions {
 	return &rsa.OAEPOptions{Hash: a.Hash()}
-}
-
-// CheckDigest is what every [Signer] asks before it touches its key: which
-// algorithm do pub and opts ask for, and is digest as long as its hash? Tokens
-// sign a digest of any length without complaint.
-//
-// A salt length of rsa.PSSSaltLengthAuto is read as the hash's length, the only
-// one that JOSE knows (RFC 7518 section 3.5). Errors are ErrUnsupported and
-// ErrInvalid.
-func CheckDigest(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (Alg, error) {
-	if opts == nil {
-		return "", fmt.Errorf("%w: no hash given", ErrUnsupported)
-	}
-	hash, family := opts.HashFunc(), FamilyPKCS1v15
-	if _, ok := pub.(*ecdsa.PublicKey); ok {
-		family = FamilyECDSA
-	}
-	if pss, ok := opts.(*rsa.PSSOptions); ok {
-		family = FamilyPSS
-		if n := pss.SaltLength; n != rsa.PSSSaltLengthEqualsHash && n != rsa.PSSSaltLengthAuto && (hash == 0 || n != hash.Size()) {
-			return "", fmt.Errorf("%w: a PSS salt is as long as the hash (RFC 7518 section 3.5), not %d", ErrUnsupported, n)
-		}
-	}
-	alg, err := find(pub, family, hash)
-	if err != nil {
-		return "", err
-	}
-	if len(digest) != hash.Size() {
-		return "", fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", ErrInvalid, alg, hash.Size(), len(digest))
-	}
-	return alg, nil
-}
-
-// CheckCiphertext is what every [Decrypter] asks before it touches its key:
-// which algorithm does opts ask for, and is ciphertext as long as the modulus
-// and smaller in value? Tokens answer a ciphertext that is not with errors that
-// look like a lost device. Errors are ErrUnsupported and ErrDecrypt.
-func CheckCiphertext(pub crypto.PublicKey, ciphertext []byte, opts crypto.DecrypterOpts) (Alg, error) {
-	oaep, ok := opts.(*rsa.OAEPOptions)
-	if !ok {
-		return "", fmt.Errorf("%w: decryption options of type %T", ErrUnsupported, opts)
-	}
-	if len(oaep.Label) != 0 {
-		return "", fmt.Errorf("%w: OAEP labels (JWE has none)", ErrUnsupported)
-	}
-	if oaep.MGFHash != 0 && oaep.MGFHash != oaep.Hash {
-		return "", fmt.Errorf("%w: an OAEP mask hash other than the hash", ErrUnsupported)
-	}
-	alg, err := find(pub, FamilyOAEP, oaep.Hash)
-	if err != nil {
-		return "", err
-	}
-	key, _ := pub.(*rsa.PublicKey) // find let nothing else through
-	n := key.N.FillBytes(make([]byte, key.Size()))
-	if len(ciphertext) != len(n) || bytes.Compare(ciphertext, n) >= 0 {
-		return "", ErrDecrypt
-	}
-	return alg, nil
-}
-
-// find returns the algorithm of a family and hash that fits pub.
-func find(pub crypto.PublicKey, family Family, hash crypto.Hash) (Alg, error) {
-	for _, x := range algorithms {
-		if x.family == family && x.hash == hash && x.alg.Fits(pub) == nil {
-			return x.alg, nil
-		}
-	}
-	return "", fmt.Errorf("%w: no algorithm of JOSE for this key and hash %v", ErrUnsupported, hash)
 }

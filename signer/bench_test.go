@@ -28,7 +28,7 @@ func BenchmarkSignJWS(b *testing.B) {
 // BenchmarkDecryptJWE opens a small JWE with a software key.
 func BenchmarkDecryptJWE(b *testing.B) {
 	v := version(b, "generate:rsa-2048", signer.RSAOAEP256)
-	jwe, err := v.EncryptJWE("", signer.Header{}, []byte("a sealed envelope"))
+	jwe, err := v.EncryptJWE(b.Context(), "", signer.Header{}, []byte("a sealed envelope"))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func BenchmarkDecryptJWE(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := v.DecryptJWE(b.Context(), t); err != nil {
+		if _, err := v.DecryptJWE(b.Context(), t, t.Recipients[0]); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -32,7 +32,7 @@ func TestJWE(t *testing.T) {
 			t.Errorf("%s: Prove() = %v", alg, err)
 		}
 		for _, enc := range contentEncryptions {
-			ours, err := v.EncryptJWE(string(enc), signer.Header{Typ: "t", Cty: "JWT"}, plaintext)
+			ours, err := v.EncryptJWE(t.Context(), string(enc), signer.Header{Typ: "t", Cty: "JWT"}, plaintext)
 			if err != nil {
 				t.Fatalf("%s %s: EncryptJWE() = %v", alg, enc, err)
 			}
@@ -51,17 +51,17 @@ func checkOpen(t *testing.T, v *signer.Version, alg signer.Alg, enc jose.Content
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sealed.KID != v.KID() || sealed.Alg != alg || sealed.Enc != string(enc) || sealed.Header.Cty != "JWT" {
+	if sealed.Recipients[0].KID != v.KID() || sealed.Recipients[0].Alg != alg || sealed.Enc != string(enc) || sealed.Header.Cty != "JWT" {
 		t.Errorf("%s %s: ParseSealed() = %+v", alg, enc, sealed)
 	}
-	if got, err := v.DecryptJWE(t.Context(), sealed); err != nil || !bytes.Equal(got, want) {
+	if got, err := v.DecryptJWE(t.Context(), sealed, sealed.Recipients[0]); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%s %s: DecryptJWE() = %q, %v", alg, enc, got, err)
 	}
 }
 
 func theirs(t *testing.T, v *signer.Version, alg signer.Alg, enc jose.ContentEncryption, plaintext []byte) string {
 	t.Helper()
-	e, err := jose.NewEncrypter(enc, jose.Recipient{Algorithm: jose.KeyAlgorithm(alg), Key: v.JWK()}, (&jose.EncrypterOptions{}).WithContentType("JWT"))
+	e, err := jose.NewEncrypter(enc, jose.Recipient{Algorithm: jose.KeyAlgorithm(alg), Key: &v.JWK().JSONWebKey}, (&jose.EncrypterOptions{}).WithContentType("JWT"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func theirsOpens(t *testing.T, key signer.Key, alg signer.Alg, enc jose.ContentE
 
 func TestJWERefuses(t *testing.T) {
 	v := version(t, "generate:rsa-2048", signer.RSAOAEP256)
-	good, err := v.EncryptJWE("", signer.Header{}, []byte("a sealed envelope"))
+	good, err := v.EncryptJWE(t.Context(), "", signer.Header{}, []byte("a sealed envelope"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +134,14 @@ func TestJWERefuses(t *testing.T) {
 			sealed, err := signer.ParseSealed(jwe)
 			var plaintext []byte
 			if err == nil {
-				plaintext, err = v.DecryptJWE(t.Context(), sealed)
+				plaintext, err = v.DecryptJWE(t.Context(), sealed, sealed.Recipients[0])
 			}
 			if !errors.Is(err, signer.ErrDecrypt) || err.Error() != signer.ErrDecrypt.Error() || plaintext != nil {
 				t.Errorf("error is %v with %d bytes, want ErrDecrypt and nothing else", err, len(plaintext))
 			}
 		})
 	}
-	if _, err := v.EncryptJWE("A512GCM", signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
+	if _, err := v.EncryptJWE(t.Context(), "A512GCM", signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
 		t.Errorf("EncryptJWE(A512GCM) = %v, want ErrUnsupported", err)
 	}
 }
@@ -160,7 +160,7 @@ func TestDecryptJWEUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwe, err := v.EncryptJWE("", signer.Header{}, []byte("x"))
+	jwe, err := v.EncryptJWE(t.Context(), "", signer.Header{}, []byte("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestDecryptJWEUnavailable(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.DecryptJWE(t.Context(), sealed); !errors.Is(err, signer.ErrUnavailable) {
+	if _, err := v.DecryptJWE(t.Context(), sealed, sealed.Recipients[0]); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("DecryptJWE() = %v, want ErrUnavailable", err)
 	}
 }

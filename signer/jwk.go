@@ -2,29 +2,116 @@ package signer
 
 import (
 	"crypto"
-	"encoding/base64"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
+// A JWK is a public key (RFC 7517). It is go-jose's, which does not know keys on
+// [Secp256k1] (RFC 8812 section 3.1): their JSON is made and read here.
+type JWK struct{ jose.JSONWebKey }
+
+// A JWKSet is a set of public keys (RFC 7517 section 5).
+type JWKSet struct {
+	Keys []JWK `json:"keys"`
+}
+
+// k1JWK is the JSON of a key on secp256k1, with the members of a thumbprint in the
+// order of RFC 7638 section 3.
+type k1JWK struct {
+	Crv string `json:"crv"`
+	Kty string `json:"kty"`
+	X   string `json:"x"`
+	Y   string `json:"y"`
+	D   string `json:"d,omitempty"`
+	Use string `json:"use,omitempty"`
+	KID string `json:"kid,omitempty"`
+	Alg string `json:"alg,omitempty"`
+}
+
+func newK1JWK(pub *ecdsa.PublicKey) (k1JWK, error) {
+	key, ok := k1Key(pub)
+	if !ok {
+		return k1JWK{}, errors.New("a public key that is no point of secp256k1")
+	}
+	point := key.SerializeUncompressed()
+	return k1JWK{Crv: "secp256k1", Kty: "EC", X: b64(point[1:33]), Y: b64(point[33:])}, nil
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (k JWK) MarshalJSON() ([]byte, error) {
+	pub, ok := k.Key.(*ecdsa.PublicKey)
+	if !ok || !isK1(pub) {
+		return k.JSONWebKey.MarshalJSON()
+	}
+	j, err := newK1JWK(pub)
+	if err != nil {
+		return nil, err
+	}
+	j.Use, j.KID, j.Alg = k.Use, k.KeyID, k.Algorithm
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (k *JWK) UnmarshalJSON(data []byte) error {
+	var j k1JWK
+	if err := json.Unmarshal(data, &j); err != nil || j.Crv != "secp256k1" {
+		return k.JSONWebKey.UnmarshalJSON(data)
+	}
+	x, goodX := decodeStrict(j.X)
+	y, goodY := decodeStrict(j.Y)
+	point := append(append([]byte{4}, x...), y...)
+	pub, ok := ParsePoint(Secp256k1(), point)
+	if j.Kty != "EC" || j.D != "" || !goodX || !goodY || len(x) != 32 || !ok {
+		return errors.New("not a public JWK on secp256k1")
+	}
+	k.JSONWebKey = jose.JSONWebKey{Key: pub, KeyID: j.KID, Algorithm: j.Alg, Use: j.Use}
+	return nil
+}
+
 // Thumbprint returns the RFC 7638 thumbprint of pub with SHA-256, in base64url
 // without padding: 43 characters, the kid of a key whose config names none.
 func Thumbprint(pub crypto.PublicKey) (string, error) {
+	if ec, ok := pub.(*ecdsa.PublicKey); ok && isK1(ec) {
+		j, err := newK1JWK(ec)
+		if err != nil {
+			return "", fmt.Errorf("thumbprint: %w: %w", ErrUnsupported, err)
+		}
+		text, err := json.Marshal(j)
+		sum := sha256.Sum256(text)
+		return b64(sum[:]), err
+	}
 	jwk := jose.JSONWebKey{Key: pub}
 	sum, err := jwk.Thumbprint(crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("thumbprint: %w: %w", ErrUnsupported, err)
 	}
-	return base64.RawURLEncoding.EncodeToString(sum), nil
+	return b64(sum), nil
 }
 
-// JWK returns the public key of v (RFC 7517). It names an algorithm only if the
-// key has no other.
-func (v *Version) JWK() jose.JSONWebKey {
-	jwk := jose.JSONWebKey{Key: v.key.Public(), KeyID: v.kid, Use: string(v.Use())}
+// JWK returns the public key of v (RFC 7517), or nil if it has none. It names an
+// algorithm only if the key has no other.
+func (v *Version) JWK() *JWK {
+	if v.Symmetric() {
+		return nil
+	}
+	jwk := &JWK{jose.JSONWebKey{Key: v.key.Public(), KeyID: v.kid, Use: string(v.Use())}}
 	if len(v.algs) == 1 {
 		jwk.Algorithm = string(v.algs[0])
 	}
 	return jwk
+}
+
+// Key returns the keys of s with the given kid.
+func (s *JWKSet) Key(kid string) (keys []JWK) {
+	for _, k := range s.Keys {
+		if k.KeyID == kid {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }

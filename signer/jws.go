@@ -2,6 +2,7 @@ package signer
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,7 @@ type JWS struct {
 	Signature string
 	KID       string
 	Alg       Alg
-	Digest    []byte // what the key signed: the hash of the signing input
+	Digest    []byte // the hash of the signing input: by Alg, or SHA-256 if that has none
 }
 
 // Compact returns the compact serialization (RFC 7515 section 7.1).
@@ -71,8 +72,9 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 		KID:       v.kid,
 		Alg:       alg,
 	}
-	j.Digest = digest(alg, j.Protected+"."+j.Payload)
-	sig, err := v.Sign(ctx, alg, j.Digest)
+	input := []byte(j.Protected + "." + j.Payload)
+	j.Digest = inputDigest(alg, input)
+	sig, err := v.SignMessage(ctx, alg, input)
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +82,13 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 	return j, nil
 }
 
-func digest(alg Alg, input string) []byte {
-	h := alg.Hash().New()
-	h.Write([]byte(input))
-	return h.Sum(nil)
+// inputDigest is what names a token in records.
+func inputDigest(alg Alg, input []byte) []byte {
+	if alg.Hash() == 0 {
+		sum := sha256.Sum256(input)
+		return sum[:]
+	}
+	return alg.digest(input)
 }
 
 // A SignedToken is a JWS in compact form whose signature has not been verified:
@@ -92,9 +97,11 @@ type SignedToken struct {
 	KID string
 	Alg Alg
 	Typ string
-	// Digest is the hash of the signing input, by Alg.
-	Digest []byte
-	jws    *jose.JSONWebSignature
+	// Digest is the hash of the signing input: by Alg, or SHA-256 if that has none.
+	Digest    []byte
+	input     []byte
+	payload   []byte
+	signature []byte
 }
 
 // signatureAlgs is every signature algorithm of this package, as go-jose has it.
@@ -122,8 +129,11 @@ func ParseSigned(token string) (*SignedToken, error) {
 		}
 	}
 	typ, _ := h.ExtraHeaders[jose.HeaderType].(string)
-	alg, input := Alg(h.Algorithm), token[:strings.LastIndexByte(token, '.')]
-	return &SignedToken{KID: h.KeyID, Alg: alg, Typ: typ, Digest: digest(alg, input), jws: jws}, nil
+	alg, input := Alg(h.Algorithm), []byte(token[:strings.LastIndexByte(token, '.')])
+	return &SignedToken{
+		KID: h.KeyID, Alg: alg, Typ: typ, Digest: inputDigest(alg, input),
+		input: input, payload: jws.UnsafePayloadWithoutVerification(), signature: jws.Signatures[0].Signature,
+	}, nil
 }
 
 // canonical reports whether the parts of a compact serialization are base64url
@@ -140,14 +150,17 @@ func canonical(compact string) bool {
 }
 
 // VerifyJWS returns the payload of t if v signed it with one of the algorithms
-// that v is pinned to, and ErrInvalid if not.
-func (v *Version) VerifyJWS(t *SignedToken) ([]byte, error) {
+// that v is pinned to, and ErrInvalid if not. Where v makes MACs it uses the key,
+// and errors are also those of [MACer].
+func (v *Version) VerifyJWS(ctx context.Context, t *SignedToken) ([]byte, error) {
 	if _, err := v.Alg(t.Alg); err != nil || t.Alg == "" || v.Use() != UseSig {
 		return nil, fmt.Errorf("%w: token: the key does not sign with %.32q", ErrInvalid, string(t.Alg))
 	}
-	payload, err := t.jws.Verify(v.key.Public())
-	if err != nil {
+	switch ok, err := v.Verify(ctx, t.Alg, t.input, t.signature); {
+	case err != nil:
+		return nil, err
+	case !ok:
 		return nil, fmt.Errorf("%w: token: signature does not verify", ErrInvalid)
 	}
-	return payload, nil
+	return t.payload, nil
 }

@@ -36,7 +36,7 @@ func TestSignJWS(t *testing.T) {
 func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, payload []byte) {
 	t.Helper()
 	algs := []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)}
-	jwk := v.JWK()
+	jwk := &v.JWK().JSONWebKey
 	compact, err := jose.ParseSignedCompact(jws.Compact(), algs)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := v.VerifyJWS(token); err != nil || !bytes.Equal(got, payload) {
+	if got, err := v.VerifyJWS(t.Context(), token); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("%s: VerifyJWS() = %s, %v", alg, got, err)
 	}
 }
@@ -111,7 +111,7 @@ func TestVerifyJWSRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			parsed, err := signer.ParseSigned(token)
 			if err == nil {
-				_, err = v.VerifyJWS(parsed)
+				_, err = v.VerifyJWS(t.Context(), parsed)
 			}
 			if !errors.Is(err, signer.ErrInvalid) {
 				t.Errorf("error is %v, want ErrInvalid", err)

@@ -3,14 +3,36 @@ package signer
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 )
 
-// A Key is one version of a private key held by a [Backend].
+// A Key is one version of a private or secret key held by a [Backend]. What it
+// can do beyond that are the interfaces below: a key has those that its hardware
+// has.
 type Key interface {
-	// Public returns the public half, an *rsa.PublicKey or *ecdsa.PublicKey. It
-	// was read when the key was opened: no I/O, no failure.
+	// Public returns the public half: an *rsa.PublicKey, an *ecdsa.PublicKey (on
+	// [Secp256k1], too) or an ed25519.PublicKey. A symmetric key has none, and
+	// returns a [Secret] that describes it. It was read when the key was opened: no
+	// I/O, no failure.
 	Public() crypto.PublicKey
 }
+
+// A Secret stands where a key pair has its public half, for a symmetric key: it
+// says what there is to know of the key without knowing it.
+type Secret struct {
+	Type SecretType
+	Size int // of the key in bytes
+}
+
+// A SecretType is what a symmetric key is for.
+type SecretType string
+
+// The types of symmetric key.
+const (
+	SecretHMAC SecretType = "HMAC" // HS256, HS384 and HS512
+	SecretAES  SecretType = "AES"  // A*KW, A*GCMKW and dir
+	SecretBlob SecretType = "blob" // of a cloud KMS: it encrypts in a form of its own, see [BlobCipher]
+)
 
 // A Signer is a [Key] that signs. It is safe for concurrent use.
 type Signer interface {
@@ -18,8 +40,10 @@ type Signer interface {
 	crypto.Signer
 	// SignContext is [crypto.Signer.Sign] with a deadline and without a source of
 	// randomness, which the hardware brings along. opts is a [crypto.Hash] for
-	// PKCS #1 v1.5 and ECDSA, an *rsa.PSSOptions for PSS. The result is what
-	// crypto.Signer promises: ASN.1 DER for ECDSA, as long as the modulus for RSA.
+	// PKCS #1 v1.5 and ECDSA, an *rsa.PSSOptions for PSS, and crypto.Hash(0) for
+	// Ed25519, which signs the message itself in the place of a digest (RFC 8032
+	// section 5.1). The result is what crypto.Signer promises: ASN.1 DER for ECDSA,
+	// as long as the modulus for RSA, 64 bytes for Ed25519.
 	//
 	// If ctx ends first it returns ctx.Err() at once; the session is not used
 	// again until the hardware call has returned. Other errors: ErrInvalid for a
@@ -40,6 +64,100 @@ type Decrypter interface {
 	// reason is an oracle. Errors that do not depend on the ciphertext's content
 	// are as for [Signer.SignContext].
 	DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
+}
+
+// A MessageSigner is a [Signer] that may want the message where others take its
+// digest, for hardware that hashes by itself or not at all.
+type MessageSigner interface {
+	Signer
+	// SignMessageContext is [Signer.SignContext] for a message that has not been
+	// hashed. It works for every algorithm of the key.
+	SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error)
+}
+
+// A ContentDecrypter is a [Decrypter] whose hardware can hold on to the CEK: it
+// unwraps the CEK and decrypts the content with it, and only the content leaves.
+type ContentDecrypter interface {
+	Decrypter
+	// HoldsCEK reports whether that is how the key works for alg. DecryptContext is
+	// ErrUnsupported then.
+	HoldsCEK(alg Alg) bool
+	// DecryptContent opens c. Errors are as for [Decrypter.DecryptContext]: for
+	// all that is wrong with c, ErrDecrypt. An enc that the hardware does not have
+	// is ErrUnsupported.
+	DecryptContent(ctx context.Context, alg Alg, c Content) ([]byte, error)
+}
+
+// Content is what a JWE holds for one recipient (RFC 7516 section 2), decoded.
+type Content struct {
+	EncryptedKey []byte
+	Enc          string // A128GCM and so on
+	IV           []byte // 12 bytes for GCM
+	Ciphertext   []byte
+	Tag          []byte // 16 bytes for GCM
+	AAD          []byte // the additional authenticated data: of the compact form, the protected header in base64url
+}
+
+// A MACer is a [Key] that makes MACs: its Public is a [Secret] of type
+// [SecretHMAC]. It is safe for concurrent use.
+type MACer interface {
+	Key
+	// MACContext returns the HMAC of message with hash (RFC 2104, RFC 7518 section
+	// 3.2), as long as the hash. Errors are as for [Signer.SignContext].
+	MACContext(ctx context.Context, message []byte, hash crypto.Hash) ([]byte, error)
+}
+
+// An Agreer is a [Key] on P-256, P-384 or P-521 that agrees on a secret with
+// ECDH. It is safe for concurrent use.
+type Agreer interface {
+	Key
+	// AgreeContext returns the shared secret Z: the x-coordinate, as long as the
+	// field (NIST SP 800-56A section 5.7.1.2, RFC 7518 section 4.6). The caller
+	// clears it. A peer on another curve is ErrDecrypt, as is all that is wrong with
+	// peer.
+	AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error)
+}
+
+// A WrapForm is a way to wrap a key with AES.
+type WrapForm int
+
+// The forms of AES key wrap.
+const (
+	WrapRFC3394 WrapForm = iota + 1 // A*KW: a multiple of 8 bytes, 16 or more
+	WrapRFC5649                     // with padding: 1 byte or more
+)
+
+// A Wrapper is a [Key] that wraps keys with AES: its Public is a [Secret] of type
+// [SecretAES]. It is safe for concurrent use.
+type Wrapper interface {
+	Key
+	// WrapContext wraps a key; a length that the form does not take is ErrInvalid.
+	WrapContext(ctx context.Context, form WrapForm, key []byte) ([]byte, error)
+	// UnwrapContext undoes WrapContext. What is wrong with wrapped is ErrDecrypt.
+	UnwrapContext(ctx context.Context, form WrapForm, wrapped []byte) ([]byte, error)
+}
+
+// An AEAD is a [Key] that encrypts with AES-GCM: its Public is a [Secret] of type
+// [SecretAES]. It is safe for concurrent use.
+type AEAD interface {
+	Key
+	// SealContext encrypts plaintext under an IV of 12 random bytes, which no two
+	// calls share. sealed is the ciphertext with the tag of 16 bytes after it.
+	SealContext(ctx context.Context, plaintext, aad []byte) (iv, sealed []byte, err error)
+	// OpenContext undoes SealContext. What is wrong with iv, sealed or aad is
+	// ErrDecrypt, an IV of another length and a sealed shorter than a tag too.
+	OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byte, error)
+}
+
+// A BlobCipher is a [Key] of a cloud KMS that encrypts in a form of its own, which
+// no other key opens: its Public is a [Secret] of type [SecretBlob]. It is safe
+// for concurrent use.
+type BlobCipher interface {
+	Key
+	// EncryptBlob encrypts plaintext, bound to aad.
+	EncryptBlob(ctx context.Context, plaintext, aad []byte) ([]byte, error)
+	// DecryptBlob undoes EncryptBlob. What is wrong with blob or aad is ErrDecrypt.
+	DecryptBlob(ctx context.Context, blob, aad []byte) ([]byte, error)
 }
 
 // An AlgLister is a [Key] that cannot do every algorithm that fits its public

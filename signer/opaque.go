@@ -28,8 +28,7 @@ type opaqueSigner struct{ version *Version }
 
 // Public implements [jose.OpaqueSigner].
 func (o *opaqueSigner) Public() *jose.JSONWebKey {
-	jwk := o.version.JWK()
-	return &jwk
+	return &o.version.JWK().JSONWebKey
 }
 
 // Algs implements [jose.OpaqueSigner].
@@ -46,7 +45,7 @@ func (o *opaqueSigner) SignPayload(payload []byte, algorithm jose.SignatureAlgor
 	if err != nil {
 		return nil, err
 	}
-	return o.version.Sign(context.Background(), alg, digest(alg, string(payload))) //nolint:forbidigo // go-jose gives no context
+	return o.version.SignMessage(context.Background(), alg, payload) //nolint:forbidigo // go-jose gives no context
 }
 
 // OpaqueDecrypter returns key as go-jose's [jose.JSONWebEncryption.Decrypt] takes

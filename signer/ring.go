@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 )
 
 // A NamedKey is all versions of one key under the name that issuers and grants
@@ -49,6 +47,10 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 			}
 			if !slices.Equal(v.algs, k.Versions[0].algs) {
 				return nil, fmt.Errorf("%w: key %q: versions with different algorithms", ErrInvalid, k.Name)
+			}
+			if v.Symmetric() {
+				r.kids[v.kid] = place{k.Name, v}
+				continue // nothing to tell it from another by
 			}
 			pair, err := Thumbprint(v.key.Public())
 			if err != nil {
@@ -114,15 +116,18 @@ func (r *Ring) Version(kid string) (name string, v *Version, err error) {
 
 // JWKS returns the public keys of the versions of the named keys, in the order
 // of the config. Versions that are not active yet are among them: a verifier
-// must know a key before it signs. Names that are not in the ring are passed over.
-func (r *Ring) JWKS(names ...string) jose.JSONWebKeySet {
-	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+// must know a key before it signs. Names that are not in the ring are passed
+// over, and symmetric keys, which have no public half.
+func (r *Ring) JWKS(names ...string) JWKSet {
+	set := JWKSet{Keys: []JWK{}}
 	for _, k := range r.keys {
 		if !slices.Contains(names, k.Name) {
 			continue
 		}
 		for _, v := range k.Versions {
-			set.Keys = append(set.Keys, v.JWK())
+			if jwk := v.JWK(); jwk != nil {
+				set.Keys = append(set.Keys, *jwk)
+			}
 		}
 	}
 	return set

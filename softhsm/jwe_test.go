@@ -43,7 +43,7 @@ func compact(t *testing.T, jwe *jose.JSONWebEncryption) string {
 // publicKey returns the public half of the one version of a key.
 func (p *process) publicKey(name string) jose.JSONWebKey {
 	p.t.Helper()
-	return get[api.Key](p, api.PathKeys+"/"+name).Versions[0].Public
+	return get[api.Key](p, api.PathKeys+"/"+name).Versions[0].Public.JSONWebKey
 }
 
 func TestE2EDecryptJWE(t *testing.T) {

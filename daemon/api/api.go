@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"signetd/signer"
 )
 
 // The paths of the API. All that take a body are POST, all others GET.
@@ -127,7 +129,15 @@ type UnwrapCEKRequest struct {
 	Key          string `json:"key,omitempty"` // key or kid or both
 	KID          string `json:"kid,omitempty"`
 	Alg          string `json:"alg"`
-	EncryptedKey Bytes  `json:"encrypted_key"`
+	EncryptedKey Bytes  `json:"encrypted_key"` // empty for ECDH-ES
+
+	// What the header of the JWE says of the key (RFC 7518 sections 4.6.1 and 4.7.1).
+	Enc string           `json:"enc,omitempty"` // needed for ECDH-ES
+	EPK *jose.JSONWebKey `json:"epk,omitempty"` // of ECDH-ES and ECDH-ES+A*KW
+	APU Bytes            `json:"apu,omitempty"`
+	APV Bytes            `json:"apv,omitempty"`
+	IV  Bytes            `json:"iv,omitempty"` // of A*GCMKW
+	Tag Bytes            `json:"tag,omitempty"`
 }
 
 // UnwrapCEKResponse holds the key in clear.
@@ -214,11 +224,11 @@ type Key struct {
 
 // KeyVersion describes one version of a key.
 type KeyVersion struct {
-	KID       string          `json:"kid"`
-	Active    bool            `json:"active"`
-	NotBefore *time.Time      `json:"not_before,omitempty"`
-	Backend   string          `json:"backend"`
-	Public    jose.JSONWebKey `json:"public"`
+	KID       string      `json:"kid"`
+	Active    bool        `json:"active"`
+	NotBefore *time.Time  `json:"not_before,omitempty"`
+	Backend   string      `json:"backend"`
+	Public    *signer.JWK `json:"public,omitempty"` // a symmetric key has none
 }
 
 // Health is the answer of a process that lives.

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"signetd/daemon/api"
 	"signetd/signer"
 )
@@ -66,8 +64,8 @@ func (c *Client) Key(ctx context.Context, name string) (*api.Key, error) {
 
 // JWKS returns the public keys on which this process has a grant (RFC 7517
 // section 5).
-func (c *Client) JWKS(ctx context.Context) (*jose.JSONWebKeySet, error) {
-	return get[jose.JSONWebKeySet](ctx, c, api.PathJWKS)
+func (c *Client) JWKS(ctx context.Context) (*signer.JWKSet, error) {
+	return get[signer.JWKSet](ctx, c, api.PathJWKS)
 }
 
 // Health asks whether the daemon lives.

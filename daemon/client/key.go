@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -174,8 +175,11 @@ func (c *Client) pin(described *api.Key, use signer.Use) (*key, error) {
 		return nil, fmt.Errorf("%w: key %q: no version is active", signer.ErrNotFound, described.Name)
 	}
 	v := described.Versions[i]
+	if v.Public == nil {
+		return nil, fmt.Errorf("%w: key %q is symmetric", signer.ErrUnsupported, described.Name)
+	}
 	switch v.Public.Key.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey:
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		return nil, fmt.Errorf("%w: key %q: a key of type %T", signer.ErrUnsupported, described.Name, v.Public.Key)
 	}

@@ -21,6 +21,16 @@ const (
 	ECP521 Kind = "ec-p521"
 	RSASig Kind = "rsa-sig" // signs and does not decrypt
 	RSAEnc Kind = "rsa-enc" // decrypts and does not sign
+
+	Ed25519   Kind = "ed25519"
+	Secp256k1 Kind = "ec-secp256k1"
+	HMAC      Kind = "hmac" // 64 bytes
+	AES128    Kind = "aes-128"
+	AES192    Kind = "aes-192"
+	AES256    Kind = "aes-256"
+	ECDHP256  Kind = "ecdh-p256" // agrees and does not sign
+	ECDHP384  Kind = "ecdh-p384"
+	ECDHP521  Kind = "ecdh-p521"
 )
 
 // A Config says what to test.

@@ -43,13 +43,13 @@ func (w *world) sign(ctx context.Context) error {
 		if len(found) != 1 {
 			return fmt.Errorf("kid %s is in the daemon's JWKS %d times", signed.KID, len(found))
 		}
-		payload, err := verifyGoJOSE(signed.Token, found[0], want.alg)
+		payload, err := verifyGoJOSE(signed.Token, found[0].JSONWebKey, want.alg)
 		if err != nil {
 			return err
 		}
 		w.did("%s: %s", want.alg, short(signed.Token))
 		w.did("%s: verified by go-jose against the daemon's JWKS", want.alg)
-		if err := w.verifyOpenSSL(ctx, signed.Token, found[0], signer.Alg(want.alg)); err != nil {
+		if err := w.verifyOpenSSL(ctx, signed.Token, found[0].JSONWebKey, signer.Alg(want.alg)); err != nil {
 			return err
 		}
 		w.did("%s: verified by openssl", want.alg)

@@ -1,0 +1,223 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	josecipher "github.com/go-jose/go-jose/v4/cipher"
+)
+
+// UnwrapCEK unwraps the CEK of a JWE and returns it. The caller clears it. What
+// does not unwrap is ErrDecrypt; an algorithm by which the CEK is not to be had
+// (dir, and where the hardware holds on to it) is ErrUnsupported.
+func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
+	if w.Alg.Use() != UseEnc {
+		return nil, fmt.Errorf("%w: %.32q does not decrypt", ErrUnsupported, string(w.Alg))
+	}
+	if _, err := v.Alg(w.Alg); err != nil {
+		return nil, err
+	}
+	switch w.Alg.Family() { //nolint:exhaustive // of use enc
+	case FamilyOAEP:
+		if d, ok := v.key.(Decrypter); ok {
+			return v.opened(func() ([]byte, error) { return d.DecryptContext(ctx, w.EncryptedKey, w.Alg.DecrypterOpts()) })
+		}
+	case FamilyECDH:
+		if a, ok := v.key.(Agreer); ok {
+			return v.agree(ctx, a, w)
+		}
+	case FamilyAESKW:
+		if u, ok := v.key.(Wrapper); ok {
+			return v.opened(func() ([]byte, error) { return u.UnwrapContext(ctx, WrapRFC3394, w.EncryptedKey) })
+		}
+	case FamilyGCMKW:
+		if a, ok := v.key.(AEAD); ok {
+			return v.opened(func() ([]byte, error) {
+				if len(w.IV) != gcmIV || len(w.Tag) != gcmTag {
+					return nil, ErrDecrypt
+				}
+				return a.OpenContext(ctx, w.IV, slices.Concat(w.EncryptedKey, w.Tag), nil)
+			})
+		}
+	}
+	return nil, fmt.Errorf("%w: the key gives no CEK away with %s", ErrUnsupported, w.Alg)
+}
+
+// opened has the backend decrypt. A failure that is the ciphertext's is ErrDecrypt
+// itself, whatever a backend wrapped round it.
+func (v *Version) opened(open func() ([]byte, error)) ([]byte, error) {
+	start := time.Now()
+	plaintext, err := open()
+	took := time.Since(start)
+	if errors.Is(err, ErrDecrypt) {
+		v.observe(UseEnc, took, nil) // the backend did its work; what came of it is for no metric
+		return nil, ErrDecrypt
+	}
+	v.observe(UseEnc, took, err)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap: %w", err)
+	}
+	return plaintext, nil
+}
+
+// agree is ECDH-ES: the CEK is what both sides derive, or is wrapped with that.
+func (v *Version) agree(ctx context.Context, a Agreer, w WrappedCEK) ([]byte, error) {
+	own, ok := v.key.Public().(*ecdsa.PublicKey)
+	if !ok || w.EPK == nil {
+		return nil, ErrDecrypt
+	}
+	if curve, err := own.ECDH(); err != nil || curve.Curve() != w.EPK.Curve() {
+		return nil, ErrDecrypt
+	}
+	z, err := v.opened(func() ([]byte, error) { return a.AgreeContext(ctx, w.EPK) })
+	if err != nil {
+		return nil, err
+	}
+	defer clear(z)
+	derived, err := deriveECDH(z, w)
+	if err != nil {
+		return nil, err
+	}
+	if w.Alg == ECDHES {
+		if len(w.EncryptedKey) != 0 {
+			clear(derived)
+			return nil, ErrDecrypt
+		}
+		return derived, nil
+	}
+	defer clear(derived)
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, err
+	}
+	cek, err := josecipher.KeyUnwrap(block, w.EncryptedKey)
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	return cek, nil
+}
+
+// deriveECDH is the Concat KDF of RFC 7518 section 4.6.2 over the shared secret z.
+func deriveECDH(z []byte, w WrappedCEK) ([]byte, error) {
+	x, _ := w.Alg.lookup()
+	id, size := string(w.Alg), x.size
+	if w.Alg == ECDHES {
+		id, size = w.Enc, cekSizes[jose.ContentEncryption(w.Enc)]
+	}
+	if size == 0 {
+		return nil, ErrDecrypt
+	}
+	field := func(data []byte) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...) // #nosec G115 -- of a request
+	}
+	bits := binary.BigEndian.AppendUint32(nil, uint32(size)*8) // #nosec G115 -- 64 at most
+	out := make([]byte, size)
+	kdf := josecipher.NewConcatKDF(crypto.SHA256, z, field([]byte(id)), field(w.APU), field(w.APV), bits, nil)
+	_, err := io.ReadFull(kdf, out)
+	return out, err
+}
+
+// newCEK makes a CEK for enc and wraps it for the public key pub.
+func newCEK(pub crypto.PublicKey, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
+	w = WrappedCEK{Alg: alg, Enc: string(enc)}
+	if err := alg.Fits(pub); err != nil {
+		return nil, w, err
+	}
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if alg.Family() != FamilyOAEP {
+			break
+		}
+		cek = randomCEK(enc)
+		w.EncryptedKey, err = rsa.EncryptOAEPWithOptions(rand.Reader, pub, cek, alg.DecrypterOpts())
+		return cek, w, err
+	case *ecdsa.PublicKey:
+		if alg.Family() == FamilyECDH {
+			return newAgreedCEK(pub, w)
+		}
+	}
+	return nil, w, fmt.Errorf("%w: %s does not encrypt to a public key", ErrUnsupported, alg)
+}
+
+// newAgreedCEK is the sender's side of ECDH-ES.
+func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error) {
+	to, err := pub.ECDH()
+	if err != nil {
+		return nil, w, fmt.Errorf("%w: %s: the public key is no point of its curve", ErrInvalid, w.Alg)
+	}
+	ephemeral, err := to.Curve().GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, w, err
+	}
+	w.EPK = ephemeral.PublicKey()
+	z, err := ephemeral.ECDH(to)
+	if err != nil {
+		return nil, w, err
+	}
+	defer clear(z)
+	derived, err := deriveECDH(z, w)
+	if err != nil || w.Alg == ECDHES {
+		return derived, w, err
+	}
+	defer clear(derived)
+	block, err := aes.NewCipher(derived)
+	if err != nil {
+		return nil, w, err
+	}
+	cek := randomCEK(jose.ContentEncryption(w.Enc))
+	w.EncryptedKey, err = josecipher.KeyWrap(block, cek)
+	return cek, w, err
+}
+
+// newSharedCEK makes a CEK and has the hardware wrap it with v's own secret.
+func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
+	w = WrappedCEK{Alg: alg, Enc: string(enc)}
+	cek = randomCEK(enc)
+	switch key := v.key.(type) {
+	case Wrapper:
+		if alg.Family() == FamilyAESKW {
+			w.EncryptedKey, err = key.WrapContext(ctx, WrapRFC3394, cek)
+			return cek, w, err
+		}
+	}
+	if key, ok := v.key.(AEAD); ok && alg.Family() == FamilyGCMKW {
+		var sealed []byte
+		if w.IV, sealed, err = key.SealContext(ctx, cek, nil); err != nil {
+			return nil, w, err
+		}
+		w.EncryptedKey, w.Tag, err = splitTag(sealed)
+		return cek, w, err
+	}
+	return nil, w, fmt.Errorf("%w: the key does not wrap with %s", ErrUnsupported, alg)
+}
+
+func randomCEK(enc jose.ContentEncryption) []byte {
+	cek := make([]byte, cekSizes[enc])
+	rand.Read(cek)
+	return cek
+}
+
+// epkOf is epk as a JWK holds it.
+func epkOf(epk *ecdh.PublicKey) (*jose.JSONWebKey, error) {
+	curve, ok := curveOf(epk.Curve())
+	if !ok {
+		return nil, fmt.Errorf("%w: a curve other than P-256, P-384 and P-521", ErrUnsupported)
+	}
+	pub, ok := ParsePoint(curve, epk.Bytes())
+	if !ok {
+		return nil, errors.New("an ephemeral key that is no point")
+	}
+	return &jose.JSONWebKey{Key: pub}, nil
+}

@@ -1,0 +1,200 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
+	josecipher "github.com/go-jose/go-jose/v4/cipher"
+)
+
+// The lengths of AES-GCM in JOSE, in bytes (RFC 7518 sections 4.7 and 5.3).
+const gcmIV, gcmTag = 12, 16
+
+// EncryptJWE encrypts plaintext to v with its default algorithm. For a key pair it
+// needs no private key and no backend; a symmetric key does it in its hardware.
+func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, plaintext []byte) (string, error) {
+	if v.Use() != UseEnc {
+		return "", fmt.Errorf("%w: the key is not for encryption", ErrUnsupported)
+	}
+	return v.encryptJWE(ctx, v.algs[0], enc, header, plaintext)
+}
+
+func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	if !alg.Symmetric() {
+		return EncryptJWE(v.key.Public(), v.kid, alg, enc, header, plaintext)
+	}
+	ce, err := contentEncryption(enc)
+	if err != nil {
+		return "", err
+	}
+	if alg == Dir {
+		return v.encryptDir(ctx, ce, header, plaintext)
+	}
+	cek, w, err := v.newSharedCEK(ctx, alg, ce)
+	if err != nil {
+		return "", fmt.Errorf("encrypt: %w", err)
+	}
+	defer clear(cek)
+	return seal(cek, w, v.kid, header, plaintext)
+}
+
+// EncryptJWE encrypts plaintext to the public key pub, an RSA key or one on P-256,
+// P-384 or P-521, and returns a JWE in compact form (RFC 7516 section 7.1). enc is
+// "A256GCM" if empty; kid may be empty. The message is assembled here since
+// go-jose does not encrypt with RSA-OAEP-384 and -512; the ciphers are the standard
+// library's and go-jose's.
+func EncryptJWE(pub crypto.PublicKey, kid string, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	ce, err := contentEncryption(enc)
+	if err != nil {
+		return "", err
+	}
+	cek, w, err := newCEK(pub, alg, ce)
+	if err != nil {
+		return "", fmt.Errorf("encrypt: %w", err)
+	}
+	defer clear(cek)
+	return seal(cek, w, kid, header, plaintext)
+}
+
+func contentEncryption(enc string) (jose.ContentEncryption, error) {
+	if enc == "" {
+		return DefaultEnc, nil
+	}
+	if _, ok := cekSizes[jose.ContentEncryption(enc)]; !ok {
+		return "", fmt.Errorf("%w: content encryption %.32q", ErrUnsupported, enc)
+	}
+	return jose.ContentEncryption(enc), nil
+}
+
+// seal encrypts the content with cek, which w wraps.
+func seal(cek []byte, w WrappedCEK, kid string, header Header, plaintext []byte) (string, error) {
+	head, err := protect(w, kid, header)
+	if err != nil {
+		return "", err
+	}
+	aead, err := contentCipher(jose.ContentEncryption(w.Enc), cek)
+	if err != nil {
+		return "", fmt.Errorf("encrypt: %w", err)
+	}
+	iv := make([]byte, aead.NonceSize())
+	rand.Read(iv)
+	sealed := aead.Seal(nil, iv, plaintext, []byte(head))
+	tag := len(sealed) - tagSize(len(cek), aead)
+	return compactJWE(head, w.EncryptedKey, iv, sealed[:tag], sealed[tag:]), nil
+}
+
+// encryptDir encrypts the content with v's own secret, in its hardware.
+func (v *Version) encryptDir(ctx context.Context, enc jose.ContentEncryption, header Header, plaintext []byte) (string, error) {
+	key, ok := v.key.(AEAD)
+	secret, _ := v.key.Public().(Secret)
+	if !ok || !isGCM(enc) || cekSizes[enc] != secret.Size {
+		return "", fmt.Errorf("%w: dir with a key of %d bytes does not encrypt with %s", ErrUnsupported, secret.Size, enc)
+	}
+	head, err := protect(WrappedCEK{Alg: Dir, Enc: string(enc)}, v.kid, header)
+	if err != nil {
+		return "", err
+	}
+	iv, sealed, err := key.SealContext(ctx, plaintext, []byte(head))
+	if err != nil {
+		return "", fmt.Errorf("encrypt: %w", err)
+	}
+	ciphertext, tag, err := splitTag(sealed)
+	if err != nil {
+		return "", err
+	}
+	return compactJWE(head, nil, iv, ciphertext, tag), nil
+}
+
+// protect makes the protected header, in base64url.
+func protect(w WrappedCEK, kid string, header Header) (string, error) {
+	h := struct {
+		Alg Alg              `json:"alg"`
+		Enc string           `json:"enc"`
+		KID string           `json:"kid,omitempty"`
+		Typ string           `json:"typ,omitempty"`
+		Cty string           `json:"cty,omitempty"`
+		EPK *jose.JSONWebKey `json:"epk,omitempty"`
+		IV  string           `json:"iv,omitempty"`
+		Tag string           `json:"tag,omitempty"`
+	}{Alg: w.Alg, Enc: w.Enc, KID: kid, Typ: header.Typ, Cty: header.Cty, IV: b64(w.IV), Tag: b64(w.Tag)}
+	if w.EPK != nil {
+		var err error
+		if h.EPK, err = epkOf(w.EPK); err != nil {
+			return "", err
+		}
+	}
+	protected, err := json.Marshal(h)
+	if err != nil {
+		return "", fmt.Errorf("header: %w", err)
+	}
+	return b64(protected), nil
+}
+
+func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
+
+func compactJWE(head string, encryptedKey, iv, ciphertext, tag []byte) string {
+	return head + "." + b64(encryptedKey) + "." + b64(iv) + "." + b64(ciphertext) + "." + b64(tag)
+}
+
+// splitTag splits what an [AEAD] sealed.
+func splitTag(sealed []byte) (ciphertext, tag []byte, err error) {
+	n := len(sealed) - gcmTag
+	if n < 0 {
+		return nil, nil, errors.New("the backend sealed less than a tag")
+	}
+	return sealed[:n], sealed[n:], nil
+}
+
+// decryptContent decrypts the content of a JWE with its CEK. All that is wrong with
+// it is ErrDecrypt.
+func decryptContent(enc jose.ContentEncryption, cek []byte, c Content) ([]byte, error) {
+	aead, err := contentCipher(enc, cek)
+	if err != nil || len(c.IV) != aead.NonceSize() || len(c.Tag) != tagSize(len(cek), aead) {
+		return nil, ErrDecrypt
+	}
+	sealed := make([]byte, 0, len(c.Ciphertext)+len(c.Tag))
+	sealed = append(append(sealed, c.Ciphertext...), c.Tag...)
+	plaintext, err := aead.Open(nil, c.IV, sealed, c.AAD)
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	return plaintext, nil
+}
+
+// contentCipher returns the AEAD of enc with the key cek (RFC 7518 section 5).
+func contentCipher(enc jose.ContentEncryption, cek []byte) (cipher.AEAD, error) {
+	if !isGCM(enc) {
+		return josecipher.NewCBCHMAC(cek, aes.NewCipher)
+	}
+	block, err := aes.NewCipher(cek)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+func isGCM(enc jose.ContentEncryption) bool {
+	switch enc { //nolint:exhaustive // all others are CBC with HMAC
+	case jose.A128GCM, jose.A192GCM, jose.A256GCM:
+		return true
+	}
+	return false
+}
+
+// tagSize is the length of the authentication tag: 16 bytes for GCM, half of the
+// CEK for CBC with HMAC (RFC 7518 section 5.2). The Overhead of go-jose's CBC
+// cipher counts the padding too.
+func tagSize(cekSize int, aead cipher.AEAD) int {
+	if aead.NonceSize() == aes.BlockSize {
+		return cekSize / 2
+	}
+	return aead.Overhead()
+}

@@ -1,0 +1,87 @@
+package signer
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// proofInput is the input of [Version.Prove]. It is no JWS signing input: no
+// token could be made of the signature.
+const proofInput = "signetd: proof that the private key and the public key are one pair"
+
+// Prove uses the private key once with each algorithm and checks the result
+// with the public key, so that a wrong handle, a re-pointed name or a mechanism
+// that is missing shows at start and not in a request. A symmetric key is made to
+// undo what it did.
+func (v *Version) Prove(ctx context.Context) error {
+	for _, alg := range v.algs {
+		var err error
+		if alg.Use() == UseSig {
+			err = v.proveSign(ctx, alg)
+		} else {
+			err = v.proveDecrypt(ctx, alg)
+		}
+		if err != nil {
+			return fmt.Errorf("prove %s: %w", alg, err)
+		}
+	}
+	return nil
+}
+
+func (v *Version) proveSign(ctx context.Context, alg Alg) error {
+	sig, err := v.SignMessage(ctx, alg, []byte(proofInput))
+	if err != nil {
+		return err
+	}
+	ok, err := v.Verify(ctx, alg, []byte(proofInput), sig) // SignMessage leaves this out with SkipVerify
+	if err == nil && !ok {
+		err = errVerify
+	}
+	return err
+}
+
+// proveDecrypt encrypts a JWE to the key and opens it.
+func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	jwe, err := v.encryptJWE(ctx, alg, string(v.proofEnc(alg)), Header{}, secret)
+	if err != nil {
+		return err
+	}
+	t, err := ParseSealed(jwe)
+	if err != nil {
+		return err
+	}
+	got, err := v.DecryptJWE(ctx, t, t.Recipients[0])
+	switch {
+	case errors.Is(err, ErrDecrypt):
+		return errProof
+	case err != nil:
+		return err
+	}
+	defer clear(got)
+	if subtle.ConstantTimeCompare(got, secret) != 1 {
+		return errProof
+	}
+	return nil
+}
+
+// proofEnc is a content encryption that goes with alg: with dir, the one for a key
+// of its size.
+func (v *Version) proofEnc(alg Alg) jose.ContentEncryption {
+	if key, ok := v.key.Public().(Secret); ok && alg == Dir {
+		for _, enc := range contentEncryptions {
+			if cekSizes[enc] == key.Size {
+				return enc
+			}
+		}
+	}
+	return DefaultEnc
+}
+
+var errProof = errors.New("what is encrypted to the key does not decrypt")

@@ -1,0 +1,173 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errVerify is not a sentinel: a backend that signs wrongly is a fault to be
+// reported, not a condition that a caller could act upon.
+var errVerify = errors.New("signature does not verify against the public key: withheld")
+
+// Sign signs a digest with alg and returns the signature as JOSE has it: r || s
+// for ECDSA, as long as the modulus for RSA, 64 bytes for Ed25519, for which
+// digest is the message itself. HMAC has no digest to be signed: use
+// [Version.SignMessage].
+//
+// Unless the version was made with SkipVerify, a signature that the public key
+// does not verify is an error and not returned.
+func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, error) {
+	s, err := v.signer(alg)
+	if err != nil {
+		return nil, err
+	}
+	if h := alg.Hash(); h != 0 && len(digest) != h.Size() {
+		return nil, fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", ErrInvalid, alg, h.Size(), len(digest))
+	}
+	return v.sign(alg, digest, func() ([]byte, error) { return s.SignContext(ctx, digest, alg.SignerOpts()) })
+}
+
+// SignMessage signs message with alg, or makes its MAC. It returns the signature
+// as [Version.Sign] does, and a MAC as long as its hash.
+func (v *Version) SignMessage(ctx context.Context, alg Alg, message []byte) ([]byte, error) {
+	if alg.Family() == FamilyHMAC {
+		return v.mac(ctx, alg, message)
+	}
+	s, err := v.signer(alg)
+	if err != nil {
+		return nil, err
+	}
+	digest := alg.digest(message)
+	return v.sign(alg, digest, func() ([]byte, error) {
+		if m, ok := s.(MessageSigner); ok {
+			return m.SignMessageContext(ctx, message, alg.SignerOpts())
+		}
+		return s.SignContext(ctx, digest, alg.SignerOpts())
+	})
+}
+
+// signer returns the key of v if it signs with alg.
+func (v *Version) signer(alg Alg) (Signer, error) {
+	if alg.Use() != UseSig {
+		return nil, fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
+	}
+	if _, err := v.Alg(alg); err != nil {
+		return nil, err
+	}
+	s, ok := v.key.(Signer)
+	if !ok || alg.Family() == FamilyHMAC {
+		return nil, fmt.Errorf("%w: the key signs no digest with %s", ErrUnsupported, alg)
+	}
+	return s, nil
+}
+
+// sign has make sign digest, and turns the signature into JOSE's form.
+func (v *Version) sign(alg Alg, digest []byte, make func() ([]byte, error)) ([]byte, error) {
+	start := time.Now()
+	sig, err := make()
+	v.observe(UseSig, time.Since(start), err)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	pub := v.key.Public()
+	if ec, ok := pub.(*ecdsa.PublicKey); ok {
+		if sig, err = RawECDSA(sig, coordinateSize(ec)); err != nil {
+			return nil, err
+		}
+	}
+	if v.verify && !VerifyDigest(pub, alg, digest, sig) {
+		return nil, errVerify
+	}
+	return sig, nil
+}
+
+// mac makes a MAC. There is no public key that could verify it before it leaves;
+// that its length is right is all that can be seen.
+func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, error) {
+	if _, err := v.Alg(alg); err != nil {
+		return nil, err
+	}
+	m, ok := v.key.(MACer)
+	if !ok {
+		return nil, fmt.Errorf("%w: the key makes no MACs", ErrUnsupported)
+	}
+	start := time.Now()
+	mac, err := m.MACContext(ctx, message, alg.Hash())
+	v.observe(UseSig, time.Since(start), err)
+	if err != nil {
+		return nil, fmt.Errorf("mac: %w", err)
+	}
+	if len(mac) != alg.Hash().Size() {
+		return nil, errVerify
+	}
+	return mac, nil
+}
+
+// Verify reports whether sig, in the form that JOSE has it, is v's signature or
+// MAC of message with alg. It uses the key, and may fail, for a MAC alone; an alg
+// that v is not pinned to is ErrUnsupported.
+func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (bool, error) {
+	if alg.Use() != UseSig {
+		return false, fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
+	}
+	if _, err := v.Alg(alg); err != nil {
+		return false, err
+	}
+	if alg.Family() != FamilyHMAC {
+		return VerifyMessage(v.key.Public(), alg, message, sig), nil
+	}
+	want, err := v.mac(ctx, alg, message)
+	if err != nil {
+		return false, err
+	}
+	return hmac.Equal(want, sig), nil
+}
+
+// VerifyMessage reports whether sig, in the form that JOSE has it, is a signature
+// of pub on message with alg.
+func VerifyMessage(pub crypto.PublicKey, alg Alg, message, sig []byte) bool {
+	return VerifyDigest(pub, alg, alg.digest(message), sig)
+}
+
+// digest is what a key signs of message: its hash, or all of it for Ed25519.
+func (a Alg) digest(message []byte) []byte {
+	hash := a.Hash()
+	if hash == 0 {
+		return message
+	}
+	h := hash.New()
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+// VerifyDigest reports whether sig, in the form that JOSE has it, is a signature
+// of pub on digest with alg. For Ed25519 digest is the message itself.
+func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
+	if alg.Use() != UseSig || alg.Fits(pub) != nil {
+		return false
+	}
+	if h := alg.Hash(); h != 0 && len(digest) != h.Size() {
+		return false
+	}
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		return verifyECDSA(pub, digest, sig)
+	case ed25519.PublicKey:
+		return ed25519.Verify(pub, digest, sig)
+	case *rsa.PublicKey:
+		if alg.Family() == FamilyPSS {
+			opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
+			return rsa.VerifyPSS(pub, alg.Hash(), digest, sig, opts) == nil
+		}
+		return rsa.VerifyPKCS1v15(pub, alg.Hash(), digest, sig) == nil
+	default:
+		return false
+	}
+}
