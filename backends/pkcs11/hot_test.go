@@ -51,18 +51,18 @@ func grows(t *testing.T, n int, f func()) int {
 func TestFailingDecryptionsLeakNothing(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
 	tests := []struct {
 		name    string
 		alg     signer.Alg
-		instant uint64
+		instant bool
 		n       int
 	}{
-		{"native", signer.RSAOAEP, 0x40, 100_000},
-		{"raw", signer.RSAOAEP256, 0x40, 100_000},
-		{"native, SoftHSM2", signer.RSAOAEP, 0, 4000},
-		{"raw, SoftHSM2", signer.RSAOAEP256, 0, 4000},
+		{"native", signer.RSAOAEP, true, 100_000},
+		{"raw", signer.RSAOAEP256, true, 100_000},
+		{"native, SoftHSM2", signer.RSAOAEP, false, 4000},
+		{"raw, SoftHSM2", signer.RSAOAEP256, false, 4000},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -72,8 +72,9 @@ func TestFailingDecryptionsLeakNothing(t *testing.T) {
 			if testing.Short() {
 				n /= 10
 			}
-			s.set(instant, tt.instant)
-			defer s.set(instant, 0)
+			if tt.instant { // without the token
+				defer f.Inject("C_DecryptInit * rv=CKR_OK", "C_Decrypt * leave rv=CKR_ENCRYPTED_DATA_INVALID")()
+			}
 			grown := grows(t, n, func() {
 				if _, err := k.DecryptContext(t.Context(), ct, tt.alg.DecrypterOpts()); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 					t.Fatalf("%v, want ErrDecrypt itself", err)
@@ -125,13 +126,13 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 func TestFailedCallWipesOutput(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	h := newHot(t, b, k)
-	s.set(instant, 0x40)
+	f.Inject("C_Decrypt * rv=CKR_ENCRYPTED_DATA_INVALID") // after the token has written the plaintext
 	out := bytes.Repeat([]byte{1}, 256)
-	if err := h.Decrypt(encryptTo(t, k.Public(), signer.RSAOAEP, nil), out); err == nil {
+	if err := h.Decrypt(encryptTo(t, k.Public(), signer.RSAOAEP, []byte("plaintext")), out); err == nil {
 		t.Fatal("no error")
 	}
 	if !bytes.Equal(out, make([]byte, 256)) {

@@ -157,8 +157,8 @@ type Count struct {
 //   - shared-session: calls on a session that another call was using, which
 //     PKCS#11 forbids;
 //   - busy-close, busy-logout, busy-finalize: sessions closed while a call used
-//     them (or a slot's sessions, while any call ran), and C_Logout and
-//     C_Finalize while another call ran.
+//     them (or a slot's sessions, while a call used one), C_Logout while a call
+//     used another session of the slot, and C_Finalize while another call ran.
 func (m *Module) Counts() map[string]Count {
 	counts := make(map[string]Count, len(records))
 	for _, name := range records {

@@ -599,16 +599,20 @@ static N f_C_CloseSession(N s) {
 	return end(&c, answer);
 }
 
-/* quiet counts what ends the work of others: nothing but itself should run. */
-static void quiet(int which) {
+/* quiet counts what ends the work of a slot's sessions: none but self, if any, should be in use. */
+static void quiet(int which, N slot, N self) {
 	pthread_mutex_lock(&lock);
-	if (calls_running > 1) count(which, CALLS, 1);
+	for (size_t i = 0; i < session_count; i++)
+		if (sessions[i].slot == slot && sessions[i].calls > (sessions[i].handle == self)) {
+			count(which, CALLS, 1);
+			break;
+		}
 	pthread_mutex_unlock(&lock);
 }
 
 static N f_C_CloseAllSessions(N slot) {
 	call c = begin(F_C_CloseAllSessions, 0, 0, NULL, 0);
-	quiet(BUSY_CLOSE);
+	quiet(BUSY_CLOSE, slot, 0);
 	N answer = FORWARD(C_CloseAllSessions, (slot));
 	if (c.forward && answer == OK) drop_sessions(SLOT, slot);
 	return end(&c, answer);
@@ -616,15 +620,19 @@ static N f_C_CloseAllSessions(N slot) {
 
 static N f_C_Logout(N s) {
 	call c = begin(F_C_Logout, HAS_SESSION, s, NULL, 0);
-	quiet(BUSY_LOGOUT);
+	pthread_mutex_lock(&lock);
+	const session *own = session_locked(s);
+	const N slot = own != NULL ? own->slot : 0;
+	pthread_mutex_unlock(&lock);
+	if (own != NULL) quiet(BUSY_LOGOUT, slot, s);
 	return end(&c, FORWARD(C_Logout, (s)));
 }
 
 static N f_C_Finalize(void *reserved) {
 	call c = begin(F_C_Finalize, 0, 0, NULL, 0);
-	quiet(BUSY_FINALIZE);
 	pthread_mutex_lock(&lock);
 	const long open = session_count;
+	if (calls_running > 1) count(BUSY_FINALIZE, CALLS, 1);
 	pthread_mutex_unlock(&lock);
 	N answer = FORWARD(C_Finalize, (reserved));
 	if (c.forward && answer == OK) {
