@@ -253,6 +253,15 @@ func TestInspectPINState(t *testing.T) {
 			}
 		})
 	}
+	t.Run("pin-locked-unflagged", func(t *testing.T) { // as a TPM does
+		f, cfg := newFaulty(t, token)
+		f.Inject("C_Login * rv=CKR_PIN_LOCKED")
+		cfg.PINFile = write(t, "pin", "a-pin-of-its-own\n", 0o600)
+		golden(t, "pin-locked-unflagged", inspect(t, cfg), cfg)
+		if n := calls(f, "C_Login"); n != 1 {
+			t.Errorf("%d login attempts, want 1", n)
+		}
+	})
 	t.Run("pin-file", func(t *testing.T) {
 		cfg := token.Config()
 		cfg.PINFile = write(t, "pin", "1234\n", 0o644)
