@@ -69,6 +69,7 @@ func TestE2ESoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.log = `{level: warn}`
+	s.limits = `{connections: 256, refusals: 1000000, timeout: 60s}` // whatever else the machine does
 	s.metrics = `{listen: "$dir/m.sock"}`
 	p := start(t, s)
 	k := &soak{t: t, p: p}
