@@ -19,7 +19,7 @@ type outages struct {
 }
 
 // note logs it if rec, which came to outcome, begins or ends an outage.
-func (o *outages) note(log *slog.Logger, rec *audit.Record, outcome error) {
+func (o *outages) note(logger *slog.Logger, rec *audit.Record, outcome error) {
 	const unavailable = "unavailable"
 	if rec.KID == "" || (rec.Outcome != unavailable && (outcome != nil || o.n.Load() == 0)) {
 		return // what a peer makes up is no key; what is its own fault says nothing of a backend
@@ -33,10 +33,10 @@ func (o *outages) note(log *slog.Logger, rec *audit.Record, outcome error) {
 			o.since = make(map[string]time.Time)
 		}
 		o.since[rec.Key] = time.Now()
-		log.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", outcome)
+		logger.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", outcome)
 	case outcome == nil && out:
 		delete(o.since, rec.Key)
-		log.Info("key available again", "key", rec.Key, "kid", rec.KID, "after", time.Since(began).Round(time.Millisecond))
+		logger.Info("key available again", "key", rec.Key, "kid", rec.KID, "after", time.Since(began).Round(time.Millisecond))
 	}
 	o.n.Store(int32(len(o.since))) // #nosec G115 -- as many as there are keys
 }

@@ -90,7 +90,7 @@ var mutations = []struct {
 func newMutator(t *testing.T, p *process, seed uint64) *mutator {
 	t.Helper()
 	inbox := p.publicKey("inbox")
-	m := &mutator{Rand: rand.New(rand.NewPCG(seed, 0)), kids: []string{p.publicKey("outbox").KeyID, p.publicKey("oidc").KeyID, "nobody", ""}}
+	m := &mutator{Rand: rand.New(rand.NewPCG(seed, 0)), kids: []string{p.publicKey("outbox").KeyID, p.publicKey("oidc").KeyID, "nobody", ""}} // #nosec G404 -- a seed to repeat it by
 	for _, alg := range []jose.KeyAlgorithm{jose.RSA_OAEP, jose.RSA_OAEP_256} {
 		for _, enc := range encs {
 			parts := strings.Split(compact(t, seal(t, inbox, alg, enc, m.bytes(10+m.IntN(500)), nil)), ".")
