@@ -191,6 +191,38 @@ func TestDoctorLocked(t *testing.T) {
 	}
 }
 
+// TestDoctorExtractable examines a key that whoever logs in can copy out of its
+// token. It works, and is not fit for use all the same.
+func TestDoctorExtractable(t *testing.T) {
+	if !runAlone(t) {
+		return
+	}
+	token := tokens.NewSoftHSM2(t)
+	token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
+	r := openRaw(t, token)
+	s, err := r.OpenSession(r.slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
+	r.check("C_OpenSession", err)
+	r.login()
+	attribute := func(typ uint, value any) *p11.Attribute { return p11.NewAttribute(typ, value) }
+	both := []*p11.Attribute{attribute(p11.CKA_TOKEN, true), attribute(p11.CKA_LABEL, "sig"), attribute(p11.CKA_ID, []byte{9})}
+	_, _, err = r.GenerateKeyPair(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)},
+		append([]*p11.Attribute{attribute(p11.CKA_MODULUS_BITS, 2048), attribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1})}, both...),
+		append([]*p11.Attribute{
+			attribute(p11.CKA_PRIVATE, true), attribute(p11.CKA_SENSITIVE, true), attribute(p11.CKA_SIGN, true),
+			attribute(p11.CKA_DECRYPT, false), attribute(p11.CKA_UNWRAP, false), attribute(p11.CKA_EXTRACTABLE, true),
+		}, both...))
+	r.check("C_GenerateKeyPair", err)
+	text, status := doctor(t, token, "--config", doctorConfig(t, token, algsOf(token, signer.UseSig), algsOf(token, signer.UseEnc)))
+	for _, words := range []string{"Verdict: not fit for use", `fail  hsm: key "notes": it is extractable`, `ok    hsm: key "inbox"`} {
+		if !strings.Contains(text, words) {
+			t.Errorf("it does not say %q", words)
+		}
+	}
+	if status != 1 || t.Failed() {
+		t.Errorf("exit status %d, want 1\n%s", status, text)
+	}
+}
+
 // lock locks the token by wrong PINs.
 func lock(t *testing.T, token *tokens.Token) {
 	t.Helper()
