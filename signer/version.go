@@ -61,12 +61,12 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 			return nil, fmt.Errorf("%w: %s and %s: a key either signs or decrypts", ErrInvalid, c.Algs[0], alg)
 		}
 	}
-	if r, ok := key.(*Replicas); ok && r.Public() == nil {
-		return newVersion(key, c), nil
-	}
 	if c.KID == "" {
-		if _, ok := key.Public().(Secret); ok {
+		if c.Algs[0].Symmetric() {
 			return nil, fmt.Errorf("%w: a symmetric key has no thumbprint: give it a kid", ErrInvalid)
+		}
+		if r, ok := key.(*Replicas); ok && r.Public() == nil {
+			return newVersion(key, c), nil
 		}
 		var err error
 		if c.KID, err = Thumbprint(key.Public()); err != nil {

@@ -231,7 +231,7 @@ func (m *module) showPIN(l *login, id tokenID, credential func() (credential, er
 		l.pin = pin
 	case errors.As(err, &e) && e.call == callLogin && e.class == classLogin:
 		m.refused[refusal{id, pin}] = true
-		err = fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w", id.label, c.file, err)
+		err = signer.NeedsOperator(fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w", id.label, c.file, err))
 	}
 	return n, err
 }
