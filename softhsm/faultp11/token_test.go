@@ -48,6 +48,19 @@ func TestOldSessions(t *testing.T) {
 	r.want(err, p11.CKR_OK)
 }
 
+// A user who was logged out is so by the time that any call is told.
+func TestLogout(t *testing.T) {
+	r := newRig(t)
+	other := r.open()
+	r.f.Inject("C_SignInit 1 logout rv=CKR_USER_NOT_LOGGED_IN")
+	r.want(r.sign(r.s), p11.CKR_USER_NOT_LOGGED_IN)
+	for _, s := range []p11.SessionHandle{r.s, other} {
+		if info, err := r.GetSessionInfo(s); err != nil || info.State == p11.CKS_RO_USER_FUNCTIONS {
+			t.Errorf("state %d, %v: still logged in", info.State, err)
+		}
+	}
+}
+
 func TestDeadSlot(t *testing.T) {
 	r := newRig(t)
 	before, err := r.GetSlotList(true)

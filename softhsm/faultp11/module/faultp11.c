@@ -9,7 +9,7 @@
  * are right where the structures of PKCS#11 are not packed: all but Windows.
  *
  * A call takes one lock for a moment at its start and one at its end; none is
- * held in the real module or in a fault. Counters in the stats file change by
+ * held in a fault or in the real module, but in its C_Logout for the effect logout. Counters in the stats file change by
  * compare-and-swap, so that several processes may share it.
  */
 #define _GNU_SOURCE
@@ -222,7 +222,7 @@ typedef struct {
 	int function;        /* ANY: all but C_Initialize and C_Finalize */
 	unsigned long first, last, seen;
 	long mechanism;      /* -1: any */
-	int query, answers, hang, crash, flip, leave, old;
+	int query, answers, hang, crash, flip, leave, old, logout;
 	int until, over;     /* until a call of that function has succeeded; -1: for ever */
 	N answer, shorten;
 	unsigned long border; /* how many sessions had been opened when the line came */
@@ -295,6 +295,7 @@ static int parse_effect(rule *r, const char *s) {
 	if (strcmp(s, "leave") == 0) return r->leave = 1;
 	if (strcmp(s, "query") == 0) return r->query = 1;
 	if (strcmp(s, "old") == 0) return r->old = 1;
+	if (strcmp(s, "logout") == 0) return r->logout = 1;
 	return 0;
 }
 
@@ -459,6 +460,8 @@ static void hang(const char *text) {
 
 enum { ENDS = 1, HAS_SESSION = 2 };
 
+static function_list real;
+
 /* begin counts a call and does what the first rule that fits it says. */
 static call begin(int function, int kind, N handle, const M *m, int query) {
 	call c = {.function = function, .query = query, .forward = 1, .session = kind & HAS_SESSION ? handle : 0};
@@ -475,6 +478,7 @@ static call begin(int function, int kind, N handle, const M *m, int query) {
 	}
 	rule *found = match_locked(&c, mechanism, s);
 	if (found != NULL) r = *found;
+	if (r.logout && c.session) (void)real.C_Logout(c.session); /* with the lock, so that no other call sees the fault before it is true */
 	pthread_mutex_unlock(&lock);
 	count(function, query ? QUERIES : CALLS, 1);
 	count(function, RUNNING, 1);
@@ -512,8 +516,6 @@ static void spoil(const call *c, B *out, N *n) {
 	if (c->flip) out[*n / 2] ^= 1;
 	*n -= c->shorten < *n ? c->shorten : *n;
 }
-
-static function_list real;
 
 #define FORWARD(name, args) (c.forward ? real.name args : OK)
 #define WRITTEN(name, params, args)
