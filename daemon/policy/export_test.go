@@ -51,7 +51,7 @@ func Read(claims []byte) (*Reading, error) {
 	return r, nil
 }
 
-func encodeName(name []byte) string { return base64.StdEncoding.EncodeToString(name) }
+func encodeName(name []byte) string { return base64.RawURLEncoding.EncodeToString(name) }
 
 // valuesOf lists a value and, as far as [each] splits it, those in it.
 func valuesOf(path string, raw jsontext.Value) [][3]string {

@@ -276,7 +276,7 @@ func (n *nodeReader) check(t *testing.T, r *policy.Reading, payload []byte, seal
 func checkPath(t *testing.T, v [3]string, payload []byte, sealed bool) {
 	t.Helper()
 	parts := strings.Split(v[0], "/")
-	name, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
+	name, err := base64.RawURLEncoding.DecodeString(parts[len(parts)-1])
 	if err != nil {
 		t.Fatal(err)
 	}

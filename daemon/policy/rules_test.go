@@ -212,3 +212,41 @@ func TestGrantsOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestNarrowNeverWidens: what a grant allows to be signed, of all that is in the
+// table, its key allows too.
+func TestNarrowNeverWidens(t *testing.T) {
+	_, cases := readTable(t)
+	key := &policy.JWT{
+		Issuers: []string{"https://id.example", "https://a.example"}, Issuer: "https://id.example", MaxTTL: time.Hour,
+		Audiences: []string{"api", "web", "https://api.example.com/*"}, NotSecret: []string{"pin"},
+		Values: map[string]policy.Value{"role": {OneOf: []any{"reader", "writer"}}, "scope": {MaxLength: 10}},
+	}
+	wide := must(key.Compile())
+	key.MaxBytes = 1 << 20 // what was signed is longer than what was asked for
+	whole := must(key.Compile())
+	signed := 0
+	for i, narrow := range []*policy.JWT{
+		{}, {Issuer: "https://a.example"}, {Issuers: []string{"https://a.example"}}, {Audiences: []string{"api", "https://api.example.com/v1/*"}},
+		{Subjects: []string{"user:*"}}, {MaxTTL: time.Minute}, {TTL: time.Minute}, {Skew: time.Second}, {Required: []string{"sub"}},
+		{Forbidden: []string{"nbf", "act"}}, {Secret: []string{"salary"}}, {NotSecret: []string{}}, {MaxBytes: 50}, {MaxDepth: 2},
+		{Values: map[string]policy.Value{"role": {Type: "string"}, "scope": {Words: []string{"read"}}, "level": {Min: number(1)}}},
+	} {
+		rules := must(wide.Narrow(narrow))
+		for _, c := range cases {
+			got, err := rules.Apply(c.request(), now)
+			if err != nil {
+				continue
+			}
+			signed++
+			again := c.request()
+			again.Claims, again.TTL = got.Payload, 0 // what was signed, as if it had been asked for
+			if _, err := whole.Apply(again, now); err != nil {
+				t.Errorf("narrowed by %d, signed %.300s, which the key does not: %v", i, got.Payload, err)
+			}
+		}
+	}
+	if signed < 500 {
+		t.Errorf("%d cases were signed, want more to compare", signed)
+	}
+}

@@ -14,7 +14,7 @@ function flat (v) {
       double.setFloat64(0, v)
       return ['number', double.getBigUint64(0).toString(16)]
     case 'string':
-      return ['string', Buffer.from(v, 'utf8').toString('base64')]
+      return ['string', Buffer.from(v, 'utf8').toString('base64url')]
     case 'boolean':
       return ['boolean', String(v)]
     default:
@@ -27,7 +27,7 @@ function walk (v, path, out) {
   out.push([path, ...flat(v)])
   if (v === null || typeof v !== 'object') return
   for (const [name, member] of Object.entries(v)) {
-    walk(member, path + '/' + Buffer.from(name, 'utf8').toString('base64'), out)
+    walk(member, path + '/' + Buffer.from(name, 'utf8').toString('base64url'), out)
   }
 }
 
