@@ -19,6 +19,7 @@ import (
 const (
 	attemptTimeout = 300 * time.Millisecond
 	slack          = 150 * time.Millisecond // of a busy machine
+	rest           = 50 * time.Millisecond  // after a throttle, for calls to go out again
 	pauses         = 150 * time.Millisecond // of two retries at most
 )
 
@@ -101,6 +102,7 @@ func TestFaults(t *testing.T) {
 			server.SetState(arn, awskmstest.Enabled)
 			server.Inject("Sign", 1, tt.times, tt.fault)
 			defer server.Heal()
+			time.Sleep(rest)
 			before, start := server.Calls()["Sign"], time.Now()
 			digest := make([]byte, 32)
 			sig, err := k.SignContext(t.Context(), digest, crypto.SHA256)
@@ -200,6 +202,7 @@ func TestFaultsOfOthers(t *testing.T) {
 			t.Run(op+" "+name, func(t *testing.T) {
 				server.Inject(op, 1, -1, tt.fault)
 				defer server.Heal()
+				time.Sleep(rest)
 				before := server.Calls()[op]
 				got, err := use(t.Context())
 				if got != nil || signer.Code(err) != tt.code {

@@ -227,6 +227,7 @@ func TestOpenKeyFaults(t *testing.T) {
 		t.Run(tt.op+" "+tt.name, func(t *testing.T) {
 			server.Inject(tt.op, 1, -1, tt.fault)
 			defer server.Heal()
+			time.Sleep(rest)
 			k, err := b.OpenKey(t.Context(), arn)
 			if k != nil || signer.Code(err) != tt.code {
 				t.Errorf("OpenKey() = %v, %v; want code %s", k, err, tt.code)
