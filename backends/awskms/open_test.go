@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -511,6 +512,32 @@ func TestTLS(t *testing.T) {
 	}
 	if n := server.Calls()["Sign"] - before; n != 3 {
 		t.Errorf("%d attempts, want 3 whatever AWS_MAX_ATTEMPTS says", n)
+	}
+}
+
+// TestConnectionsAreKept has as many calls at once as the daemon has places by default,
+// again and again: each keeps its connection.
+func TestConnectionsAreKept(t *testing.T) {
+	server := awskmstest.New(t, awskmstest.Config{})
+	b := open(t, server, func(c *awskms.Config) { c.AttemptTimeout = "30s" })
+	k := openSigner(t, b, server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY"))
+	const places, rounds = 64, 20
+	var wg sync.WaitGroup
+	for range places {
+		wg.Go(func() {
+			for range rounds {
+				if _, err := k.SignContext(t.Context(), make([]byte, 32), crypto.SHA256); err != nil {
+					t.Errorf("SignContext() = %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	// net/http dials ahead, and keeps what it then does not need at once.
+	if n := server.Connections(); n > 2*places {
+		t.Errorf("%d connections for %d calls of which %d ran at once", n, places*rounds, places)
+	} else {
+		t.Logf("%d connections for %d calls", n, places*rounds)
 	}
 }
 
