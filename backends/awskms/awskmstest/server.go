@@ -264,13 +264,14 @@ func (s *Server) count(op string) Fault {
 // do does an operation.
 func (s *Server) do(_ context.Context, op string, body []byte) (answer, *Problem) {
 	s.mu.Lock()
-	denied, quota := s.denied[op], s.quota
-	s.mu.Unlock()
 	o, ok := operations[op]
+	denied := s.denied[op]
+	throttled := o.crypto && s.quota != nil && !s.quota.Allow() // under mu: it reads the clock outside of its own lock
+	s.mu.Unlock()
 	switch {
 	case !ok:
 		return nil, problem("UnknownOperationException", "the server has no "+op)
-	case o.crypto && quota != nil && !quota.Allow():
+	case throttled:
 		return nil, problem("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 	}
 	return o.run(s, body, denied)
