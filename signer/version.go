@@ -138,6 +138,15 @@ func can(key Key, f Family) (ok bool) {
 // nil if nobody has seen it.
 func (v *Version) Public() crypto.PublicKey { return v.key.Public() }
 
+// Describe returns what v's key says of itself to operators, or "" if it says
+// nothing; see [Describer].
+func (v *Version) Describe() string {
+	if d, ok := v.key.(Describer); ok {
+		return d.Describe()
+	}
+	return ""
+}
+
 // Symmetric reports whether v's key has no public half.
 func (v *Version) Symmetric() bool { return v.algs[0].Symmetric() }
 
