@@ -80,7 +80,7 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 	if err != nil {
 		return Key{}, err
 	}
-	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID)}
+	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID), Type: pkcs11.TypePrivate}
 	return Key{URI: uri.String(), Public: der}, nil
 }
 
