@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"time"
 )
 
 // A Key is one version of a private or secret key held by a [Backend]. What it
@@ -167,6 +168,14 @@ type AlgLister interface {
 	Algs() []Alg
 }
 
+// An AlgExplainer is an [AlgLister] that knows why it lacks an algorithm, so that
+// start-up can say it.
+type AlgExplainer interface {
+	AlgLister
+	// Lacks says why the key cannot do alg, which is not among its Algs.
+	Lacks(alg Alg) string
+}
+
 // A Backend opens keys in one place: a PKCS#11 token, or one KMS account and
 // region. It is safe for concurrent use.
 type Backend interface {
@@ -178,4 +187,18 @@ type Backend interface {
 	// Close waits for what is in flight, then logs out. The backend's keys answer
 	// ErrUnavailable from then on.
 	Close() error
+}
+
+// An Expander is a [Backend] whose refs can name more than one key version.
+type Expander interface {
+	Backend
+	// Expand returns the versions that ref stands for now, the newest first: one for
+	// a ref that names one. Errors are as for OpenKey.
+	Expand(ctx context.Context, ref string) ([]Expanded, error)
+}
+
+// An Expanded is one of the versions that a ref stands for.
+type Expanded struct {
+	Ref       string    // names this version alone
+	NotBefore time.Time // when the version was made, or the zero time if that does not matter
 }
