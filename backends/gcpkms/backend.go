@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
 	kms "cloud.google.com/go/kms/apiv1"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"signetd/backends/cloud"
 	"signetd/signer"
@@ -83,6 +86,22 @@ func (c Config) options() ([]option.ClientOption, error) {
 	}
 	return options, nil
 }
+
+// do makes a call as [cloud.Caller.Do] does.
+func (b *Backend) do(ctx context.Context, class string, call func(ctx context.Context) error) error {
+	return b.caller.Do(ctx, class, func(ctx context.Context) error {
+		err := call(ctx)
+		if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSkew {
+			// The server has the same deadline, and may say that it passed before the timer
+			// here does. Whose it was, the attempt's or the caller's, ctx will tell.
+			<-ctx.Done()
+		}
+		return err
+	})
+}
+
+// clockSkew is how much earlier than here a deadline may pass on the server.
+const clockSkew = 50 * time.Millisecond
 
 // service is how errors call Google Cloud KMS.
 const service = "Google Cloud KMS"

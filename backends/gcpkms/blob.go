@@ -39,7 +39,7 @@ func (k blobKey) EncryptBlob(ctx context.Context, plaintext, aad []byte) ([]byte
 	}
 	defer clear(req.GetPlaintext())
 	var blob []byte
-	err := k.backend.caller.Do(ctx, classCrypto, func(ctx context.Context) error {
+	err := k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
 		resp, err := k.backend.client.Encrypt(ctx, req)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func (k blobKey) DecryptBlob(ctx context.Context, blob, aad []byte) ([]byte, err
 		AdditionalAuthenticatedData: bytes.Clone(aad), AdditionalAuthenticatedDataCrc32C: checksum(aad),
 	}
 	var plaintext []byte
-	err := k.backend.caller.Do(ctx, classCrypto, func(ctx context.Context) error {
+	err := k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
 		resp, err := k.backend.client.Decrypt(ctx, req)
 		if err != nil {
 			return undecryptable(err)

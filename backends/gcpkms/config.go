@@ -3,6 +3,7 @@ package gcpkms
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"signetd/signer"
@@ -42,7 +43,8 @@ func (c Config) check() error {
 		return fmt.Errorf("%w: gcpkms: "+format, append([]any{signer.ErrInvalid}, args...)...)
 	}
 	if c.Endpoint != "" {
-		if _, port, err := net.SplitHostPort(c.Endpoint); err != nil || port == "" {
+		host, port, err := net.SplitHostPort(c.Endpoint)
+		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" {
 			return invalid("endpoint %q is no host and port, such as cloudkms.googleapis.com:443", c.Endpoint)
 		}
 	}

@@ -38,7 +38,7 @@ func (k decryptKey) DecryptContext(ctx context.Context, ciphertext []byte, opts 
 	}
 	req := &kmspb.AsymmetricDecryptRequest{Name: k.ref.String(), Ciphertext: bytes.Clone(ciphertext), CiphertextCrc32C: checksum(ciphertext)}
 	var plaintext []byte
-	err = k.backend.caller.Do(ctx, classCrypto, func(ctx context.Context) error {
+	err = k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
 		resp, err := k.backend.client.AsymmetricDecrypt(ctx, req)
 		if err != nil {
 			return undecryptable(err)

@@ -53,7 +53,7 @@ func (b *Backend) Expand(ctx context.Context, name string) ([]signer.Expanded, e
 // It asks for all of them: not every server knows filter and page_size.
 func (b *Backend) list(ctx context.Context, key string) ([]*kmspb.CryptoKeyVersion, error) {
 	var versions []*kmspb.CryptoKeyVersion
-	err := b.caller.Do(ctx, classRead, func(ctx context.Context) error {
+	err := b.do(ctx, classRead, func(ctx context.Context) error {
 		versions = versions[:0]
 		it := b.client.ListCryptoKeyVersions(ctx, &kmspb.ListCryptoKeyVersionsRequest{Parent: key})
 		for {
@@ -86,7 +86,7 @@ func number(v *kmspb.CryptoKeyVersion) int {
 }
 
 func (b *Backend) cryptoKey(ctx context.Context, name string) (c *kmspb.CryptoKey, err error) {
-	err = b.caller.Do(ctx, classRead, func(ctx context.Context) (err error) {
+	err = b.do(ctx, classRead, func(ctx context.Context) (err error) {
 		if c, err = b.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: name}); err != nil {
 			return err
 		}

@@ -144,7 +144,7 @@ func (k *key) describePrimary(ctx context.Context) error {
 
 func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err error) {
 	name := k.ref.String()
-	err = k.backend.caller.Do(ctx, classRead, func(ctx context.Context) (err error) {
+	err = k.backend.do(ctx, classRead, func(ctx context.Context) (err error) {
 		if v, err = k.backend.client.GetCryptoKeyVersion(ctx, &kmspb.GetCryptoKeyVersionRequest{Name: name}); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err e
 // readPublic reads the public half, the algorithm and the protection level.
 func (k *key) readPublic(ctx context.Context) error {
 	name := k.ref.String()
-	return k.backend.caller.Do(ctx, classRead, func(ctx context.Context) error {
+	return k.backend.do(ctx, classRead, func(ctx context.Context) error {
 		p, err := k.backend.client.GetPublicKey(ctx, &kmspb.GetPublicKeyRequest{Name: name})
 		if err != nil {
 			return err
@@ -191,7 +191,7 @@ func parsePublic(text string, r Row) (crypto.PublicKey, error) {
 	}
 	for _, alg := range r.Algs {
 		if err := alg.Fits(public); err != nil {
-			return nil, fmt.Errorf("the public key is none of %s: %w", r.Algorithm, err)
+			return nil, fmt.Errorf("the public key is none of %s: %s", r.Algorithm, err.Error()) // no mistake of the config's
 		}
 	}
 	if k, ok := public.(*rsa.PublicKey); ok && r.size != 0 && k.N.BitLen() != r.size {

@@ -29,7 +29,7 @@ func (k macKey) MACContext(ctx context.Context, message []byte, hash crypto.Hash
 	}
 	req := &kmspb.MacSignRequest{Name: k.ref.String(), Data: bytes.Clone(message), DataCrc32C: checksum(message)}
 	var mac []byte
-	err := k.backend.caller.Do(ctx, classCrypto, func(ctx context.Context) error {
+	err := k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
 		resp, err := k.backend.client.MacSign(ctx, req)
 		if err != nil {
 			return err

@@ -46,7 +46,7 @@ func (k *key) permitted(ctx context.Context) error {
 	need := k.row.use.needs()
 	ask := slices.Concat(need.permissions, []string{permissionDestroy, permissionUpdate, permissionPolicy})
 	var has []string
-	err := k.backend.caller.Do(ctx, classRead, func(ctx context.Context) error {
+	err := k.backend.do(ctx, classRead, func(ctx context.Context) error {
 		resp, err := k.backend.client.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: k.ref.key, Permissions: ask})
 		has = resp.GetPermissions()
 		return err

@@ -46,7 +46,7 @@ func (k signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	}
 	req := k.request(alg, digest)
 	var sig []byte
-	err = k.backend.caller.Do(ctx, classCrypto, func(ctx context.Context) error {
+	err = k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
 		resp, err := k.backend.client.AsymmetricSign(ctx, req)
 		if err != nil {
 			return err
