@@ -53,7 +53,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"another scheme", "awskms:///" + ec, signer.ErrInvalid, ""},
 		{"version 0", strings.TrimSuffix(ec, "1") + "0", signer.ErrInvalid, ""},
 		{"a line break", ec + "\n", signer.ErrInvalid, ""},
-		{"a CryptoKey that signs", gcpkmstest.KeyRing + "/cryptoKeys/ec", signer.ErrInvalid, "add /cryptoKeyVersions/N"},
+		{"a CryptoKey without an enabled version", gcpkmstest.KeyRing + "/cryptoKeys/disabled", signer.ErrUnavailable, "no enabled version (of 1)"},
 		{"no such version", ec + "2", signer.ErrNotFound, "no such key or version"},
 		{"no such key", gcpkmstest.KeyRing + "/cryptoKeys/nobody/cryptoKeyVersions/1", signer.ErrNotFound, ""},
 		{"disabled", disabled, signer.ErrUnavailable, "the version is DISABLED"},
@@ -156,6 +156,13 @@ func TestExpand(t *testing.T) {
 	}
 	if n := kms.Calls("ListCryptoKeyVersions"); n != 1+3 {
 		t.Errorf("%d calls of ListCryptoKeyVersions, want 1 and then 3 pages", n)
+	}
+	newest, err := b.OpenKey(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := newest.(signer.Describer).Describe(); !strings.HasPrefix(text, want[0].Ref+", EC_SIGN_P256_SHA256, protection level SOFTWARE; the credentials have cloudkms.") {
+		t.Errorf("Describe() of the CryptoKey's key = %q, want %s", text, want[0].Ref)
 	}
 	for _, ref := range []string{want[0].Ref, create(kms, "one", "HMAC_SHA256")} {
 		if got, err := b.Expand(t.Context(), ref); err != nil || len(got) != 1 || got[0] != (signer.Expanded{Ref: ref}) {

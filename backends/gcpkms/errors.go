@@ -63,9 +63,14 @@ type answerError struct {
 	hint     string
 }
 
-// Error implements error.
+// Error implements error. What Google says is part of it where that names the
+// permission or the state, and not where it may quote what was sent.
 func (e *answerError) Error() string {
-	text := fmt.Sprintf("%s: %v: %.400s (%s)", service, e.status.Code(), e.status.Message(), e.hint)
+	text := fmt.Sprintf("%s: %v: %s", service, e.status.Code(), e.hint)
+	switch e.status.Code() { //nolint:exhaustive // see above
+	case codes.PermissionDenied, codes.FailedPrecondition, codes.Unauthenticated:
+		text += fmt.Sprintf(" (%.400s)", e.status.Message())
+	}
 	if e.sentinel != nil {
 		text = e.sentinel.Error() + ": " + text
 	}

@@ -49,6 +49,16 @@ func (b *Backend) Expand(ctx context.Context, name string) ([]signer.Expanded, e
 	return expanded, nil
 }
 
+// newest returns the one version that a CryptoKey stands for when only one can be
+// opened: r itself for a key that encrypts.
+func (b *Backend) newest(ctx context.Context, r ref) (ref, error) {
+	expanded, err := b.Expand(ctx, r.String())
+	if err != nil {
+		return r, err
+	}
+	return parseRef(expanded[0].Ref)
+}
+
 // list returns the versions of a CryptoKey, the one with the highest number first.
 // It asks for all of them: not every server knows filter and page_size.
 func (b *Backend) list(ctx context.Context, key string) ([]*kmspb.CryptoKeyVersion, error) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc/codes"
@@ -42,6 +43,15 @@ func (k *key) Lacks(alg signer.Alg) string {
 	return fmt.Sprintf("Google Cloud KMS made this version for %s, padding and hash included, which is %v and never %s", k.row.Algorithm, k.row.Algs, alg)
 }
 
+// Describe says what the version is and what the credentials may do with it.
+func (k *key) Describe() string {
+	text := fmt.Sprintf("%v, %s, protection level %v", k.ref, k.row.Algorithm, k.level)
+	if len(k.may) > 0 {
+		text += "; the credentials have " + strings.Join(k.may, ", ")
+	}
+	return text
+}
+
 var (
 	_ signer.Signer       = signKey{}
 	_ signer.Decrypter    = decryptKey{}
@@ -53,9 +63,11 @@ var (
 // OpenKey opens the version that ref names:
 // projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N, with or
 // without gcpkms:/// before it. It reads what the version is and its public half,
-// and asks whether the credentials may use it. A CryptoKey without a version can be
-// opened if it is one that encrypts: its primary version encrypts then, and each of
-// its versions decrypts.
+// and asks whether the credentials may use it.
+//
+// A CryptoKey without a version stands for the newest of its enabled versions, which
+// [Backend.Expand] lists. One that encrypts stands for itself: its primary version
+// encrypts, and whichever encrypted decrypts.
 //
 // The Key is a signer.Signer, a signer.Decrypter, a signer.MACer or a
 // signer.BlobCipher, after the purpose of the CryptoKey.
@@ -66,6 +78,11 @@ func (b *Backend) OpenKey(ctx context.Context, name string) (signer.Key, error) 
 	}
 	k := &key{backend: b, ref: r}
 	if r.version == 0 {
+		if k.ref, err = b.newest(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	if k.ref.version == 0 {
 		err = k.describePrimary(ctx)
 	} else {
 		err = k.describe(ctx)
@@ -129,9 +146,6 @@ func (k *key) describePrimary(ctx context.Context) error {
 	c, err := k.backend.cryptoKey(ctx, k.ref.key)
 	if err != nil {
 		return err
-	}
-	if c.GetPurpose() != kmspb.CryptoKey_ENCRYPT_DECRYPT {
-		return fmt.Errorf("%w: a CryptoKey of purpose %v is no key but all its versions: add /cryptoKeyVersions/N", signer.ErrInvalid, c.GetPurpose())
 	}
 	v := c.GetPrimary()
 	if v.GetState() != kmspb.CryptoKeyVersion_ENABLED {
