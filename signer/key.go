@@ -176,6 +176,14 @@ type AlgExplainer interface {
 	Lacks(alg Alg) string
 }
 
+// A Describer is a [Key] that can say which one it is, where its ref leaves that
+// open or does not say all.
+type Describer interface {
+	// Describe returns a line for operators: the backend's own name of the key and what
+	// sort it is. It is not for peers.
+	Describe() string
+}
+
 // A Backend opens keys in one place: a PKCS#11 token, or one KMS account and
 // region. It is safe for concurrent use.
 type Backend interface {

@@ -113,6 +113,15 @@ func can(key Key, f Family) (ok bool) {
 // Public returns the public half of v's key, or the [Secret] that describes it.
 func (v *Version) Public() crypto.PublicKey { return v.key.Public() }
 
+// Describe returns what v's key says of itself to operators, or "" if it says
+// nothing; see [Describer].
+func (v *Version) Describe() string {
+	if d, ok := v.key.(Describer); ok {
+		return d.Describe()
+	}
+	return ""
+}
+
 // Symmetric reports whether v's key has no public half.
 func (v *Version) Symmetric() bool { return v.algs[0].Symmetric() }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"signetd/daemon"
+	"signetd/signer"
 )
 
 const defaultConfig = "/etc/signetd/signetd.yaml"
@@ -45,13 +46,21 @@ and writes no audit log.`,
 		out := cmd.OutOrStdout()
 		for _, k := range setup.Ring.Keys() {
 			for _, v := range k.Versions {
-				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), v.Backend(), v.Algs())
+				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok%s\n", k.Name, v.KID(), v.Backend(), v.Algs(), described(v))
 			}
 		}
 		fmt.Fprintf(out, "%s: ok\n", *path)
 		return setup.Close()
 	}
 	return cmd
+}
+
+// described is what the backend says of a version's key, for the end of a line.
+func described(v *signer.Version) string {
+	if text := v.Describe(); text != "" {
+		return ": " + text
+	}
+	return ""
 }
 
 // settings checks what serve reads beside backends, keys and grants.

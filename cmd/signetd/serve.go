@@ -18,6 +18,7 @@ import (
 
 	"signetd/daemon"
 	"signetd/daemon/audit"
+	"signetd/signer"
 )
 
 const (
@@ -126,6 +127,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		go func() { failed <- server.Serve(l) }() // ends with Shutdown
 	}
 	stopReloads := r.reloadOnSignal(ctx)
+	r.logKeys(ctx, setup.Ring)
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
@@ -140,6 +142,18 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets, stopReloads), stopMetrics())
 	r.log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// logKeys says which keys were found where a ref leaves that open: an alias of a
+// cloud KMS is pinned to what it was resolved to.
+func (r *running) logKeys(ctx context.Context, ring *signer.Ring) {
+	for _, k := range ring.Keys() {
+		for _, v := range k.Versions {
+			if found := v.Describe(); found != "" {
+				r.log.InfoContext(ctx, "key opened", "key", k.Name, "kid", v.KID(), "backend", v.Backend(), "found", found)
+			}
+		}
+	}
 }
 
 // stop lets nobody new in, answers who is in, and closes the backends.
