@@ -21,8 +21,8 @@ import (
 // attempt is the time of one attempt in these tests, and pauses what the two pauses
 // between three of them take at most, with room for a busy machine.
 const (
-	attempt = 300 * time.Millisecond
-	pauses  = 450 * time.Millisecond
+	attempt = 800 * time.Millisecond
+	pauses  = 700 * time.Millisecond
 )
 
 // A faultCase is what goes wrong in a call, and what its caller got.
@@ -48,9 +48,9 @@ var transport = []faultCase{
 	{name: "unavailable", kind: gcpkmstest.Unavailable, times: -1, want: signer.ErrUnavailable, text: "(3 attempts)", attempts: 3},
 	{name: "internal once", kind: gcpkmstest.Internal, times: 1, attempts: 2},
 	{name: "internal", kind: gcpkmstest.Internal, times: -1, want: signer.ErrUnavailable, text: "Internal (3 attempts)", attempts: 3},
-	{name: "slow", kind: gcpkmstest.Slow, times: 1, attempts: 1, least: attempt / 3},
+	{name: "slow", kind: gcpkmstest.Slow, times: 1, attempts: 1, least: attempt / 8},
 	{name: "hangs once", kind: gcpkmstest.Hang, times: 1, attempts: 2, least: attempt, most: attempt + pauses},
-	{name: "hangs", kind: gcpkmstest.Hang, times: -1, want: signer.ErrUnavailable, text: "no answer within 300ms (3 attempts)", attempts: 3, least: 3 * attempt, most: 3*attempt + pauses},
+	{name: "hangs", kind: gcpkmstest.Hang, times: -1, want: signer.ErrUnavailable, text: "no answer within 800ms (3 attempts)", attempts: 3, least: 3 * attempt, most: 3*attempt + pauses},
 	{name: "hangs past the deadline", kind: gcpkmstest.Hang, times: -1, deadline: attempt / 2, want: context.DeadlineExceeded, attempts: 1, least: attempt / 2, most: attempt/2 + pauses},
 	{name: "hangs, with a deadline in the second attempt", kind: gcpkmstest.Hang, times: -1, deadline: 3 * attempt / 2, want: context.DeadlineExceeded, attempts: 2, least: 3 * attempt / 2, most: 3*attempt/2 + pauses},
 	{name: "credentials expired", kind: gcpkmstest.Unauthenticated, times: -1, want: signer.ErrUnavailable, text: "credentials are missing, expired or revoked", attempts: 1},
@@ -85,7 +85,7 @@ func runFaults(t *testing.T, kms *gcpkmstest.Server, method, version string, use
 	for _, set := range cases {
 		for _, tt := range set {
 			t.Run(tt.name, func(t *testing.T) {
-				kms.Inject(gcpkmstest.Fault{Method: method, Kind: tt.kind, Times: tt.times, Delay: attempt / 3})
+				kms.Inject(gcpkmstest.Fault{Method: method, Kind: tt.kind, Times: tt.times, Delay: attempt / 8})
 				deadline := tt.deadline
 				if deadline == 0 {
 					deadline = 5 * time.Second
