@@ -101,6 +101,17 @@ func Table() []Row {
 	return used
 }
 
+// Algorithms returns Google's algorithms whose versions do alg. It is empty for what
+// Google does not have.
+func Algorithms(alg signer.Alg) (names []string) {
+	for _, r := range rows {
+		if slices.Contains(r.Algs, alg) {
+			names = append(names, r.Algorithm)
+		}
+	}
+	return names
+}
+
 // row returns the row of an algorithm. One that is not known has no use.
 func row(algorithm string) Row {
 	if i := slices.IndexFunc(rows, func(r Row) bool { return r.Algorithm == algorithm }); i >= 0 {
