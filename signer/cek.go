@@ -48,7 +48,7 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	case FamilyGCMKW:
 		if a, ok := v.key.(AEAD); ok {
 			return v.opened(func() ([]byte, error) {
-				if len(w.IV) != gcmIV || len(w.Tag) != gcmTag {
+				if len(w.IV) != GCMIVSize || len(w.Tag) != GCMTagSize {
 					return nil, ErrDecrypt
 				}
 				return a.OpenContext(ctx, w.IV, slices.Concat(w.EncryptedKey, w.Tag), nil)

@@ -83,3 +83,56 @@ func find(pub crypto.PublicKey, family Family, hash crypto.Hash) (Alg, error) {
 	}
 	return "", fmt.Errorf("%w: no algorithm of JOSE for this key and hash %v", ErrUnsupported, hash)
 }
+
+// CheckMAC is what every [MACer] asks before it touches its key: which algorithm
+// do key and hash ask for? Tokens take keys that are shorter than the hash.
+// Errors are ErrUnsupported.
+func CheckMAC(key crypto.PublicKey, hash crypto.Hash) (Alg, error) {
+	return find(key, FamilyHMAC, hash)
+}
+
+// CheckWrap is what every [Wrapper] asks before it touches its key to wrap another
+// one. Errors are ErrInvalid and ErrUnsupported.
+func CheckWrap(form WrapForm, key []byte) error {
+	switch n := len(key); {
+	case form != WrapRFC3394 && form != WrapRFC5649:
+		return fmt.Errorf("%w: form %d of key wrap", ErrUnsupported, form)
+	case n > maxWrapped:
+		return fmt.Errorf("%w: a key of %d bytes to be wrapped: %d at most", ErrInvalid, n, maxWrapped)
+	case form == WrapRFC3394 && (n < 16 || n%8 != 0):
+		return fmt.Errorf("%w: AES key wrap takes a multiple of 8 bytes, 16 or more, not %d", ErrInvalid, n)
+	case n == 0:
+		return fmt.Errorf("%w: no key to be wrapped", ErrInvalid)
+	}
+	return nil
+}
+
+// CheckWrapped is what every [Wrapper] asks before it touches its key to unwrap
+// another one. Errors are ErrDecrypt and ErrUnsupported.
+func CheckWrapped(form WrapForm, wrapped []byte) error {
+	least := 24
+	if form == WrapRFC5649 {
+		least = 16
+	} else if form != WrapRFC3394 {
+		return fmt.Errorf("%w: form %d of key wrap", ErrUnsupported, form)
+	}
+	if n := len(wrapped); n < least || n%8 != 0 || n > maxWrapped+8 {
+		return ErrDecrypt
+	}
+	return nil
+}
+
+// maxWrapped bounds the keys that are wrapped, in bytes: an RSA key of 16384 bits
+// in PKCS #8 is shorter. Each 8 bytes cost a token six calls where it has to be done
+// block by block.
+const maxWrapped = 16384
+
+// CheckSealed is what every [AEAD] asks before it touches its key to open
+// something: tokens take an IV or a tag of no length at all. Its error is
+// ErrDecrypt.
+func CheckSealed(iv, sealed []byte) error {
+	if len(iv) != GCMIVSize || len(sealed) < GCMTagSize {
+		return ErrDecrypt
+	}
+	return nil
+}

@@ -16,7 +16,10 @@ import (
 )
 
 // The lengths of AES-GCM in JOSE, in bytes (RFC 7518 sections 4.7 and 5.3).
-const gcmIV, gcmTag = 12, 16
+const (
+	GCMIVSize  = 12
+	GCMTagSize = 16
+)
 
 // EncryptJWE encrypts plaintext to v with its default algorithm. For a key pair it
 // needs no private key and no backend; a symmetric key does it in its hardware.
@@ -149,7 +152,7 @@ func compactJWE(head string, encryptedKey, iv, ciphertext, tag []byte) string {
 
 // splitTag splits what an [AEAD] sealed.
 func splitTag(sealed []byte) (ciphertext, tag []byte, err error) {
-	n := len(sealed) - gcmTag
+	n := len(sealed) - GCMTagSize
 	if n < 0 {
 		return nil, nil, errors.New("the backend sealed less than a tag")
 	}

@@ -74,7 +74,7 @@ type jweHeader map[string]json.RawMessage
 func ParseSealed(jwe string) (*SealedToken, error) {
 	var j jweJSON
 	if strings.HasPrefix(strings.TrimSpace(jwe), "{") {
-		if json.Unmarshal([]byte(jwe), &j) != nil || (j.Recipients != nil && (j.EncryptedKey != nil || j.Header != nil)) {
+		if json.Unmarshal([]byte(jwe), &j) != nil || j.mixed() {
 			return nil, ErrDecrypt
 		}
 	} else {
@@ -89,6 +89,17 @@ func ParseSealed(jwe string) (*SealedToken, error) {
 		return nil, ErrDecrypt
 	}
 	return t, nil
+}
+
+// mixed reports whether j is both general and flattened (RFC 7516 section 7.2.2).
+// go-jose's general form repeats the first recipient's key at the top: that is let
+// through.
+func (j *jweJSON) mixed() bool {
+	if j.Recipients == nil {
+		return false
+	}
+	repeated := j.EncryptedKey == nil || len(*j.Recipients) > 0 && *j.EncryptedKey == (*j.Recipients)[0].EncryptedKey
+	return j.Header != nil || !repeated
 }
 
 func (j *jweJSON) token() (*SealedToken, bool) {

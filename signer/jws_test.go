@@ -2,7 +2,10 @@ package signer_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -71,6 +74,97 @@ func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, 
 	}
 	if got, err := v.VerifyJWS(t.Context(), token); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("%s: VerifyJWS() = %s, %v", alg, got, err)
+	}
+}
+
+// TestSignJWSMore signs with what not every verifier knows. go-jose verifies EdDSA
+// and HMAC; ES256K and the name Ed25519 it has not heard of.
+func TestSignJWSMore(t *testing.T) {
+	secret := make([]byte, 64)
+	rand.Read(secret)
+	tests := []struct {
+		ref  string
+		algs []signer.Alg
+	}{
+		{"generate:ed25519", []signer.Alg{signer.EdDSA, signer.Ed25519}},
+		{"generate:ec-secp256k1", []signer.Alg{signer.ES256K}},
+		{keyFile(t, secret, signer.HS512), []signer.Alg{signer.HS256, signer.HS384, signer.HS512}},
+	}
+	for _, tt := range tests {
+		v, err := signer.NewVersion(open(t, tt.ref), signer.VersionConfig{KID: "k", Algs: tt.algs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Prove(t.Context()); err != nil {
+			t.Errorf("%s: Prove() = %v", tt.algs, err)
+		}
+		for _, alg := range tt.algs {
+			jws, err := v.SignJWS(t.Context(), alg, signer.Header{Typ: "at+jwt", Cty: "x"}, []byte("{}"))
+			if err != nil {
+				t.Fatalf("%s: SignJWS() = %v", alg, err)
+			}
+			checkMore(t, v, alg, jws, secret)
+		}
+	}
+}
+
+func checkMore(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, secret []byte) {
+	t.Helper()
+	token, err := signer.ParseSigned(jws.Compact())
+	if err != nil || token.Alg != alg || !bytes.Equal(token.Digest, jws.Digest) {
+		t.Fatalf("%s: ParseSigned() = %+v, %v", alg, token, err)
+	}
+	if got, err := v.VerifyJWS(t.Context(), token); err != nil || string(got) != "{}" {
+		t.Errorf("%s: VerifyJWS() = %q, %v", alg, got, err)
+	}
+	bad, err := signer.ParseSigned(jws.Protected + "." + encode([]byte("{ }")) + "." + jws.Signature)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := v.VerifyJWS(t.Context(), bad); !errors.Is(err, signer.ErrInvalid) || got != nil {
+		t.Errorf("%s: VerifyJWS() of another payload = %q, %v; want ErrInvalid", alg, got, err)
+	}
+	if alg == signer.ES256K || alg == signer.Ed25519 {
+		return
+	}
+	parsed, err := jose.ParseSignedCompact(jws.Compact(), []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := any(secret)
+	if alg == signer.EdDSA {
+		key = v.JWK().Key
+	}
+	if got, err := parsed.Verify(key); err != nil || string(got) != "{}" {
+		t.Errorf("%s: go-jose's Verify() = %q, %v", alg, got, err)
+	}
+}
+
+// TestJWKSecp256k1 is a JWK there and back, and what is none.
+func TestJWKSecp256k1(t *testing.T) {
+	v := version(t, "generate:ec-secp256k1", signer.ES256K)
+	text, err := json.Marshal(signer.JWKSet{Keys: []signer.JWK{*v.JWK()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set signer.JWKSet
+	if err := json.Unmarshal(text, &set); err != nil {
+		t.Fatal(err)
+	}
+	found := set.Key(v.KID())
+	if len(found) != 1 || !v.Public().(*ecdsa.PublicKey).Equal(found[0].Key) || found[0].Algorithm != "ES256K" || found[0].Use != "sig" {
+		t.Errorf("%s reads as %+v", text, found)
+	}
+	if print, err := signer.Thumbprint(found[0].Key); err != nil || print != v.KID() {
+		t.Errorf("Thumbprint() = %q, %v; want %q", print, err, v.KID())
+	}
+	for _, bad := range []string{
+		`{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}`, `{"kty":"OKP","crv":"secp256k1","x":"` + strings.Repeat("A", 43) + `"}`,
+		`{"kty":"EC","crv":"secp256k1","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
+	} {
+		if json.Unmarshal([]byte(bad), new(signer.JWK)) == nil {
+			t.Errorf("%s is read as a JWK", bad)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -22,14 +23,14 @@ type Config struct{}
 type Backend struct {
 	mu        sync.RWMutex // held for reading while a key is in use
 	closed    bool
-	generated map[string]crypto.Signer
+	generated map[string]any // a crypto.Signer or a secret
 }
 
 var _ signer.Backend = (*Backend)(nil)
 
 // Open returns a backend without keys.
 func Open(_ context.Context, _ Config) (*Backend, error) {
-	return &Backend{generated: map[string]crypto.Signer{}}, nil
+	return &Backend{generated: map[string]any{}}, nil
 }
 
 // OpenKey implements [signer.Backend].
@@ -43,14 +44,26 @@ func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("software key: %w", err)
 	}
-	k := key{b, private}
-	if d, ok := private.(crypto.Decrypter); ok {
-		return &rsaKey{k, d}, nil
+	switch private := private.(type) {
+	case secret:
+		return b.openSecret(private)
+	case *rsa.PrivateKey:
+		return &rsaKey{key{b, private}, private}, nil
+	case *ecdsa.PrivateKey:
+		agrees, err := private.ECDH()
+		if err != nil {
+			return nil, fmt.Errorf("%w: software key: not a key on its curve", signer.ErrInvalid)
+		}
+		return &ecKey{key{b, private}, agrees}, nil
+	case crypto.Signer:
+		return &key{b, private}, nil
+	default:
+		return nil, fmt.Errorf("%w: software key: a key of type %T", signer.ErrUnsupported, private)
 	}
-	return &k, nil
 }
 
-func (b *Backend) loadLocked(ref string) (crypto.Signer, error) {
+// loadLocked returns a crypto.Signer or a secret.
+func (b *Backend) loadLocked(ref string) (any, error) {
 	spec, generate := strings.CutPrefix(ref, "generate:")
 	if !generate {
 		if !filepath.IsAbs(ref) {
@@ -70,7 +83,7 @@ func (b *Backend) loadLocked(ref string) (crypto.Signer, error) {
 	return private, nil
 }
 
-func generateKey(kind string) (crypto.Signer, error) {
+func generateKey(kind string) (any, error) {
 	switch kind {
 	case "ec-p256":
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -78,14 +91,27 @@ func generateKey(kind string) (crypto.Signer, error) {
 		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	case "ec-p521":
 		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case "ec-secp256k1":
+		return generateK1()
+	case "ed25519":
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
 	case "rsa-2048":
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case "rsa-3072":
 		return rsa.GenerateKey(rand.Reader, 3072)
 	case "rsa-4096":
 		return rsa.GenerateKey(rand.Reader, 4096)
+	case "hmac-512":
+		return newSecret(signer.SecretHMAC, 64), nil
+	case "aes-128":
+		return newSecret(signer.SecretAES, 16), nil
+	case "aes-192":
+		return newSecret(signer.SecretAES, 24), nil
+	case "aes-256":
+		return newSecret(signer.SecretAES, 32), nil
 	default:
-		return nil, fmt.Errorf("%w: cannot generate a key of type %.32q (ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072, rsa-4096)", signer.ErrInvalid, kind)
+		return nil, fmt.Errorf("%w: cannot generate a key of type %.32q (ec-p256, ec-p384, ec-p521, ec-secp256k1, ed25519, rsa-2048, rsa-3072, rsa-4096, hmac-512, aes-128, aes-192, aes-256)", signer.ErrInvalid, kind)
 	}
 }
 
@@ -103,6 +129,16 @@ func (b *Backend) Close() error {
 	b.closed = true
 	b.generated = nil
 	return nil
+}
+
+// enter keeps b open until leave is called, or says why it is not.
+func (b *Backend) enter(ctx context.Context) (leave func(), err error) {
+	b.mu.RLock()
+	if err := b.usableLocked(ctx); err != nil {
+		b.mu.RUnlock()
+		return nil, err
+	}
+	return b.mu.RUnlock, nil
 }
 
 func (b *Backend) usableLocked(ctx context.Context) error {

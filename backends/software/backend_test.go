@@ -22,6 +22,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	hmacKey := make([]byte, 64)
+	rand.Read(hmacKey)
+	jwk, err := json.Marshal(jose.JSONWebKey{Key: hmacKey, Algorithm: "HS512"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hmacFile := write(t, jwk, 0o600)
 	signertest.Run(t, signertest.Config{
 		Open: func(t *testing.T) signer.Backend {
 			b, err := software.Open(t.Context(), software.Config{})
@@ -33,7 +40,11 @@ func TestConformance(t *testing.T) {
 		Refs: map[signertest.Kind]string{
 			signertest.ECP256: "generate:ec-p256", signertest.ECP384: "generate:ec-p384", signertest.ECP521: "generate:ec-p521",
 			signertest.RSASig: "generate:rsa-2048:sig", signertest.RSAEnc: "generate:rsa-2048:enc",
+			signertest.Secp256k1: "generate:ec-secp256k1", signertest.Ed25519: "generate:ed25519", signertest.HMAC: hmacFile,
+			signertest.AES128: "generate:aes-128", signertest.AES192: "generate:aes-192", signertest.AES256: "generate:aes-256",
+			signertest.ECDHP256: "generate:ec-p256:ecdh", signertest.ECDHP384: "generate:ec-p384:ecdh", signertest.ECDHP521: "generate:ec-p521:ecdh",
 		},
+		HMACKey: hmacKey,
 		Missing: "/nonexistent/key.pem",
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -15,9 +16,9 @@ import (
 	"signetd/signer"
 )
 
-// readKey reads a private key from a PEM or JWK file that others cannot read.
+// readKey reads a private or secret key, a crypto.Signer or a secret, from a PEM or JWK file that others cannot read.
 // Its errors never hold what the file holds.
-func readKey(path string) (crypto.Signer, error) {
+func readKey(path string) (any, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -38,25 +39,60 @@ func readKey(path string) (crypto.Signer, error) {
 	}
 	private := parse(data)
 	if private == nil {
-		return nil, fmt.Errorf("%w: %s holds no private key in PKCS #8, PKCS #1, SEC 1 or JWK form", signer.ErrInvalid, path)
+		return nil, fmt.Errorf("%w: %s holds no private key in PKCS #8, PKCS #1, SEC 1 or JWK form, nor a symmetric one in a JWK with its alg", signer.ErrInvalid, path)
 	}
 	return private, nil
 }
 
-func parseJWK(data []byte) crypto.Signer {
+// parseJWK returns nil if data holds no key that it knows.
+func parseJWK(data []byte) any {
 	var jwk jose.JSONWebKey
 	if json.Unmarshal(data, &jwk) != nil {
+		if k, ok := parseK1JWK(data); ok {
+			return k
+		}
 		return nil
 	}
-	private, _ := jwk.Key.(crypto.Signer)
-	return private
+	switch k := jwk.Key.(type) {
+	case crypto.Signer:
+		return k
+	case []byte:
+		switch signer.Alg(jwk.Algorithm).Family() { //nolint:exhaustive // the symmetric ones
+		case signer.FamilyHMAC:
+			return secret{signer.SecretHMAC, k}
+		case signer.FamilyAESKW, signer.FamilyGCMKW, signer.FamilyDir:
+			return secret{signer.SecretAES, k}
+		}
+	}
+	return nil
 }
 
-func parsePEM(data []byte) crypto.Signer {
+// parseK1JWK reads a private JWK on secp256k1 (RFC 8812 section 3.1).
+func parseK1JWK(data []byte) (k1Key, bool) {
+	var jwk struct {
+		Kty, Crv, D, X, Y string
+	}
+	if json.Unmarshal(data, &jwk) != nil || jwk.Kty != "EC" || jwk.Crv != "secp256k1" {
+		return k1Key{}, false
+	}
+	decode := base64.RawURLEncoding.Strict().DecodeString
+	d, err := decode(jwk.D)
+	if err != nil {
+		return k1Key{}, false
+	}
+	defer clear(d)
+	x, errX := decode(jwk.X)
+	y, errY := decode(jwk.Y)
+	if errX != nil || errY != nil {
+		return k1Key{}, false
+	}
+	return parseK1(d, x, y)
+}
+
+func parsePEM(data []byte) any {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if k, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-			private, _ := k.(crypto.Signer)
-			return private
+			return k // a type that is none of those that are known is told there
 		}
 		if k, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 			return k

@@ -3,6 +3,7 @@ package software
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -27,11 +28,11 @@ func (k *key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 
 // SignContext implements [signer.Signer].
 func (k *key) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	k.backend.mu.RLock()
-	defer k.backend.mu.RUnlock()
-	if err := k.backend.usableLocked(ctx); err != nil {
+	leave, err := k.backend.enter(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	alg, err := signer.CheckDigest(k.Public(), digest, opts)
 	if err != nil {
 		return nil, err
@@ -41,6 +42,28 @@ func (k *key) SignContext(ctx context.Context, digest []byte, opts crypto.Signer
 		return nil, fmt.Errorf("software key: sign %s: %w", alg, err)
 	}
 	return sig, nil
+}
+
+// An ecKey is on a curve that ECDH-ES knows, too.
+type ecKey struct {
+	key
+	private *ecdh.PrivateKey
+}
+
+var _ signer.Agreer = (*ecKey)(nil)
+
+// AgreeContext implements [signer.Agreer].
+func (k *ecKey) AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
+	leave, err := k.backend.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	z, err := k.private.ECDH(peer)
+	if err != nil {
+		return nil, signer.ErrDecrypt
+	}
+	return z, nil
 }
 
 type rsaKey struct {
@@ -57,11 +80,11 @@ func (k *rsaKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOp
 
 // DecryptContext implements [signer.Decrypter].
 func (k *rsaKey) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	k.backend.mu.RLock()
-	defer k.backend.mu.RUnlock()
-	if err := k.backend.usableLocked(ctx); err != nil {
+	leave, err := k.backend.enter(ctx)
+	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	alg, err := signer.CheckCiphertext(k.Public(), ciphertext, opts)
 	if err != nil {
 		return nil, err

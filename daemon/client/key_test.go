@@ -23,6 +23,7 @@ func TestConformance(t *testing.T) {
 		Open: func(*testing.T) signer.Backend { return client.New(client.Config{Socket: socket}).Backend() },
 		Refs: map[signertest.Kind]string{
 			signertest.ECP256: "es256", signertest.ECP384: "es384", signertest.ECP521: "es512",
+			signertest.Secp256k1: "es256k", signertest.Ed25519: "eddsa",
 			signertest.RSASig: "rsa", signertest.RSAEnc: "inbox",
 		},
 		Missing: "nobody",
@@ -31,7 +32,7 @@ func TestConformance(t *testing.T) {
 
 func TestOpaqueSigner(t *testing.T) {
 	c := connectDaemon(t)
-	for name, alg := range map[string]jose.SignatureAlgorithm{"es256": jose.ES256, "es512": jose.ES512, "rsa": jose.PS384} {
+	for name, alg := range map[string]jose.SignatureAlgorithm{"es256": jose.ES256, "es512": jose.ES512, "eddsa": jose.EdDSA, "rsa": jose.PS384} {
 		s, err := c.Signer(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,8 @@ var testKeys = []daemontest.Key{
 	{Name: "es256", Algs: []signer.Alg{signer.ES256}, Ops: signs},
 	{Name: "es384", Algs: []signer.Alg{signer.ES384}, Ops: signs},
 	{Name: "es512", Algs: []signer.Alg{signer.ES512}, Ops: signs},
+	{Name: "es256k", Algs: []signer.Alg{signer.ES256K}, Ops: signs},
+	{Name: "eddsa", Algs: []signer.Alg{signer.EdDSA}, Ops: signs},
 	{Name: "rsa", Algs: []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}, Ops: signs},
 	{Name: "rs256", Algs: []signer.Alg{signer.RS256}, Ops: signs},
 	{Name: "inbox", Algs: []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512}, Ops: opens},

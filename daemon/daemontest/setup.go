@@ -70,12 +70,19 @@ func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, 
 	return signer.NewVersion(private, signer.VersionConfig{KID: k.KID, Algs: k.Algs, Backend: backendName})
 }
 
-// ecTypes are the TYPEs of package software for keys on a curve.
-var ecTypes = map[signer.Alg]string{signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521"}
+// keyTypes are the TYPEs of package software. All other algorithms are of RSA keys.
+var keyTypes = map[signer.Alg]string{
+	signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521", signer.ES256K: "ec-secp256k1",
+	signer.EdDSA: "ed25519", signer.Ed25519: "ed25519",
+	signer.HS256: "hmac-512", signer.HS384: "hmac-512", signer.HS512: "hmac-512",
+	signer.ECDHES: "ec-p256", signer.ECDHESA128KW: "ec-p256", signer.ECDHESA192KW: "ec-p256", signer.ECDHESA256KW: "ec-p256",
+	signer.A128KW: "aes-128", signer.A192KW: "aes-192", signer.A256KW: "aes-256",
+	signer.A128GCMKW: "aes-128", signer.A192GCMKW: "aes-192", signer.A256GCMKW: "aes-256", signer.Dir: "aes-256",
+}
 
 func keyType(alg signer.Alg) string {
-	if curve, ok := ecTypes[alg]; ok {
-		return curve
+	if typ, ok := keyTypes[alg]; ok {
+		return typ
 	}
 	return "rsa-2048"
 }

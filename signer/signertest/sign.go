@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -19,10 +20,12 @@ import (
 )
 
 var signAlgs = map[Kind][]signer.Alg{
-	ECP256: {signer.ES256},
-	ECP384: {signer.ES384},
-	ECP521: {signer.ES512},
-	RSASig: {signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512},
+	ECP256:    {signer.ES256},
+	ECP384:    {signer.ES384},
+	ECP521:    {signer.ES512},
+	Secp256k1: {signer.ES256K},
+	Ed25519:   {signer.EdDSA},
+	RSASig:    {signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512},
 }
 
 func (s *suite) signer(t *testing.T, b signer.Backend, kind Kind) signer.Signer {
@@ -34,7 +37,11 @@ func (s *suite) signer(t *testing.T, b signer.Backend, kind Kind) signer.Signer 
 	return k
 }
 
+// digest is what a key signs of text with alg: for Ed25519, text itself.
 func digest(alg signer.Alg, text string) []byte {
+	if alg.Hash() == 0 {
+		return []byte(text)
+	}
 	h := alg.Hash().New()
 	h.Write([]byte(text))
 	return h.Sum(nil)
@@ -45,10 +52,11 @@ func digest(alg signer.Alg, text string) []byte {
 // backend.
 func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	k := s.signer(t, s.backend, kind)
-	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil {
+	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil && kind != Secp256k1 { // which that does not know
 		t.Fatalf("Public(): %v", err)
 	}
 	for _, alg := range algs {
+		s.signMessage(t, k, alg)
 		d := digest(alg, "conformance")
 		sig, err := k.SignContext(t.Context(), d, alg.SignerOpts())
 		if slices.Contains(s.Lacks, alg) {
@@ -70,8 +78,32 @@ func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	}
 }
 
+// signMessage is sign for keys that hash by themselves: also the algorithms that
+// the backend lacks for a digest.
+func (s *suite) signMessage(t *testing.T, k signer.Signer, alg signer.Alg) {
+	m, ok := k.(signer.MessageSigner)
+	if !ok {
+		return
+	}
+	sig, err := m.SignMessageContext(t.Context(), []byte("conformance"), alg.SignerOpts())
+	if slices.Contains(s.Lacks, alg) && errors.Is(err, signer.ErrUnsupported) {
+		return
+	}
+	if err == nil {
+		err = verify(k.Public(), alg, digest(alg, "conformance"), sig)
+	}
+	if err != nil {
+		t.Errorf("%s: SignMessageContext(): %v", alg, err)
+	}
+}
+
 func verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 	switch pub := pub.(type) {
+	case ed25519.PublicKey:
+		if !ed25519.Verify(pub, digest, sig) {
+			return errors.New("signature does not verify")
+		}
+		return nil
 	case *ecdsa.PublicKey:
 		var rs struct{ R, S *big.Int }
 		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) != 0 {
@@ -110,6 +142,9 @@ func (s *suite) wrongAlg(t *testing.T, kind Kind) {
 			}
 			if alg.Family() == signer.FamilyPKCS1v15 && kind != RSASig {
 				continue // the same options as ECDSA with that hash
+			}
+			if alg.Family() == signer.FamilyECDSA && kind != RSASig && alg.Hash() == signAlgs[kind][0].Hash() {
+				continue // the same options on another curve
 			}
 			if alg.Family() == signer.FamilyECDSA && kind == RSASig {
 				continue // the same options as PKCS #1 v1.5 with that hash
