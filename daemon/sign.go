@@ -89,7 +89,7 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 			return nil, err
 		}
 		c.rec.Digest = encode(q.Digest)
-		if alg.Hash() == 0 { // it is the message, which is for no log
+		if signer.Alg(c.rec.Alg).Hash() == 0 { // it is the message, which is for no log
 			c.rec.Digest = hash(q.Digest)
 		}
 		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
