@@ -33,10 +33,15 @@ func (s *Service) DecryptJWE(ctx context.Context, r Request, q *api.DecryptJWERe
 		if err != nil {
 			return nil, err
 		}
+		failure := signer.ErrDecrypt
 		for _, k := range c.candidates(t, names) {
 			c.use(k.name, k.version, k.recipient.Alg)
 			plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
 			if errors.Is(err, signer.ErrDecrypt) {
+				continue
+			}
+			if errors.Is(err, signer.ErrUnavailable) && ctx.Err() == nil {
+				failure = err // another may open it; if none does, this one might have
 				continue
 			}
 			if err != nil {
@@ -45,7 +50,7 @@ func (s *Service) DecryptJWE(ctx context.Context, r Request, q *api.DecryptJWERe
 			head := api.JWEHeader{Alg: string(k.recipient.Alg), Enc: t.Enc, KID: k.recipient.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
 			return &api.DecryptJWEResponse{Plaintext: plaintext, Header: head, KID: k.version.KID()}, nil
 		}
-		return nil, signer.ErrDecrypt
+		return nil, failure
 	})
 }
 
@@ -57,16 +62,18 @@ type candidate struct {
 }
 
 // candidates are the versions that may open t: for each recipient the one with its
-// kid, or all of the named keys if it has none.
+// kid, or all of the named keys if it has none. A version of which nobody knows the
+// kid yet may be the one with a kid that nobody knows.
 func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 	var list []candidate
 	for _, r := range t.Recipients {
+		_, _, unknown := c.Ring.Version(r.KID)
 		for _, k := range c.Ring.Keys() {
 			if !slices.Contains(names, k.Name) {
 				continue
 			}
 			for _, v := range k.Versions {
-				if r.KID == "" || v.KID() == r.KID {
+				if r.KID == "" || v.KID() == r.KID || v.KID() == "" && unknown != nil {
 					list = append(list, candidate{k.Name, v, r})
 				}
 			}
@@ -134,6 +141,9 @@ func (c *call) unwrapKey(q *api.UnwrapCEKRequest) (string, error) {
 	name := q.Key
 	if name == "" {
 		owner, _, err := c.Ring.Version(q.KID)
+		if err != nil && c.unseen(c.Policy.Keys(c.peer, policy.OpUnwrap)) {
+			return "", fmt.Errorf("%w: the kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable)
+		}
 		if err != nil || c.allow(policy.OpUnwrap, owner) != nil {
 			return "", fmt.Errorf("%w: no grant lets uid %d unwrap with that kid", signer.ErrDenied, c.peer.UID)
 		}

@@ -18,8 +18,7 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 		if err := c.allow(policy.OpSignJWT, q.Key); err != nil {
 			return nil, err
 		}
-		v, alg, err := c.active(q.Key, q.Alg)
-		if err != nil {
+		if _, _, err := c.active(q.Key, q.Alg); err != nil { // the record names it whatever is wrong with the claims
 			return nil, err
 		}
 		rules := c.Policy.JWT(q.Key)
@@ -35,11 +34,10 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 			return nil, err
 		}
 		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
-		jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: rules.Typ}, claims.Payload)
+		jws, v, err := c.signJWS(ctx, q.Key, q.Alg, signer.Header{Typ: rules.Typ}, claims.Payload)
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWTResponse{Token: jws.Compact(), KID: v.KID()}, nil
 	})
 }
@@ -50,18 +48,16 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err := c.allow(policy.OpSignJWS, q.Key); err != nil {
 			return nil, err
 		}
-		v, alg, err := c.active(q.Key, q.Alg)
-		if err != nil {
+		if _, _, err := c.active(q.Key, q.Alg); err != nil {
 			return nil, err
 		}
 		if q.Serialization != "" && q.Serialization != api.Compact && q.Serialization != api.Flattened {
 			return nil, fmt.Errorf("%w: serialization: %s or %s", signer.ErrInvalid, api.Compact, api.Flattened)
 		}
-		jws, err := v.SignJWS(ctx, alg, header(q.Header), q.Payload)
+		jws, v, err := c.signJWS(ctx, q.Key, q.Alg, header(q.Header), q.Payload)
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
 	})
 }
@@ -88,16 +84,12 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 		if q.Alg == "" {
 			return nil, fmt.Errorf("%w: alg: none", signer.ErrInvalid)
 		}
-		v, alg, err := c.version(q.Key, q.KID, q.Alg)
-		if err != nil {
-			return nil, err
-		}
-		sig, err := v.Sign(ctx, alg, q.Digest)
+		sig, v, err := c.signDigest(ctx, q)
 		if err != nil {
 			return nil, err
 		}
 		c.rec.Digest = encode(q.Digest)
-		if alg.Hash() == 0 { // it is the message, which is for no log
+		if signer.Alg(c.rec.Alg).Hash() == 0 { // it is the message, which is for no log
 			c.rec.Digest = hash(q.Digest)
 		}
 		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
@@ -117,6 +109,9 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 			return nil, err
 		}
 		name, v, err := c.Ring.Version(t.KID)
+		if err != nil && c.unseen(c.Policy.Keys(c.peer, policy.OpVerify)) {
+			return nil, fmt.Errorf("%w: token: its kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable)
+		}
 		if err != nil || c.allow(policy.OpVerify, name) != nil {
 			return nil, fmt.Errorf("%w: token: its kid is none of a key that uid %d may verify with", signer.ErrInvalid, c.peer.UID)
 		}
@@ -134,33 +129,6 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 		head := api.JWSHeader{Alg: string(t.Alg), KID: t.KID, Typ: t.Typ}
 		return &api.VerifyJWTResponse{Claims: json.RawMessage(claims.Payload), Header: head, Key: name}, nil
 	})
-}
-
-// active returns the version of a key that signs and encrypts now and the
-// algorithm to use, and notes both in the record.
-func (c *call) active(key, want string) (*signer.Version, signer.Alg, error) {
-	return c.version(key, "", want)
-}
-
-// version is active for a request that may name a version by its kid. One whose time has
-// not come does not sign. It decrypts: its public key is out already.
-func (c *call) version(key, kid, want string) (*signer.Version, signer.Alg, error) {
-	v, err := c.Ring.Active(key, c.now)
-	if kid != "" {
-		var name string
-		if name, v, err = c.Ring.Version(kid); err == nil && (name != key || v.Use() == signer.UseSig && v.NotBefore().After(c.now)) {
-			err = fmt.Errorf("%w: key %.64q has no version with that kid", signer.ErrNotFound, key)
-		}
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	alg, err := v.Alg(signer.Alg(want))
-	if err != nil {
-		return nil, "", err
-	}
-	c.use(key, v, alg)
-	return v, alg, nil
 }
 
 func seconds(n int64) (time.Duration, error) {

@@ -31,6 +31,9 @@ func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, pla
 }
 
 func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	if err := v.seen(); err != nil {
+		return "", err
+	}
 	if !alg.Symmetric() {
 		return EncryptJWE(v.key.Public(), v.kid, alg, enc, header, plaintext)
 	}

@@ -57,6 +57,7 @@ type running struct {
 	metrics *daemon.Metrics
 	service *daemon.Service
 	log     *slog.Logger
+	known   *publicKeys
 
 	mu sync.Mutex // one reload at a time
 }
@@ -67,7 +68,7 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 	if err := d.settings(); err != nil {
 		return err
 	}
-	r := &running{doc: d, metrics: daemon.NewMetrics(version)}
+	r := &running{doc: d, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
 	if d.path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or
 		// answering its last requests.
@@ -88,17 +89,20 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.audit.Close()) }()
-	setup, err := r.build(ctx, d)
+	setup, err := r.build(ctx, d, nil)
 	if err != nil {
 		return err
 	}
 	return r.run(ctx, setup, started)
 }
 
-func (r *running) build(ctx context.Context, d *document) (daemon.Setup, error) {
+// build makes the setup of d, in which versions may be missing. before is the ring
+// that is served now, or nil at start.
+func (r *running) build(ctx context.Context, d *document, before *signer.Ring) (daemon.Setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	return d.build(ctx, r.metrics)
+	b := &builder{document: d, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
+	return b.build(ctx)
 }
 
 // run listens, serves, and stops in the order that loses no request.
@@ -108,7 +112,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		return errors.Join(err, setup.Close())
 	}
 	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
-	r.metrics.Registry.MustRegister(statsCollector{r.service})
+	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
 	config := daemon.ServerConfig{Limits: limits, Version: version}
 	if r.doc.path != "" {
 		config.Reload = r.reloadOnRequest
