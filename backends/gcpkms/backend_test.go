@@ -64,8 +64,12 @@ func TestOpenKeyRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := b.OpenKey(t.Context(), tt.ref); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+			_, err := b.OpenKey(t.Context(), tt.ref)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("OpenKey(%q) = %v, want %v with %q", tt.ref, err, tt.want, tt.text)
+			}
+			if passes := tt.name == "not generated yet"; signer.Passing(err) != passes {
+				t.Errorf("Passing(%v) = %t, want %t", err, !passes, passes)
 			}
 		})
 	}
@@ -116,6 +120,9 @@ func TestPermissions(t *testing.T) {
 			_, err := b.OpenKey(t.Context(), tt.ref)
 			if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), tt.text)) {
 				t.Errorf("OpenKey() = %v, want ErrUnavailable with %q, or nil if that is empty", err, tt.text)
+			}
+			if signer.Passing(err) {
+				t.Errorf("Passing(%v) = true: it needs the operator", err)
 			}
 		})
 	}

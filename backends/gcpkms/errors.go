@@ -90,13 +90,16 @@ func codeOf(err error) codes.Code {
 }
 
 // atOpen is the error for a key that cannot be opened: a name that does not exist
-// is a mistake of the config then.
+// is a mistake of the config then, and what is not permitted or not enabled does not
+// pass by itself.
 func atOpen(name string, err error) error {
 	switch codeOf(err) { //nolint:exhaustive // the others are as they are in use
 	case codes.NotFound:
 		return fmt.Errorf("%w: gcpkms: open %s: there is no such key or version", signer.ErrNotFound, name)
 	case codes.InvalidArgument:
 		return fmt.Errorf("%w: gcpkms: open %s: %w", signer.ErrInvalid, name, err)
+	case codes.PermissionDenied, codes.FailedPrecondition:
+		err = signer.NeedsOperator(err)
 	}
 	return fmt.Errorf("gcpkms: open %s: %w", name, err)
 }

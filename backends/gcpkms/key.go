@@ -126,7 +126,7 @@ func (k *key) describe(ctx context.Context) error {
 	case verr != nil:
 		return verr
 	case v.GetState() != kmspb.CryptoKeyVersion_ENABLED:
-		return fmt.Errorf("%w: %s: the version is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, v.GetState())
+		return notEnabled("version", v.GetState())
 	}
 	k.row, k.level = row(v.GetAlgorithm().String()), v.GetProtectionLevel()
 	switch k.row.use { //nolint:exhaustive // the others have a public half, and it could not be read
@@ -141,6 +141,15 @@ func (k *key) describe(ctx context.Context) error {
 	return nil
 }
 
+// notEnabled is the error for a version that Google would not use.
+func notEnabled(what string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState) error {
+	err := fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
+	if state == kmspb.CryptoKeyVersion_PENDING_GENERATION {
+		return err // it will be, in a minute
+	}
+	return signer.NeedsOperator(err)
+}
+
 // describePrimary reads what a CryptoKey that encrypts is.
 func (k *key) describePrimary(ctx context.Context) error {
 	c, err := k.backend.cryptoKey(ctx, k.ref.key)
@@ -149,7 +158,7 @@ func (k *key) describePrimary(ctx context.Context) error {
 	}
 	v := c.GetPrimary()
 	if v.GetState() != kmspb.CryptoKeyVersion_ENABLED {
-		return fmt.Errorf("%w: %s: the primary version is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, v.GetState())
+		return notEnabled("primary version", v.GetState())
 	}
 	k.row, k.level = row(v.GetAlgorithm().String()), v.GetProtectionLevel()
 	k.public = signer.Secret{Type: signer.SecretBlob, Size: k.row.size}
