@@ -66,7 +66,7 @@ func TestSignWhileAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &wavering{Signer: key.(signer.Signer)} //nolint:errcheck,forcetypeassert // an EC key signs
+	k := &wavering{Signer: key.(signer.Signer)}
 	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "memory", NotBefore: time.Now().Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)

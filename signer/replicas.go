@@ -15,6 +15,10 @@ import (
 // caller has no deadline to share among them.
 const attemptMost = 5 * time.Second
 
+// fairWait is how long an attempt must have lasted, if it got no answer, to say
+// something about the place: a request may come with little time left.
+const fairWait = 100 * time.Millisecond
+
 // A ReplicasConfig says what [NewReplicas] makes.
 type ReplicasConfig struct {
 	// Public is the public half, or the [Secret], of the key. It is nil if nobody
@@ -139,7 +143,7 @@ func (r *Replicas) joined() (n int) {
 // away reports whether no place is there, as far as is known.
 func (r *Replicas) away() bool {
 	for _, m := range r.members {
-		if m.key.Load() != nil && !m.health.away.Load() {
+		if m.key.Load() != nil && !m.away.Load() {
 			return false
 		}
 	}
@@ -174,7 +178,7 @@ func (r *Replicas) order(now time.Time) []*member {
 	for i := range n {
 		switch m := r.members[(start+i)%n]; {
 		case m.key.Load() == nil:
-		case !m.health.away.Load():
+		case !m.away.Load():
 			list = append(list, m)
 		case look == nil && m.probe(now):
 			look = append(look, m)
@@ -200,8 +204,9 @@ func replicated[K Key, V any](ctx context.Context, r *Replicas, use Use, f func(
 		start := time.Now()
 		v, err := busy(m, func() (V, error) { return f(attempt, k) })
 		cancel()
-		r.c.Observe(m.backend, use, time.Since(start), observable(err))
-		if !r.goesOn(ctx, m, err) {
+		took := time.Since(start)
+		r.c.Observe(m.backend, use, took, observable(err))
+		if !r.goesOn(ctx, m, took, err) {
 			return v, err
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", m.backend, err))
@@ -243,7 +248,7 @@ func observable(err error) error {
 
 // goesOn reports whether a request whose attempt at m came to err is to try
 // another place, and notes what err says of m.
-func (r *Replicas) goesOn(ctx context.Context, m *member, err error) bool {
+func (r *Replicas) goesOn(ctx context.Context, m *member, took time.Duration, err error) bool {
 	switch {
 	case err == nil:
 		if m.worked() {
@@ -254,10 +259,12 @@ func (r *Replicas) goesOn(ctx context.Context, m *member, err error) bool {
 		return false // nobody waits any more; the ciphertext is at fault
 	case errors.Is(err, ErrOverloaded):
 		return true
-	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded) && took >= fairWait:
 		if m.failed() {
 			r.c.Changed(m.backend, err)
 		}
+		return true
+	case errors.Is(err, context.DeadlineExceeded):
 		return true
 	default:
 		return false

@@ -32,7 +32,8 @@ func serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve the keys of the config until told to stop",
 		Long: `serve opens every key of the config file and answers on the Unix socket, or on
-the one that systemd hands over. SIGHUP and "signet reload" read the config
+the one that systemd hands over. A backend that does not answer takes its own key
+versions away and no others: they are opened when it does. SIGHUP and "signet reload" read the config
 again: the new one is built and proven beside the running one, and takes over
 whole or not at all. SIGTERM and SIGINT end it when the requests in flight
 are answered.`,
