@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 
 	"signetd/backends/cloud"
 	"signetd/signer"
@@ -77,7 +78,10 @@ func load(ctx context.Context, c Config) (aws.Config, error) {
 		t.MaxIdleConnsPerHost = t.MaxIdleConns // there is one host
 		t.IdleConnTimeout = time.Minute
 	})
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client)}
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}), // what it would say to standard error is in the errors, or of no use
+	}
 	if c.Region != "" {
 		options = append(options, config.WithRegion(c.Region))
 	}

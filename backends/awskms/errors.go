@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -124,21 +125,24 @@ func unanswered(err error) cloud.Fault {
 	if errors.As(err, &params) {
 		return cloud.Fault{Kind: cloud.Final, Err: errors.New("the SDK refuses the request")}
 	}
+	var send *smithyhttp.RequestSendError
+	if errors.As(err, &send) {
+		cause := send.Err
+		if u := (*url.Error)(nil); errors.As(cause, &u) {
+			cause = u.Err // without the URL, which the config has
+		}
+		return cloud.Fault{Kind: cloud.Retryable, Err: cause}
+	}
 	var resp *smithyhttp.ResponseError
 	if errors.As(err, &resp) && resp.Response != nil {
 		status := resp.HTTPStatusCode()
 		if status == http.StatusTooManyRequests {
 			return cloud.Fault{Kind: cloud.Throttled, Err: errors.New("status 429")}
 		}
-		return cloud.Fault{Kind: cloud.Retryable, Err: fmt.Errorf("an answer of status %d that is not AWS KMS's%s", status, requestID(err))}
-	}
-	var send *smithyhttp.RequestSendError
-	if errors.As(err, &send) {
-		return cloud.Fault{Kind: cloud.Retryable, Err: send.Err}
-	}
-	var decode *smithy.DeserializationError
-	if errors.As(err, &decode) {
-		return cloud.Fault{Kind: cloud.Retryable, Err: errors.New("an answer that is cut off or not AWS KMS's")}
+		if status == http.StatusOK {
+			return cloud.Fault{Kind: cloud.Retryable, Err: errors.New("an answer that is cut off or not AWS KMS's")}
+		}
+		return cloud.Fault{Kind: cloud.Retryable, Err: fmt.Errorf("an answer of status %d that has no error code of AWS%s", status, requestID(err))}
 	}
 	return cloud.Fault{Kind: cloud.Retryable, Err: cause(err)}
 }

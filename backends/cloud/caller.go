@@ -83,12 +83,12 @@ type Config struct {
 // concurrent use.
 type Caller struct {
 	config  Config
-	buckets map[string]*bucket
 	counts  counts
 	answer  atomic.Int64  // when the service last answered, in Unix nanoseconds; 0 if it is not known to
 	pinging chan struct{} // holds an element while one asks
 
 	mu       sync.Mutex
+	buckets  map[string]*bucket // by class
 	closed   bool
 	inFlight sync.WaitGroup // Add under mu
 }
@@ -133,8 +133,11 @@ func (c *Caller) Do(ctx context.Context, class string, call func(ctx context.Con
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err.Kind != Retryable {
-			return c.refused(err)
+		if err.Kind == Throttled {
+			return c.throttled(class, err)
+		}
+		if err.Kind == Final {
+			return err.Err
 		}
 		if i == c.config.Attempts || !c.pause(ctx, class, i) {
 			c.counts.unavailable.Add(1)
@@ -179,13 +182,11 @@ func (c *Caller) attempt(ctx context.Context, call func(ctx context.Context) err
 	return &f
 }
 
-// refused is the error for an answer after which there is no other attempt.
-func (c *Caller) refused(f *Fault) error {
-	if f.Kind == Final {
-		return f.Err
-	}
+// throttled is the error for a call that the service refused for its number.
+func (c *Caller) throttled(class string, f *Fault) error {
 	c.counts.throttled.Add(1)
 	c.answer.Store(time.Now().UnixNano()) // who is busy is alive
+	c.bucket(class).throttled(f.After)
 	err := fmt.Errorf("%w: %s throttles: %w", signer.ErrOverloaded, c.config.Service, f.Err)
 	return signer.WithRetryAfter(err, max(f.After, time.Second))
 }

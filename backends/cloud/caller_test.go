@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"signetd/backends/cloud"
 	"signetd/signer"
 )
@@ -173,6 +175,74 @@ func TestRate(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if used := c.Stats().Used["rsa"]; used != 0 {
 			t.Errorf("Stats().Used = %v after two seconds without a call, want 0", used)
+		}
+	})
+}
+
+// TestThrottle offers 1000 calls a second to a service that takes 300: it gets those,
+// and few of the others.
+func TestThrottle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := cloud.New(cloud.Config{Service: "Test KMS", Classify: classify})
+		service := rate.NewLimiter(300, 30)
+		var done, refused atomic.Int64
+		var wg sync.WaitGroup
+		const seconds = 5
+		for range seconds * 1000 {
+			wg.Go(func() {
+				start := time.Now()
+				err := c.Do(t.Context(), "rsa", func(context.Context) error {
+					time.Sleep(5 * time.Millisecond)
+					if service.Allow() {
+						return nil
+					}
+					return errBusy
+				})
+				if took := time.Since(start); took > 5*time.Millisecond {
+					t.Errorf("Do() took %v, want no more than one attempt", took)
+				}
+				switch {
+				case err == nil:
+					done.Add(1)
+				case errors.Is(err, signer.ErrOverloaded) && signer.RetryAfter(err) == time.Second:
+					refused.Add(1)
+				default:
+					t.Errorf("Do() = %v, want nil or ErrOverloaded with a hint", err)
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+		wg.Wait()
+		s := c.Stats()
+		if n := done.Load(); n < seconds*290 || n > seconds*300+40 {
+			t.Errorf("%d calls succeeded in %d s, want about 300 a second", n, seconds)
+		}
+		if s.ThrottledTotal > uint64(done.Load())/2 || s.ThrottledTotal+s.LimitedTotal != uint64(refused.Load()) {
+			t.Errorf("Stats() = %+v for %d refused: want most of them not to go out", s, refused.Load())
+		}
+		if err := c.Do(t.Context(), "ecc", func(context.Context) error { return nil }); err != nil {
+			t.Errorf("Do(another class) = %v", err)
+		}
+	})
+}
+
+// TestThrottledFor holds a class back as long as its service asks for.
+func TestThrottledFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := cloud.New(cloud.Config{Classify: func(err error) cloud.Fault {
+			return cloud.Fault{Kind: cloud.Throttled, Err: err, After: 3 * time.Second}
+		}})
+		calls := 0
+		call := func(context.Context) error { calls++; return errBusy }
+		for range 3 {
+			if err := c.Do(t.Context(), "rsa", call); !errors.Is(err, signer.ErrOverloaded) || signer.RetryAfter(err) != 3*time.Second {
+				t.Errorf("Do() = %v with a hint of %v, want ErrOverloaded with 3s", err, signer.RetryAfter(err))
+			}
+		}
+		time.Sleep(3 * time.Second)
+		_ = c.Do(t.Context(), "rsa", call) // for its call
+		if calls != 2 {
+			t.Errorf("%d calls went out, want one before and one after", calls)
 		}
 	})
 }

@@ -20,7 +20,8 @@
 //
 //   - The rate of its class is used up, here or by the service's own word:
 //     signer.ErrOverloaded, with a hint that [signer.RetryAfter] reads. There is no
-//     second attempt, which would use up more of what is short.
+//     second attempt, which would use up more of what is short, and for some
+//     milliseconds after a throttle the others of its class do not go out.
 //   - The service or the network fails: [Config.Attempts] attempts, each within
 //     [Config.AttemptTimeout], with a pause between them that doubles and is
 //     jittered, and none that the caller's deadline leaves no time for. Then

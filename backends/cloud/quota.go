@@ -16,39 +16,82 @@ import (
 // come at once, and too short for a queue.
 const maxWait = 20 * time.Millisecond
 
-// A bucket keeps one class of calls below its rate.
+// holdOff is for how long a class is held back after a throttle. It costs callers
+// milliseconds, and saves the service most of the calls that it would refuse.
+const holdOff = 25 * time.Millisecond
+
+// A bucket keeps one class of calls below its rate, and lets the service rest after it
+// has throttled.
 type bucket struct {
 	limit *rate.Limiter
 
 	mu            sync.Mutex
-	second        int64 // Unix time that current counts
-	last, current int   // grants in the second before, and in this one
+	held          time.Time // until then nothing goes out
+	second        int64     // Unix time that current counts
+	last, current int       // grants in the second before, and in this one
 }
 
 // newBucket lets a tenth of a second's calls through at once: with more, a second
-// that begins with a full bucket would take almost twice the rate.
+// that begins with a full bucket would take almost twice the rate. A rate of 0 is none.
 func newBucket(perSecond int) *bucket {
-	return &bucket{limit: rate.NewLimiter(rate.Limit(perSecond), max(1, perSecond/10))}
+	limit := rate.Limit(perSecond)
+	if perSecond == 0 {
+		limit = rate.Inf
+	}
+	return &bucket{limit: rate.NewLimiter(limit, max(1, perSecond/10))}
+}
+
+// bucket returns the bucket of a class.
+func (c *Caller) bucket(class string) *bucket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.buckets[class]
+	if b == nil {
+		b = newBucket(0)
+		c.buckets[class] = b
+	}
+	return b
 }
 
 // take waits for the class's turn to make a call, or refuses it.
 func (c *Caller) take(ctx context.Context, class string) error {
-	b := c.buckets[class]
-	if b == nil {
-		return nil
+	b := c.bucket(class)
+	if wait := b.hold(); wait > 0 {
+		return c.limited(wait, "%s throttled calls for %s a moment ago", c.config.Service, class)
 	}
 	turn := b.limit.Reserve()
 	if wait := turn.Delay(); wait > maxWait {
 		turn.Cancel()
-		c.counts.limited.Add(1)
-		err := fmt.Errorf("%w: %s: the rate of %g calls a second for %s is used up", signer.ErrOverloaded, c.config.Service, float64(b.limit.Limit()), class)
-		return signer.WithRetryAfter(err, max(wait, time.Second))
+		return c.limited(wait, "%s: the rate of %g calls a second for %s is used up", c.config.Service, float64(b.limit.Limit()), class)
 	} else if wait > 0 && !sleep(ctx, wait) {
 		turn.Cancel()
 		return ctx.Err()
 	}
 	b.count(time.Now())
 	return nil
+}
+
+// limited is the error for a call that does not go out.
+func (c *Caller) limited(wait time.Duration, format string, args ...any) error {
+	c.counts.limited.Add(1)
+	err := fmt.Errorf("%w: %s", signer.ErrOverloaded, fmt.Sprintf(format, args...))
+	return signer.WithRetryAfter(err, max(wait, time.Second))
+}
+
+// throttled holds the class back for a moment, or as long as the service asks for.
+func (b *bucket) throttled(after time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until := time.Now().Add(max(after, holdOff)); until.After(b.held) {
+		b.held = until
+	}
+}
+
+// hold returns for how long the class is still held back.
+func (b *bucket) hold() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Until(b.held)
 }
 
 // roll makes current count the second of now.
@@ -92,7 +135,7 @@ type Stats struct {
 	AttemptsTotal    uint64 // calls that went out, with their retries
 	RetriesTotal     uint64 // of them, those that were not the first for their purpose
 	ThrottledTotal   uint64 // calls that the service refused for their number
-	LimitedTotal     uint64 // calls that did not go out because the rate was used up
+	LimitedTotal     uint64 // calls that did not go out: the rate was used up, or the service had just throttled
 	UnavailableTotal uint64 // calls given up after the last attempt
 }
 
@@ -102,9 +145,13 @@ func (c *Caller) Stats() Stats {
 		Used: map[string]float64{}, AttemptsTotal: c.counts.attempts.Load(), RetriesTotal: c.counts.retries.Load(),
 		ThrottledTotal: c.counts.throttled.Load(), LimitedTotal: c.counts.limited.Load(), UnavailableTotal: c.counts.unavailable.Load(),
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := time.Now()
 	for class, b := range c.buckets {
-		s.Used[class] = b.used(now)
+		if b.limit.Limit() != rate.Inf {
+			s.Used[class] = b.used(now)
+		}
 	}
 	return s
 }

@@ -141,13 +141,13 @@ func (s *Server) decrypt(in *decryptRequest, denied bool) (answer, *Problem) {
 	if p := length("ciphertextBlob", in.CiphertextBlob, 1, maxCiphertext); p != nil {
 		return nil, p
 	}
-	if len(in.DryRunModifiers) > 0 {
-		return nil, problem("UnsupportedOperationException", "awskmstest has no DryRunModifiers")
-	}
 	if in.KeyId == "" && len(in.CiphertextBlob) > idSize { // as a symmetric blob names its key
 		in.KeyId = string(in.CiphertextBlob[:idSize])
 	}
 	k, p := s.use(in.KeyId, "Decrypt", encryptDecrypt, denied)
+	if p == nil && len(in.DryRunModifiers) > 0 {
+		p = problem("UnsupportedOperationException", "awskmstest has no DryRunModifiers")
+	}
 	if p == nil {
 		p = in.Recipient.refuse()
 	}

@@ -1,6 +1,7 @@
 package awskmstest
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -11,7 +12,8 @@ import (
 type Fault struct {
 	before  func()                      // runs before the call is done
 	instead func(x *exchange)           // answers in the call's place
-	change  func(x *exchange, a answer) // alters the answer
+	change  func(x *exchange, a answer) // alters the answer of a call that is done
+	send    func(x *exchange, a answer) // sends it
 }
 
 type injected struct {
@@ -96,23 +98,25 @@ func Reset() Fault {
 	}}
 }
 
-// Cut does the call and sends half of the answer.
+// Cut does the call and ends the connection in the middle of the answer.
 func Cut() Fault {
-	return Fault{change: func(x *exchange, a answer) {
+	return Fault{send: func(x *exchange, a answer) {
 		body := encode(a)
-		x.w.Header().Set("Content-Type", contentType)
+		h := x.w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("Content-Length", fmt.Sprint(len(body)))
 		x.w.WriteHeader(http.StatusOK)
 		_, _ = x.w.Write(body[:len(body)/2]) // the client sees it, or is gone
+		_ = http.NewResponseController(x.w).Flush()
 		panic(http.ErrAbortHandler)
 	}}
 }
 
 // CutJSON does the call and sends half of the answer as if it were all.
 func CutJSON() Fault {
-	return Fault{change: func(x *exchange, a answer) {
+	return Fault{send: func(x *exchange, a answer) {
 		body := encode(a)
 		x.write(http.StatusOK, contentType, body[:len(body)/2])
-		panic(http.ErrAbortHandler)
 	}}
 }
 

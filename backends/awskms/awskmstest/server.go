@@ -222,6 +222,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.change != nil {
 		fault.change(x, answer)
 	}
+	if fault.send != nil {
+		fault.send(x, answer)
+		return
+	}
 	x.send(http.StatusOK, answer)
 }
 

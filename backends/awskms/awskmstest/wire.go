@@ -31,6 +31,8 @@ func invalid(message string) *Problem { return problem("ValidationException", me
 
 // statuses are those of AWS's own model, where they are not 400.
 var statuses = map[string]int{
+	"AlreadyExistsException":     http.StatusConflict,
+	"ConflictException":          http.StatusConflict,
 	"DisabledException":          http.StatusConflict,
 	"KMSInvalidStateException":   http.StatusConflict,
 	"NotFoundException":          http.StatusNotFound,
