@@ -67,7 +67,7 @@ install: ## install what build made, with units and an example, under DESTDIR an
 	sed -i 's|/usr/|$(PREFIX)/|' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.socket'
 	install -D -m 0644 deploy/systemd/signetd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/signetd.conf'
 	install -D -m 0644 deploy/systemd/signetd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/signetd.conf'
-	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/systemd/vendor-hsm.conf.example README.md LICENSE
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/examples/awskms.yaml deploy/examples/awskms-policy.json deploy/systemd/vendor-hsm.conf.example README.md LICENSE
 	test ! -e build/faultp11.so || install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/signetd' build/faultp11.so
 
 clean: ## remove what build made

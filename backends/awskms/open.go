@@ -91,8 +91,10 @@ func checkState(m *types.KeyMetadata) error {
 		todo = "import its key material"
 	case types.KeyStateCreating, types.KeyStateUpdating:
 		todo = "wait a few minutes"
-	default:
+	case types.KeyStateUnavailable:
 		todo = "see to its key store"
+	default:
+		todo = "see AWS's key states"
 	}
 	return fmt.Errorf("%w: the key's state is %s: %s", signer.ErrUnavailable, m.KeyState, todo)
 }

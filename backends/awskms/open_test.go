@@ -31,6 +31,13 @@ func peerKey(t *testing.T) *ecdh.PublicKey {
 	return k.PublicKey()
 }
 
+func closeOK(t *testing.T, b *awskms.Backend) {
+	t.Helper()
+	if err := b.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
 func encryptTo(t *testing.T, k signer.Key, alg signer.Alg, plaintext []byte) []byte {
 	t.Helper()
 	pub, ok := k.Public().(*rsa.PublicKey)
@@ -452,7 +459,7 @@ func TestCredentials(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer b.Close()
+			t.Cleanup(func() { closeOK(t, b) })
 			start := time.Now()
 			if _, err := b.OpenKey(t.Context(), arn); !errors.Is(err, tt.want) {
 				t.Errorf("OpenKey() = %v, want %v", err, tt.want)
@@ -486,7 +493,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer untrusting.Close()
+	t.Cleanup(func() { closeOK(t, untrusting) })
 	if _, err := untrusting.OpenKey(t.Context(), arn); !errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("OpenKey(without the CA) = %v, want ErrUnavailable with the certificate", err)
 	}
@@ -495,7 +502,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	t.Cleanup(func() { closeOK(t, b) })
 	k := openSigner(t, b, arn)
 	before := server.Calls()["Sign"]
 	server.Inject("Sign", 1, -1, awskmstest.Status(503))

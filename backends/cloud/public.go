@@ -60,8 +60,8 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 	}
 	point := make([]byte, 65)
 	point[0] = 4
-	ec.X.FillBytes(point[1:33])
-	ec.Y.FillBytes(point[33:])
+	ec.X.FillBytes(point[1:33]) //nolint:staticcheck // ecdsa encodes no point of this curve
+	ec.Y.FillBytes(point[33:])  //nolint:staticcheck // as above
 	return asn1.Marshal(spki{
 		pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey, Parameters: asn1.RawValue{FullBytes: curve}},
 		asn1.BitString{Bytes: point, BitLength: 8 * len(point)},

@@ -128,10 +128,10 @@ const (
 	maxSPKI       = 8192
 )
 
-// length is an error unless a member has from least to most bytes.
-func length(member string, value []byte, least, most int) *Problem {
-	if len(value) < least || len(value) > most {
-		return invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length between %d and %d", member, least, most))
+// length is an error unless a member has from one to most bytes.
+func length(member string, value []byte, most int) *Problem {
+	if len(value) == 0 || len(value) > most {
+		return invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length between 1 and %d", member, most))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -68,7 +68,7 @@ type Server struct {
 
 // Start starts a server. The caller calls Close.
 func Start(c Config) *Server {
-	for field, value := range map[*string]string{
+	for field, value := range map[*string]string{ // #nosec G101 -- AWS's example, of nobody
 		&c.Region: "eu-west-1", &c.Account: "111122223333", &c.AccessKeyID: "AKIAIOSFODNN7EXAMPLE", &c.SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 	} {
 		if *field == "" {
@@ -81,7 +81,7 @@ func Start(c Config) *Server {
 	}
 	s.SetQuota(c.Quota)
 	s.http = httptest.NewUnstartedServer(s)
-	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // faults are no news
+	s.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // faults are no news
 	if c.TLS {
 		s.http.StartTLS()
 	} else {
@@ -125,7 +125,7 @@ func (s *Server) Certificate() []byte {
 func (s *Server) Env() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	env := map[string]string{
+	env := map[string]string{ // #nosec G101 -- of this server
 		"AWS_ACCESS_KEY_ID": s.config.AccessKeyID, "AWS_SECRET_ACCESS_KEY": s.config.SecretAccessKey, "AWS_SESSION_TOKEN": s.config.SessionToken,
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 	}
@@ -289,7 +289,7 @@ func (x *exchange) write(status int, typ string, body []byte) {
 	h.Set("Date", x.server.clock().UTC().Format(http.TimeFormat))
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	x.w.WriteHeader(status)
-	_, _ = x.w.Write(body) // a client that is gone is no concern of ours
+	_, _ = x.w.Write(body) // #nosec G705 -- JSON, and to no browser. A client that is gone is no concern of ours
 }
 
 func (s *Server) clock() time.Time {

@@ -52,7 +52,7 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 	if in.MessageType != raw && in.MessageType != digest {
 		return nil, nil, invalid("1 validation error detected: Value at 'messageType' failed to satisfy constraint: Member must satisfy enum value set: [RAW, DIGEST]")
 	}
-	if p := length("message", in.Message, 1, maxMessage); p != nil {
+	if p := length("message", in.Message, maxMessage); p != nil {
 		return nil, nil, p
 	}
 	switch {
@@ -129,7 +129,7 @@ type verifyRequest struct {
 func (s *Server) verify(in *verifyRequest, denied bool) (answer, *Problem) {
 	k, signed, p := s.prepare(&in.signRequest, "Verify", denied)
 	if p == nil {
-		p = length("signature", in.Signature, 1, maxCiphertext)
+		p = length("signature", in.Signature, maxCiphertext)
 	}
 	if p == nil {
 		p = in.done()
@@ -185,7 +185,7 @@ func (s *Server) mac(in *macRequest, op string, denied bool) (*key, []byte, *Pro
 		p = oneOf("macAlgorithm", in.MacAlgorithm, macAlgorithms, []string{specs[k.spec].mac}, k)
 	}
 	if p == nil {
-		p = length("message", in.Message, 1, maxMessage)
+		p = length("message", in.Message, maxMessage)
 	}
 	if p != nil {
 		return nil, nil, p
@@ -214,7 +214,7 @@ type verifyMACRequest struct {
 func (s *Server) verifyMAC(in *verifyMACRequest, denied bool) (answer, *Problem) {
 	k, mac, p := s.mac(&in.macRequest, "VerifyMac", denied)
 	if p == nil {
-		p = length("mac", in.Mac, 1, maxCiphertext)
+		p = length("mac", in.Mac, maxCiphertext)
 	}
 	if p == nil {
 		p = in.done()
