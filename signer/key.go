@@ -205,6 +205,15 @@ type Expander interface {
 	Expand(ctx context.Context, ref string) ([]Expanded, error)
 }
 
+// A Dated is a [Key] of an [Expander] that may have been opened by a ref of several
+// versions.
+type Dated interface {
+	Key
+	// NotBefore returns when the version was made, or the zero time if the ref names
+	// it alone.
+	NotBefore() time.Time
+}
+
 // An Expanded is one of the versions that a ref stands for.
 type Expanded struct {
 	Ref       string    // names this version alone

@@ -129,6 +129,32 @@ func TestE2EGoogleRotation(t *testing.T) {
 	p.do(http.MethodPost, api.PathReload, api.Reload{}).wantError(t, http.StatusServiceUnavailable, "unavailable")
 }
 
+// Google is away when the daemon starts: it serves the version in the token, says
+// what is missing, and signs with Google's when that is back.
+func TestE2EGoogleAwayAtStart(t *testing.T) {
+	g := newGoogle(t, "")
+	g.kms.CreateVersion(g.key)
+	s := newSettings(t)
+	g.backends = s.backends + g.backends
+	g.keys = strings.Replace(g.keys, "versions: [", `versions: [{backend: hsm, ref: "$oidc"}, `, 1)
+	g.kms.Inject(gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1})
+	p := start(t, g.settings)
+	old := p.sign("oidc", "").KID
+	ready := p.do(http.MethodGet, api.PathReady, nil)
+	if text := string(ready.body); !strings.Contains(text, `"missing_versions"`) || !strings.Contains(text, `"gcp"`) {
+		t.Errorf("/v1/ready is %d %s, and does not say what is missing", ready.status, text)
+	}
+	if text := p.stderr.String(); !strings.Contains(text, "version missing") || !strings.Contains(text, "Google Cloud KMS: Unavailable (3 attempts)") {
+		t.Errorf("the log does not say what is missing and why:\n%s", text)
+	}
+	g.kms.Heal()
+	p.eventually("Google's version signs", func() bool { return p.sign("oidc", "").KID != old })
+	p.eventually("/v1/ready says that all is there", func() bool {
+		text := string(p.do(http.MethodGet, api.PathReady, nil).body)
+		return strings.Contains(text, `"gcp":"ok"`) && !strings.Contains(text, `"missing_versions":1`)
+	})
+}
+
 // A thousand requests a second meet a service that grants three hundred.
 func TestE2EGoogleThrottled(t *testing.T) {
 	for _, members := range []string{"", "rate: 300, "} {

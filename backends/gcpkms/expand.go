@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/api/iterator"
@@ -50,13 +51,14 @@ func (b *Backend) Expand(ctx context.Context, name string) ([]signer.Expanded, e
 }
 
 // newest returns the one version that a CryptoKey stands for when only one can be
-// opened: r itself for a key that encrypts.
-func (b *Backend) newest(ctx context.Context, r ref) (ref, error) {
+// opened, and when that was made: r itself for a key that encrypts.
+func (b *Backend) newest(ctx context.Context, r ref) (newest ref, made time.Time, err error) {
 	expanded, err := b.Expand(ctx, r.String())
 	if err != nil {
-		return r, err
+		return r, made, err
 	}
-	return parseRef(expanded[0].Ref)
+	newest, err = parseRef(expanded[0].Ref)
+	return newest, expanded[0].NotBefore, err
 }
 
 // list returns the versions of a CryptoKey, the one with the highest number first.

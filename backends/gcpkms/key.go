@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc/codes"
@@ -26,6 +27,7 @@ import (
 type key struct {
 	backend *Backend
 	ref     ref
+	made    time.Time // if a CryptoKey stood for it
 	row     Row
 	level   kmspb.ProtectionLevel
 	public  crypto.PublicKey
@@ -43,6 +45,9 @@ func (k *key) Lacks(alg signer.Alg) string {
 	return fmt.Sprintf("Google Cloud KMS made this version for %s, padding and hash included, which is %v and never %s", k.row.Algorithm, k.row.Algs, alg)
 }
 
+// NotBefore returns when the version was made, if a CryptoKey stood for it.
+func (k *key) NotBefore() time.Time { return k.made }
+
 // Describe says what the version is and what the credentials may do with it.
 func (k *key) Describe() string {
 	text := fmt.Sprintf("%v, %s, protection level %v", k.ref, k.row.Algorithm, k.level)
@@ -58,6 +63,8 @@ var (
 	_ signer.MACer        = macKey{}
 	_ signer.BlobCipher   = blobKey{}
 	_ signer.AlgExplainer = (*key)(nil)
+	_ signer.Describer    = (*key)(nil)
+	_ signer.Dated        = (*key)(nil)
 )
 
 // OpenKey opens the version that ref names:
@@ -78,7 +85,7 @@ func (b *Backend) OpenKey(ctx context.Context, name string) (signer.Key, error) 
 	}
 	k := &key{backend: b, ref: r}
 	if r.version == 0 {
-		if k.ref, err = b.newest(ctx, r); err != nil {
+		if k.ref, k.made, err = b.newest(ctx, r); err != nil {
 			return nil, err
 		}
 	}

@@ -91,22 +91,50 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-// TestExpandLate starts while Google is away: what the entry stands for is missing,
-// not wrong.
-func TestExpandLate(t *testing.T) {
+// TestExpandAway builds a setup while Google is away: what the entry stands for is
+// what it did before, or one missing version if that is not known.
+func TestExpandAway(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	key := kms.CreateKey("oidc", kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256)
 	kms.CreateVersion(key)
-	kms.Inject(gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1})
+	kms.CreateVersion(key)
 	d := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`"}`)
-	b := &builder{document: d, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler), lenient: true}
-	setup, err := b.build(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	known := &publicKeys{}
+	build := func() (missing, seen int) {
+		t.Helper()
+		b := &builder{document: d, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler), lenient: true, known: known}
+		setup, err := b.build(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer setup.Close()
+		k, err := setup.Ring.Key("oidc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range k.Versions {
+			if v.Missing() {
+				missing++
+			}
+			if v.Seen() {
+				seen++
+			}
+		}
+		return missing, seen
 	}
-	defer setup.Close()
-	if k, err := setup.Ring.Key("oidc"); err != nil || len(k.Versions) != 1 || !k.Versions[0].Missing() {
-		t.Errorf("Key() = %+v, %v; want one missing version", k, err)
+	away := gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1}
+	for _, step := range []struct {
+		name          string
+		away          bool
+		missing, seen int
+	}{{"away at start", true, 1, 0}, {"there", false, 0, 2}, {"away at a reload", true, 2, 2}} {
+		kms.Heal()
+		if step.away {
+			kms.Inject(away)
+		}
+		if missing, seen := build(); missing != step.missing || seen != step.seen {
+			t.Errorf("%s: %d versions missing and %d known, want %d and %d", step.name, missing, seen, step.missing, step.seen)
+		}
 	}
 	if _, err := d.build(t.Context(), daemon.NewMetrics("test")); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("build() of a check = %v, want ErrUnavailable", err)

@@ -172,6 +172,7 @@ func (b *builder) prove(ctx context.Context, p *plan, backend string, key signer
 func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*signer.Version, []*pending, error) {
 	config := p.config
 	if len(keys) == 1 && keys[0] != nil {
+		config = dated(config, keys[0])
 		config.Observe = b.metrics.ObserveBackend(config.Backend)
 		config.Changed = func(err error) { b.changed(p, config.Backend, err) }
 		p.replicas = nil
