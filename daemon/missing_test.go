@@ -180,6 +180,9 @@ func TestUnseen(t *testing.T) {
 // A peer hears of missing versions of its own keys only, and how many there are.
 func TestReadyNamesNoKeys(t *testing.T) {
 	f := serve(t, Limits{})
+	if status, body := f.do(t, http.MethodGet, api.PathReady, ""); status != http.StatusOK || body != "{\"ready\":true,\"backends\":{\"memory\":\"ok\"}}\n" {
+		t.Errorf("ready: %d %s", status, body)
+	}
 	f.withMore(t, "oidc", unseen(t, signer.ES256, time.Now().Add(time.Hour)))
 	mine := f.service.Ready(t.Context(), NewRequest(me()))
 	if !mine.Ready || mine.MissingVersions != 1 || len(mine.Missing) != 1 || mine.Missing[0].Key != "oidc" || mine.Missing[0].NotBefore == nil {

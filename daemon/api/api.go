@@ -251,7 +251,7 @@ type Ready struct {
 	Ready    bool              `json:"ready"`
 	Backends map[string]string `json:"backends"`
 	// MissingVersions counts what Missing would be for a peer with grants on all keys.
-	MissingVersions int `json:"missing_versions,omitempty"`
+	MissingVersions int `json:"missing_versions,omitzero"`
 	// Missing are the places of versions that no backend has opened yet, of the keys on
 	// which the peer has a grant.
 	Missing []MissingVersion `json:"missing,omitempty"`
