@@ -216,6 +216,7 @@ func TestFaultsOfOthers(t *testing.T) {
 				}
 			})
 		}
+		time.Sleep(rest)
 		if _, err := use(t.Context()); err != nil {
 			t.Errorf("%s after all faults = %v", op, err)
 		}
