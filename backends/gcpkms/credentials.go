@@ -44,7 +44,7 @@ func readCredentials(path string) (option.ClientOption, error) {
 	if json.Unmarshal(data, &kind) != nil {
 		return refuse("%s is no JSON", path)
 	}
-	switch kind.Type {
+	switch kind.Type { //nolint:exhaustive // the others are refused
 	case option.ServiceAccount, option.AuthorizedUser, option.ExternalAccount, option.ImpersonatedServiceAccount:
 		return option.WithAuthCredentialsJSON(kind.Type, data), nil
 	default:

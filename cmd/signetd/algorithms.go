@@ -99,7 +99,6 @@ func softwareAlgorithms(ctx context.Context) (map[signer.Alg][]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close()
 	does := map[signer.Alg][]string{}
 	for _, typ := range softwareTypes {
 		key, err := b.OpenKey(ctx, "generate:"+typ)
@@ -112,11 +111,12 @@ func softwareAlgorithms(ctx context.Context) (map[signer.Alg][]string, error) {
 			}
 		}
 	}
-	return does, nil
+	return does, b.Close()
 }
 
 func algorithmsText(out io.Writer, rows []algorithmRow) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var w io.Writer = table
 	fmt.Fprintln(w, strings.Join(algorithmHeads, "\t"))
 	for _, r := range rows {
 		line := []string{string(r.Alg)}
@@ -132,7 +132,7 @@ func algorithmsText(out io.Writer, rows []algorithmRow) error {
 		}
 		fmt.Fprintln(w, strings.Join(line, "\t"))
 	}
-	return w.Flush()
+	return table.Flush()
 }
 
 func algorithmsMarkdown(out io.Writer, rows []algorithmRow) {

@@ -31,6 +31,13 @@ func cryptoKey(t *testing.T, kms *gcpkmstest.Server, version string) *document {
 	return d
 }
 
+func closeSetup(t *testing.T, setup daemon.Setup) {
+	t.Helper()
+	if err := setup.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	key := kms.CreateKey("oidc", kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256)
@@ -60,7 +67,7 @@ func TestExpand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer setup.Close()
+			t.Cleanup(func() { closeSetup(t, setup) })
 			k, err := setup.Ring.Key("oidc")
 			if err != nil || len(k.Versions) != 2 {
 				t.Fatalf("Key() = %d versions, %v; want 2", len(k.Versions), err)
@@ -107,7 +114,7 @@ func TestExpandAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer setup.Close()
+		defer closeSetup(t, setup)
 		k, err := setup.Ring.Key("oidc")
 		if err != nil {
 			t.Fatal(err)

@@ -174,10 +174,10 @@ func (c *clouds) verify(ctx context.Context) error {
 	}
 	c.did("%d tokens of %d versions verified by go-jose, and one of each by openssl", total, len(c.signed.tokens))
 	if n := c.aws.Calls()["Sign"]; n < perPlace {
-		return fmt.Errorf("AWS was asked for %d signatures", n)
+		return fmt.Errorf("the fake of AWS was asked for %d signatures", n)
 	}
 	if n := c.google.Calls("AsymmetricSign"); n < perPlace {
-		return fmt.Errorf("Google was asked for %d signatures", n)
+		return fmt.Errorf("the fake of Google was asked for %d signatures", n)
 	}
 	return nil
 }
