@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"signetd/signer"
 )
 
@@ -22,10 +20,17 @@ const holdOff = 25 * time.Millisecond
 
 // A bucket keeps one class of calls below its rate, and lets the service rest after it
 // has throttled.
+//
+// The limiter of golang.org/x/time/rate is not used: it reads the clock before it takes
+// its lock. Where callers overtake each other in between, as on a busy host, time goes back
+// for it, and it lets twice as many through.
 type bucket struct {
-	limit *rate.Limiter
+	rate  float64 // tokens a second; 0 is no limit
+	burst float64 // tokens at most
 
 	mu            sync.Mutex
+	tokens        float64 // as of filled; below zero, what those that wait have taken
+	filled        time.Time
 	held          time.Time // until then nothing goes out
 	second        int64     // Unix time that current counts
 	last, current int       // grants in the second before, and in this one
@@ -34,11 +39,29 @@ type bucket struct {
 // newBucket lets a tenth of a second's calls through at once: with more, a second
 // that begins with a full bucket would take almost twice the rate. A rate of 0 is none.
 func newBucket(perSecond int) *bucket {
-	limit := rate.Limit(perSecond)
-	if perSecond == 0 {
-		limit = rate.Inf
+	burst := float64(max(1, perSecond/10))
+	return &bucket{rate: float64(perSecond), burst: burst, tokens: burst, filled: time.Now()}
+}
+
+// reserve takes a token that is there now, or after wait. It takes none if that is
+// longer than maxWait.
+func (b *bucket) reserve() (wait time.Duration) {
+	if b.rate == 0 {
+		return 0
 	}
-	return &bucket{limit: rate.NewLimiter(limit, max(1, perSecond/10))}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)
+	b.filled = now
+	wait = time.Duration((1 - b.tokens) / b.rate * float64(time.Second))
+	if wait > maxWait {
+		return wait
+	}
+	b.tokens--
+	b.roll(now)
+	b.current++
+	return max(wait, 0)
 }
 
 // bucket returns the bucket of a class.
@@ -59,15 +82,13 @@ func (c *Caller) take(ctx context.Context, class string) error {
 	if wait := b.hold(); wait > 0 {
 		return c.limited(wait, "%s throttled calls for %s a moment ago", c.config.Service, class)
 	}
-	turn := b.limit.Reserve()
-	if wait := turn.Delay(); wait > maxWait {
-		turn.Cancel()
-		return c.limited(wait, "%s: the rate of %g calls a second for %s is used up", c.config.Service, float64(b.limit.Limit()), class)
-	} else if wait > 0 && !sleep(ctx, wait) {
-		turn.Cancel()
+	wait := b.reserve()
+	if wait > maxWait {
+		return c.limited(wait, "%s: the rate of %g calls a second for %s is used up", c.config.Service, b.rate, class)
+	}
+	if wait > 0 && !sleep(ctx, wait) {
 		return ctx.Err()
 	}
-	b.count(time.Now())
 	return nil
 }
 
@@ -105,20 +126,13 @@ func (b *bucket) roll(now time.Time) {
 	}
 }
 
-func (b *bucket) count(now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.roll(now)
-	b.current++
-}
-
 // used is the share of the rate that went in the second up to now.
 func (b *bucket) used(now time.Time) float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.roll(now)
 	gone := float64(now.Nanosecond()) / float64(time.Second)
-	return (float64(b.current) + float64(b.last)*(1-gone)) / float64(b.limit.Limit())
+	return (float64(b.current) + float64(b.last)*(1-gone)) / b.rate
 }
 
 // counts are the totals of [Stats].
@@ -149,7 +163,7 @@ func (c *Caller) Stats() Stats {
 	defer c.mu.Unlock()
 	now := time.Now()
 	for class, b := range c.buckets {
-		if b.limit.Limit() != rate.Inf {
+		if b.rate > 0 {
 			s.Used[class] = b.used(now)
 		}
 	}

@@ -22,9 +22,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +58,8 @@ type Server struct {
 	http   *httptest.Server
 	closed chan struct{}
 
+	connections atomic.Int64 // that were ever made
+
 	mu      sync.Mutex
 	keys    map[string]*key   // by id
 	aliases map[string]string // id of the key, by name: alias/NAME
@@ -81,6 +85,11 @@ func Start(c Config) *Server {
 	}
 	s.SetQuota(c.Quota)
 	s.http = httptest.NewUnstartedServer(s)
+	s.http.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.connections.Add(1)
+		}
+	}
 	s.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // faults are no news
 	if c.TLS {
 		s.http.StartTLS()
@@ -185,6 +194,9 @@ func (s *Server) Calls() map[string]int {
 	return maps.Clone(s.calls)
 }
 
+// Connections returns how many connections clients have made in all.
+func (s *Server) Connections() int { return int(s.connections.Load()) }
+
 // maxRequest is what AWS takes: the longest message in base64, and some.
 const maxRequest = 64 << 10
 
@@ -252,13 +264,14 @@ func (s *Server) count(op string) Fault {
 // do does an operation.
 func (s *Server) do(_ context.Context, op string, body []byte) (answer, *Problem) {
 	s.mu.Lock()
-	denied, quota := s.denied[op], s.quota
-	s.mu.Unlock()
 	o, ok := operations[op]
+	denied := s.denied[op]
+	throttled := o.crypto && s.quota != nil && !s.quota.Allow() // under mu: it reads the clock outside of its own lock
+	s.mu.Unlock()
 	switch {
 	case !ok:
 		return nil, problem("UnknownOperationException", "the server has no "+op)
-	case o.crypto && quota != nil && !quota.Allow():
+	case throttled:
 		return nil, problem("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 	}
 	return o.run(s, body, denied)
