@@ -95,7 +95,9 @@ func TestE2EGoogleFaults(t *testing.T) {
 			t.Logf("%d %s, Retry-After %q, after %v: %s", a.status, tt.code, retry, took.Round(time.Millisecond), message)
 			g.kms.Heal()
 			g.kms.SetState(version, kmspb.CryptoKeyVersion_ENABLED)
-			p.sign("oidc", "")
+			p.eventually("it signs again", func() bool {
+				return p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status == http.StatusOK
+			})
 		})
 	}
 	if n := p.count(`signetd_cloud_throttled_total{backend="gcp"}`); n != 1 {

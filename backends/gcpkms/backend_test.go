@@ -227,7 +227,6 @@ func TestBlob(t *testing.T) {
 
 // TestRate keeps below the service's quota, and shows what the service refuses.
 func TestRate(t *testing.T) {
-	t.Parallel()
 	for _, rate := range []int{0, 300} {
 		kms := gcpkmstest.New(t)
 		c := plain(kms)
