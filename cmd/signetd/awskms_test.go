@@ -51,12 +51,15 @@ grants:
   - {peer: {user: %[4]d}, ops: [sign-jws], keys: [oidc]}
 `
 
-func startCloud(t *testing.T, rate int, attemptTimeout time.Duration) *cloudDaemon {
+func startCloud(t *testing.T, rate int, attemptTimeout time.Duration, prepare ...func(*cloudDaemon)) *cloudDaemon {
 	t.Helper()
 	d := &cloudDaemon{t: t, dir: t.TempDir(), aws: awskmstest.New(t, awskmstest.Config{})}
 	d.arn = d.aws.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
 	d.aws.SetAlias("alias/oidc", d.arn)
 	d.aws.Setenv(t)
+	for _, f := range prepare {
+		f(d)
+	}
 	config := fmt.Sprintf(cloudConfig, d.dir, d.aws.URL(), rate, os.Getuid(), attemptTimeout)
 	if err := os.WriteFile(filepath.Join(d.dir, "c.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -205,6 +208,22 @@ func TestCloudFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCloudKeyComesBack starts a daemon whose only key is disabled in AWS KMS,
+// it starts, says so, and signs once that is mended.
+func TestCloudKeyComesBack(t *testing.T) {
+	d := startCloud(t, 100_000, 500*time.Millisecond, func(d *cloudDaemon) { d.aws.SetState(d.arn, awskmstest.Disabled) })
+	status, _, body, err := d.do("POST", "/v1/jws/sign", signOIDC)
+	if err != nil || status != http.StatusServiceUnavailable {
+		t.Errorf("sign with a disabled key = %d %s, %v; want 503", status, body, err)
+	}
+	d.aws.SetState(d.arn, awskmstest.Enabled)
+	for late := time.Now().Add(30 * time.Second); status != http.StatusOK; time.Sleep(50 * time.Millisecond) {
+		if status, _, body, err = d.do("POST", "/v1/jws/sign", signOIDC); err != nil || time.Now().After(late) {
+			t.Fatalf("sign with the key enabled again = %d %s, %v", status, body, err)
+		}
 	}
 }
 

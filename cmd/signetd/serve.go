@@ -149,15 +149,20 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	return err
 }
 
-// logKeys says which keys were found where a ref leaves that open: an alias of a
-// cloud KMS is pinned to what it was resolved to.
+// logKeys says which keys were found where a ref leaves that open.
 func (r *running) logKeys(ctx context.Context, ring *signer.Ring) {
 	for _, k := range ring.Keys() {
 		for _, v := range k.Versions {
-			if found := v.Describe(); found != "" {
-				r.log.InfoContext(ctx, "key opened", "key", k.Name, "kid", v.KID(), "backend", v.Backend(), "found", found)
-			}
+			logFound(ctx, r.log, k.Name, v)
 		}
+	}
+}
+
+// logFound says what the backend says of a version's key, if it does: an alias of a
+// cloud KMS is pinned to what it was resolved to.
+func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Version) {
+	if found := v.Describe(); found != "" {
+		log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
 	}
 }
 
