@@ -14,13 +14,16 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak build faultp11 fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test soak build faultp11 fuzz bench lint vuln generate check install clean deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
+
+demo-kms: deps ## the same with keys that move from SoftHSM2 to a fake AWS KMS and a fake Google Cloud KMS
+	go run ./softhsm/demo -kms
 
 # One package at a time: some put a token under load and wait for it.
 test: deps ## run every test, race detector on, SoftHSM2 required

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"signetd/backends/awskms"
+	"signetd/backends/gcpkms"
 	"signetd/backends/pkcs11"
 	"signetd/backends/software"
 	"signetd/signer"
@@ -19,6 +20,7 @@ type Config struct {
 	Name     string           `yaml:"name"`
 	PKCS11   *pkcs11.Config   `yaml:"pkcs11"`
 	AWSKMS   *awskms.Config   `yaml:"awskms"`
+	GCPKMS   *gcpkms.Config   `yaml:"gcpkms"`
 	Software *software.Config `yaml:"software"`
 }
 
@@ -34,6 +36,7 @@ func (c Config) choices() []choice {
 	return []choice{
 		{"pkcs11", c.PKCS11 != nil, func(ctx context.Context) (signer.Backend, error) { return opened(pkcs11.Open(ctx, *c.PKCS11)) }},
 		{"awskms", c.AWSKMS != nil, func(ctx context.Context) (signer.Backend, error) { return opened(awskms.Open(ctx, *c.AWSKMS)) }},
+		{"gcpkms", c.GCPKMS != nil, func(ctx context.Context) (signer.Backend, error) { return opened(gcpkms.Open(ctx, *c.GCPKMS)) }},
 		{"software", c.Software != nil, func(ctx context.Context) (signer.Backend, error) { return opened(software.Open(ctx, *c.Software)) }},
 	}
 }

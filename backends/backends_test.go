@@ -7,6 +7,7 @@ import (
 
 	"signetd/backends"
 	"signetd/backends/awskms"
+	"signetd/backends/gcpkms"
 	"signetd/backends/pkcs11"
 	"signetd/backends/software"
 	"signetd/signer"
@@ -19,10 +20,11 @@ func TestOpen(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"none", backends.Config{}, signer.ErrInvalid, "none of pkcs11, awskms"},
+		{"none", backends.Config{}, signer.ErrInvalid, "none of pkcs11, awskms, gcpkms, software"},
 		{"two", backends.Config{AWSKMS: &awskms.Config{}, Software: &software.Config{}}, signer.ErrInvalid, "awskms and software"},
 		{"pkcs11", backends.Config{PKCS11: &pkcs11.Config{Module: "relative"}}, nil, "pkcs11: "},
 		{"awskms", backends.Config{AWSKMS: &awskms.Config{Endpoint: "ftp://x"}}, nil, "awskms: "},
+		{"gcpkms", backends.Config{GCPKMS: &gcpkms.Config{Endpoint: "ftp://x"}}, nil, "gcpkms: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

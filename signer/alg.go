@@ -271,6 +271,15 @@ func (x algorithm) needs() string {
 	}
 }
 
+// Known returns all algorithms that this package knows, those that sign first.
+func Known() []Alg {
+	var algs []Alg
+	for _, x := range algorithms {
+		algs = append(algs, x.alg)
+	}
+	return algs
+}
+
 // Algs returns the algorithms that fit pub, those that sign first.
 func Algs(pub crypto.PublicKey) []Alg {
 	var algs []Alg

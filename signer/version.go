@@ -107,6 +107,9 @@ func checkAlg(key Key, alg Alg) error {
 		return fmt.Errorf("%w: %s: the backend does not let this key %s", ErrUnsupported, alg, what)
 	}
 	if l, ok := key.(AlgLister); ok && !slices.Contains(l.Algs(), alg) {
+		if e, ok := key.(AlgExplainer); ok {
+			return fmt.Errorf("%w: %s: %s", ErrUnsupported, alg, e.Lacks(alg))
+		}
 		return fmt.Errorf("%w: %s: the backend has no mechanism for it (it has %v)", ErrUnsupported, alg, l.Algs())
 	}
 	return nil

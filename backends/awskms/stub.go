@@ -33,3 +33,6 @@ func (*Backend) Close() error { return nil }
 func errNoAWS() error {
 	return fmt.Errorf("%w: awskms: this binary was built with the tag noaws; the one built without it has AWS KMS", signer.ErrUnsupported)
 }
+
+// KeySpecs returns nothing.
+func KeySpecs(signer.Alg) []string { return nil }
