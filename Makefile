@@ -8,10 +8,13 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 BENCH    ?= .
+SOAK_COUNT   ?= 1000000
+TIMING_COUNT ?= 10000
+LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build faultp11 fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo test soak build faultp11 fuzz bench lint vuln generate check install clean deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,6 +25,12 @@ demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 # One package at a time: some put a token under load and wait for it.
 test: deps ## run every test, race detector on, SoftHSM2 required
 	REQUIRE_SOFTHSM=1 go test -race -shuffle=on -p 1 ./...
+
+# The flood, the timing and the memory again, with so many samples that what is
+# small shows, too. A clean machine takes ten minutes.
+soak: deps ## send a million bad ciphertexts (SOAK_COUNT) and time them (TIMING_COUNT)
+	REQUIRE_SOFTHSM=1 SOAK_COUNT=$(SOAK_COUNT) TIMING_COUNT=$(TIMING_COUNT) LEAK_COUNT=$(LEAK_COUNT) \
+		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm ./backends/pkcs11
 
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd

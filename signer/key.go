@@ -167,6 +167,14 @@ type AlgLister interface {
 	Algs() []Alg
 }
 
+// A Prover is a [Key] that its backend has proven in part: when it opened the key
+// it used it, and checked the result with the public half. [Version.Prove] does
+// not do that again.
+type Prover interface {
+	// Proven reports whether the backend has proven the key with alg.
+	Proven(alg Alg) bool
+}
+
 // A Backend opens keys in one place: a PKCS#11 token, or one KMS account and
 // region. It is safe for concurrent use.
 type Backend interface {
