@@ -4,6 +4,7 @@ package tokens_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	p11 "github.com/miekg/pkcs11"
@@ -30,6 +31,9 @@ func TestLostLogin(t *testing.T) {
 						if use == signer.UseEnc && typ == provision.ECP256 && kit.NoAgreement {
 							continue
 						}
+						if kit.Name == "nss" && slices.Contains(secretTypes, typ) {
+							continue // see secretTypes
+						}
 						refs = append(refs, token.Generate(t, string(kind), typ, use))
 					}
 				}
@@ -53,6 +57,12 @@ func TestLostLogin(t *testing.T) {
 		})
 	}
 }
+
+// secretTypes are left out with NSS 3.87: at a C_Logout it frees the values of secret
+// keys, and at the next C_SignInit with the handle it reads them, which ends the
+// process about once in ten times. Nobody but another library in the process can
+// log it out, and no check before the call would be in time.
+var secretTypes = []provision.KeyType{provision.HMAC512, provision.AES128, provision.AES192, provision.AES256}
 
 // logOut logs the process out, as another library in it might.
 func logOut(t *testing.T, token *tokens.Token) {

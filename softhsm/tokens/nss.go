@@ -21,7 +21,8 @@ import (
 // C_Initialize: [Token.InitArgs]. It has RSA-OAEP with every hash by itself, and
 // no EdDSA and no secp256k1. It never locks a PIN, its serial number is all zeros,
 // and it makes the process ignore SIGPIPE. A bad PKCS #1 v1.5 ciphertext gives
-// random bytes.
+// random bytes. A C_Logout by anybody in the process may end it at the next use of
+// an HMAC or AES key: NSS reads what it has freed.
 //
 // No program for keys gives C_Initialize a string. So Generate is of this
 // process, and must be called while nobody has initialised the module.
