@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"signetd/daemon/api"
+	"signetd/daemon/daemontest"
+	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -204,4 +207,33 @@ func publicOf(t *testing.T, w *world, name string) any {
 		t.Fatal(err)
 	}
 	return k.Versions[0].Public.Key
+}
+
+// TestMLDSA goes round with a key of the type AKP: JWS and JWT, made and verified by
+// the daemon, which says what it is in its JWK set.
+func TestMLDSA(t *testing.T) {
+	rules := &policy.JWT{Issuer: issuerURL, Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"}
+	d, ctx := open(t, daemontest.Config{Keys: []daemontest.Key{
+		{Name: "pq", Algs: []signer.Alg{signer.MLDSA65}, JWT: rules, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify, policy.OpVerifyJWS}},
+	}}), t.Context()
+	signed, err := d.SignJWT(ctx, api.SignJWTRequest{Key: "pq", Claims: json.RawMessage(`{"aud":"api"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := d.VerifyJWT(ctx, api.VerifyJWTRequest{Token: signed.Token}); err != nil || v.Header.Alg != "ML-DSA-65" {
+		t.Errorf("VerifyJWT() = %+v, %v", v, err)
+	}
+	if v, err := d.VerifyJWS(ctx, api.VerifyJWSRequest{JWS: signed.Token}); err != nil || v.Key != "pq" {
+		t.Errorf("VerifyJWS() = %+v, %v", v, err)
+	}
+	set, err := d.JWKS(ctx)
+	if err != nil || len(set.Keys) != 1 {
+		t.Fatalf("JWKS() = %+v, %v", set, err)
+	}
+	if akp, ok := set.Keys[0].Key.(*signer.AKP); !ok || akp.Alg() != signer.MLDSA65 || set.Keys[0].KeyID != signed.KID {
+		t.Errorf("JWKS() = %+v", set.Keys[0])
+	}
+	d.checkRefusals(t, []refusal{
+		{"a wrong signature", api.PathVerifyJWT, `{"token":"` + signed.Token[:len(signed.Token)-4] + `AAAA"}`, "invalid", "signature"},
+	})
 }
