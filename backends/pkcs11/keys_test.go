@@ -102,8 +102,8 @@ func TestOpenKeyRefuses(t *testing.T) {
 	raw.destroy(pub)
 	_, priv = raw.ec(oidP256, "no id", "\x09", sig())
 	raw.destroy(priv)
-	raw.ec(oidSecp256k1, "bitcoin", "\x05", sig())
-	raw.ec(oidP256, "derive", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: true})
+	raw.ec(oidP224, "small curve", "\x05", sig())
+	raw.ec(oidP256, "idle", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: false})
 	raw.rsa(1024, "small", "\x07", sig())
 
 	tests := []struct {
@@ -117,12 +117,12 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"another serial", "pkcs11:serial=0;object=twins", signer.ErrInvalid, []string{"serial"}},
 		{"an unknown label", "pkcs11:object=nobody", signer.ErrNotFound, []string{"object=nobody"}},
 		{"an unknown id", "pkcs11:object=twins;id=%77", signer.ErrNotFound, nil},
-		{"two keys with one label", "pkcs11:object=twins", signer.ErrInvalid, []string{"2 private keys", "give the id"}},
+		{"two keys with one label", "pkcs11:object=twins", signer.ErrInvalid, []string{"2 keys", "give the id"}},
 		{"an EC key without its public half", "pkcs11:object=widow", signer.ErrInvalid, []string{"public key object"}},
 		{"a stranger's public half with its label", "pkcs11:object=no%20id", signer.ErrInvalid, []string{"public key object"}},
 		{"a public half of another key", "pkcs11:object=changeling", signer.ErrInvalid, []string{"does not verify"}},
-		{"a curve that JOSE does not have", "pkcs11:object=bitcoin", signer.ErrUnsupported, []string{"P-256"}},
-		{"a key that only derives", "pkcs11:object=derive", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT"}},
+		{"a curve that JOSE does not have", "pkcs11:object=small%20curve", signer.ErrUnsupported, []string{"P-256"}},
+		{"a key that may do nothing", "pkcs11:object=idle", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT", "CKA_DERIVE"}},
 		{"a short RSA key", "pkcs11:object=small", signer.ErrUnsupported, []string{"2048"}},
 	}
 	for _, tt := range tests {
@@ -180,13 +180,12 @@ func TestTokensThatLackMechanisms(t *testing.T) {
 	token := softhsm.New(t)
 	sigRef := token.Generate(t, "sig", provision.RSA2048, signer.UseSig)
 	encRef := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
-	s.set(noPSS, 1)
-	s.set(noRaw, 1)
+	f, cfg := newFaulty(t, token)
+	f.Inject("C_Sign * mech=CKM_RSA_PKCS_PSS rv=CKR_MECHANISM_INVALID", "C_DecryptInit * mech=CKM_RSA_X_509 rv=CKR_MECHANISM_INVALID")
 	b := mustOpen(t, cfg)
 
 	k := mustOpenKey(t, b, sigRef)
-	wantAlgs(t, k, signer.RS256, signer.RS384, signer.RS512)
+	wantAlgs(t, k, signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512) // of a message
 	_, err := k.(signer.Signer).SignContext(t.Context(), digestFor(signer.PS256), signer.PS256.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported, "PS256")
 
@@ -196,13 +195,13 @@ func TestTokensThatLackMechanisms(t *testing.T) {
 func TestOpenKeyOfLyingToken(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
-	s.set(flip, 1)
+	lift := f.Inject("C_Sign * flip")
 	_, err := b.OpenKey(t.Context(), ref)
 	wantError(t, err, signer.ErrInvalid, "does not verify")
-	s.set(flip, 0)
-	s.set(short, 1)
+	lift()
+	f.Inject("C_Sign * short=1")
 	_, err = b.OpenKey(t.Context(), ref)
 	wantError(t, err, signer.ErrUnavailable, "63 bytes, not 64")
 }
@@ -210,16 +209,16 @@ func TestOpenKeyOfLyingToken(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Signer)
-	before := s.get(signs)
+	before := calls(f, "C_Sign")
 	_, err := k.SignContext(t.Context(), make([]byte, 31), signer.ES256.SignerOpts())
 	wantError(t, err, signer.ErrInvalid, "31")
 	_, err = k.SignContext(t.Context(), make([]byte, 48), signer.ES384.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported)
 	_, err = k.SignContext(t.Context(), make([]byte, 32), signer.PS256.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported)
-	if s.get(signs) != before {
+	if calls(f, "C_Sign") != before {
 		t.Error("it reached the token")
 	}
 }
@@ -227,9 +226,9 @@ func TestSignRefuses(t *testing.T) {
 func TestDecryptRefuses(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
-	before := s.get(decrypts)
+	before := calls(f, "C_Decrypt")
 	for name, ct := range map[string][]byte{
 		"empty":             {},
 		"short":             make([]byte, 255),
@@ -240,7 +239,7 @@ func TestDecryptRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want ErrDecrypt itself", name, err)
 		}
 	}
-	if s.get(decrypts) != before {
+	if calls(f, "C_Decrypt") != before {
 		t.Error("it reached the token")
 	}
 }
