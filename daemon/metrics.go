@@ -69,7 +69,7 @@ func NewMetrics(version string) *Metrics {
 		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.failovers, m.denials, info,
+	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.denials, m.failovers, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

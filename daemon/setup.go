@@ -17,6 +17,10 @@ type Setup struct {
 	Ring     *signer.Ring
 	Policy   *policy.Policy
 	Backends map[string]signer.Backend // by name
+	// Issuers and Recipients are of other people, and may be none. The policy knows
+	// their names.
+	Issuers    []Issuer
+	Recipients []Recipient
 	// Finish opens what was away when the setup was made, and hands each ring that has
 	// more of it to swap. The [Service] runs it until it returns, or until its context
 	// ends when the setup is no more the current one. Optional.

@@ -14,8 +14,8 @@ import (
 )
 
 // An Alg is a JOSE "alg": how a key signs or unwraps (RFC 7518 sections 3.1 and
-// 4.1, RFC 8037 section 3.1, RFC 8812 section 3.2, RFC 9864 section 2.2, and the
-// IANA registry for RSA-OAEP-384 and -512).
+// 4.1, RFC 8037 section 3.1, RFC 8812 section 3.2, RFC 9864 section 2.2, RFC 9964
+// section 4, and the IANA registry for RSA-OAEP-384 and -512).
 type Alg string
 
 // The algorithms that this package knows. There is no "none".
@@ -34,9 +34,18 @@ const (
 	EdDSA   Alg = "EdDSA"   // with Ed25519, the only curve of it here
 	Ed25519 Alg = "Ed25519" // the same signature under its newer name
 
+	MLDSA44 Alg = "ML-DSA-44"
+	MLDSA65 Alg = "ML-DSA-65"
+	MLDSA87 Alg = "ML-DSA-87"
+
 	HS256 Alg = "HS256"
 	HS384 Alg = "HS384"
 	HS512 Alg = "HS512"
+
+	// RSA15 is RSAES-PKCS1-v1_5, for old senders alone: a key is used with it only if
+	// its config says so, nothing is encrypted with it, and a padding that is wrong
+	// gives a random key and no error (RFC 7516 section 11.5).
+	RSA15 Alg = "RSA1_5"
 
 	RSAOAEP    Alg = "RSA-OAEP"
 	RSAOAEP256 Alg = "RSA-OAEP-256"
@@ -81,14 +90,16 @@ const (
 	FamilyAESKW                      // AES key wrap, RFC 7518 section 4.4
 	FamilyGCMKW                      // AES-GCM key encryption, RFC 7518 section 4.7
 	FamilyDir                        // the shared key is the CEK, RFC 7518 section 4.5
+	FamilyMLDSA                      // ML-DSA without a context, FIPS 204
+	FamilyRSA15                      // RSAES-PKCS1-v1_5, RFC 8017 section 7.2
 )
 
 // Use returns what the algorithms of f are for, or "" if f is not known.
 func (f Family) Use() Use {
 	switch f {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC:
+	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC, FamilyMLDSA:
 		return UseSig
-	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir:
+	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir, FamilyRSA15:
 		return UseEnc
 	default:
 		return ""
@@ -124,6 +135,9 @@ var algorithms = []algorithm{
 	{alg: ES256K, family: FamilyECDSA, hash: crypto.SHA256, curve: Secp256k1()},
 	{alg: EdDSA, family: FamilyEdDSA},
 	{alg: Ed25519, family: FamilyEdDSA},
+	{alg: MLDSA44, family: FamilyMLDSA},
+	{alg: MLDSA65, family: FamilyMLDSA},
+	{alg: MLDSA87, family: FamilyMLDSA},
 	{alg: HS256, family: FamilyHMAC, hash: crypto.SHA256},
 	{alg: HS384, family: FamilyHMAC, hash: crypto.SHA384},
 	{alg: HS512, family: FamilyHMAC, hash: crypto.SHA512},
@@ -142,6 +156,7 @@ var algorithms = []algorithm{
 	{alg: A192GCMKW, family: FamilyGCMKW, size: 24},
 	{alg: A256GCMKW, family: FamilyGCMKW, size: 32},
 	{alg: Dir, family: FamilyDir},
+	{alg: RSA15, family: FamilyRSA15},
 }
 
 func (a Alg) lookup() (algorithm, bool) {
@@ -195,6 +210,11 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 			return x.misfit("one on Ed25519")
 		}
 		return nil
+	case *AKP:
+		if x.alg != pub.alg {
+			return x.misfit("one for " + string(pub.alg))
+		}
+		return nil
 	case Secret:
 		return x.fitsSecret(pub)
 	default:
@@ -204,7 +224,7 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 
 func (x algorithm) fitsRSA(pub *rsa.PublicKey) error {
 	switch x.family { //nolint:exhaustive // the others do not take RSA keys
-	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 	default:
 		return x.misfit("an RSA key")
 	}
@@ -254,12 +274,14 @@ func (x algorithm) misfit(got string) error {
 
 func (x algorithm) needs() string {
 	switch x.family {
-	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 		return "an RSA key"
 	case FamilyECDSA:
 		return "a key on " + x.curve.Params().Name
 	case FamilyEdDSA:
 		return "a key on Ed25519"
+	case FamilyMLDSA:
+		return "a key for it"
 	case FamilyECDH:
 		return "a key on P-256, P-384 or P-521"
 	case FamilyHMAC:
@@ -280,11 +302,12 @@ func Known() []Alg {
 	return algs
 }
 
-// Algs returns the algorithms that fit pub, those that sign first.
+// Algs returns the algorithms that fit pub, those that sign first. RSA1_5 is not
+// among them: nobody uses it without having asked for it.
 func Algs(pub crypto.PublicKey) []Alg {
 	var algs []Alg
 	for _, x := range algorithms {
-		if x.alg.Fits(pub) == nil {
+		if x.alg != RSA15 && x.alg.Fits(pub) == nil {
 			algs = append(algs, x.alg)
 		}
 	}

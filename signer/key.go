@@ -12,7 +12,7 @@ import (
 // has.
 type Key interface {
 	// Public returns the public half: an *rsa.PublicKey, an *ecdsa.PublicKey (on
-	// [Secp256k1], too) or an ed25519.PublicKey. A symmetric key has none, and
+	// [Secp256k1], too), an ed25519.PublicKey or an *[AKP]. A symmetric key has none, and
 	// returns a [Secret] that describes it. It was read when the key was opened: no
 	// I/O, no failure.
 	Public() crypto.PublicKey
@@ -42,7 +42,7 @@ type Signer interface {
 	// SignContext is [crypto.Signer.Sign] with a deadline and without a source of
 	// randomness, which the hardware brings along. opts is a [crypto.Hash] for
 	// PKCS #1 v1.5 and ECDSA, an *rsa.PSSOptions for PSS, and crypto.Hash(0) for
-	// Ed25519, which signs the message itself in the place of a digest (RFC 8032
+	// Ed25519 and ML-DSA, which sign the message itself in the place of a digest (RFC 8032
 	// section 5.1). The result is what crypto.Signer promises: ASN.1 DER for ECDSA,
 	// as long as the modulus for RSA, 64 bytes for Ed25519.
 	//
@@ -65,6 +65,18 @@ type Decrypter interface {
 	// reason is an oracle. Errors that do not depend on the ciphertext's content
 	// are as for [Signer.SignContext].
 	DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
+}
+
+// A SessionKeyDecrypter is a [Decrypter] that also decrypts with RSAES-PKCS1-v1_5
+// (RFC 8017 section 7.2.2) and rejects implicitly: what is wrong with a ciphertext
+// shows neither in an error nor in the time that it takes.
+type SessionKeyDecrypter interface {
+	Decrypter
+	// DecryptSessionKeyContext returns the key of size bytes in ciphertext, or as many
+	// random bytes if the padding, the length of the key or that of the ciphertext is
+	// wrong. Errors do not depend on the ciphertext: they are those of
+	// [Signer.SignContext].
+	DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error)
 }
 
 // A MessageSigner is a [Signer] that may want the message where others take its

@@ -65,14 +65,15 @@ type member struct {
 }
 
 var (
-	_ MessageSigner    = (*Replicas)(nil)
-	_ ContentDecrypter = (*Replicas)(nil)
-	_ MACer            = (*Replicas)(nil)
-	_ Agreer           = (*Replicas)(nil)
-	_ Wrapper          = (*Replicas)(nil)
-	_ AEAD             = (*Replicas)(nil)
-	_ BlobCipher       = (*Replicas)(nil)
-	_ AlgLister        = (*Replicas)(nil)
+	_ MessageSigner       = (*Replicas)(nil)
+	_ ContentDecrypter    = (*Replicas)(nil)
+	_ SessionKeyDecrypter = (*Replicas)(nil)
+	_ MACer               = (*Replicas)(nil)
+	_ Agreer              = (*Replicas)(nil)
+	_ Wrapper             = (*Replicas)(nil)
+	_ AEAD                = (*Replicas)(nil)
+	_ BlobCipher          = (*Replicas)(nil)
+	_ AlgLister           = (*Replicas)(nil)
 )
 
 // NewReplicas returns a key whose places are all still to [Replicas.Join].

@@ -79,6 +79,13 @@ func (r *Replicas) DecryptContext(ctx context.Context, ciphertext []byte, opts c
 	})
 }
 
+// DecryptSessionKeyContext implements [SessionKeyDecrypter].
+func (r *Replicas) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error) {
+	return replicated(ctx, r, UseEnc, func(ctx context.Context, k SessionKeyDecrypter) ([]byte, error) {
+		return k.DecryptSessionKeyContext(ctx, ciphertext, size)
+	})
+}
+
 // HoldsCEK implements [ContentDecrypter]: all places that have joined do, or none.
 func (r *Replicas) HoldsCEK(alg Alg) bool {
 	for _, m := range r.members {

@@ -57,6 +57,9 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		if err := checkAlg(key, alg); err != nil {
 			return nil, err
 		}
+		if err := CanVerify(key.Public()); err != nil && !c.SkipVerify {
+			return nil, fmt.Errorf("%w, and nothing is signed that is not verified", err)
+		}
 		if alg.Use() != c.Algs[0].Use() {
 			return nil, fmt.Errorf("%w: %s and %s: a key either signs or decrypts", ErrInvalid, c.Algs[0], alg)
 		}
@@ -106,7 +109,7 @@ func checkAlg(key Key, alg Alg) error {
 		}
 		return fmt.Errorf("%w: %s: the backend does not let this key %s", ErrUnsupported, alg, what)
 	}
-	if l, ok := key.(AlgLister); ok && !slices.Contains(l.Algs(), alg) {
+	if l, ok := key.(AlgLister); ok && alg != RSA15 && !slices.Contains(l.Algs(), alg) {
 		if e, ok := key.(AlgExplainer); ok {
 			return fmt.Errorf("%w: %s: %s", ErrUnsupported, alg, e.Lacks(alg))
 		}
@@ -121,12 +124,14 @@ func can(key Key, f Family) (ok bool) {
 		return r.can(f)
 	}
 	switch f {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA:
+	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyMLDSA:
 		_, ok = key.(Signer)
 	case FamilyHMAC:
 		_, ok = key.(MACer)
 	case FamilyOAEP:
 		_, ok = key.(Decrypter)
+	case FamilyRSA15:
+		_, ok = key.(SessionKeyDecrypter)
 	case FamilyECDH:
 		_, ok = key.(Agreer)
 	case FamilyAESKW:

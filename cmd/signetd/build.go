@@ -163,8 +163,8 @@ func principal(v any, lookup func(string) (string, error)) (*uint32, error) {
 // limits reads the limits. Zero means the default.
 func (d *document) limits() (l daemon.Limits, err error) {
 	c := d.Limits
-	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, Refusals: c.Refusals, RequestBytes: c.RequestBytes}
-	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "refusals": int64(c.Refusals), "request_bytes": c.RequestBytes} {
+	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, Refusals: c.Refusals, Batch: c.Batch, RequestBytes: c.RequestBytes}
+	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "refusals": int64(c.Refusals), "batch": int64(c.Batch), "request_bytes": c.RequestBytes} {
 		if n < 0 || n > 1<<30 {
 			return l, d.at("$.limits."+name, fmt.Errorf("%w: a number from 1 to 2^30", signer.ErrInvalid))
 		}

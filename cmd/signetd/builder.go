@@ -66,6 +66,9 @@ func (b *builder) build(ctx context.Context) (setup daemon.Setup, err error) {
 	if err != nil {
 		return setup, err
 	}
+	if rules, err = b.trust(&setup, rules); err != nil {
+		return setup, err
+	}
 	if setup.Policy, err = b.policy(rules); err != nil {
 		return setup, err
 	}

@@ -54,6 +54,12 @@ nothing and writes no audit log.`,
 				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: what it would deny is signed\n", k.Name)
 			}
 		}
+		for _, is := range setup.Issuers {
+			fmt.Fprintf(out, "issuer %s: %d public keys, %v: ok\n", is.Name, len(is.Keys), is.Algs)
+		}
+		for _, r := range setup.Recipients {
+			fmt.Fprintf(out, "recipient %s: %s: ok\n", r.Name, r.Alg)
+		}
 		fmt.Fprintf(out, "%s: ok\n", *path)
 		return setup.Close()
 	}

@@ -48,6 +48,16 @@ func setup(t testing.TB, c Config) daemon.Setup {
 			grants = append(grants, policy.Grant{Peer: me, Ops: k.Ops, Keys: []string{k.Name}})
 		}
 	}
+	allow := func(of policy.Owner, use signer.Use, name string, ops ...policy.Op) {
+		known = append(known, policy.Key{Name: name, Use: use, Of: of})
+		grants = append(grants, policy.Grant{Peer: me, Ops: ops, Keys: []string{name}})
+	}
+	for _, is := range c.Issuers {
+		allow(policy.Issuer, signer.UseSig, is.Name, policy.OpVerify, policy.OpVerifyJWS)
+	}
+	for _, r := range c.Recipients {
+		allow(policy.Recipient, signer.UseEnc, r.Name, policy.OpEncrypt)
+	}
 	ring, err := signer.NewRing(named)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +66,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{backendName: backend{soft, c.Ping}}}
+	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{backendName: backend{soft, c.Ping}}, Issuers: c.Issuers, Recipients: c.Recipients}
 }
 
 func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, error) {
@@ -74,6 +84,7 @@ func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, 
 var keyTypes = map[signer.Alg]string{
 	signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521", signer.ES256K: "ec-secp256k1",
 	signer.EdDSA: "ed25519", signer.Ed25519: "ed25519",
+	signer.MLDSA44: "ml-dsa-44", signer.MLDSA65: "ml-dsa-65", signer.MLDSA87: "ml-dsa-87",
 	signer.HS256: "hmac-512", signer.HS384: "hmac-512", signer.HS512: "hmac-512",
 	signer.ECDHES: "ec-p256", signer.ECDHESA128KW: "ec-p256", signer.ECDHESA192KW: "ec-p256", signer.ECDHESA256KW: "ec-p256",
 	signer.A128KW: "aes-128", signer.A192KW: "aes-192", signer.A256KW: "aes-256",
