@@ -12,7 +12,7 @@ import (
 
 // Secp256k1 returns the curve of ES256K (SEC 2 section 2.4.1, RFC 8812). The
 // standard library does not have it: compare keys and verify with this package.
-func Secp256k1() elliptic.Curve { return secp256k1.S256() }
+func Secp256k1() elliptic.Curve { return secp256k1.S256() } //nolint:staticcheck // deprecated for its arithmetic; here it only names the curve
 
 // isK1 reports whether pub is on secp256k1.
 func isK1(pub *ecdsa.PublicKey) bool { return pub.Curve == Secp256k1() }
@@ -54,10 +54,11 @@ func verifyECDSA(pub *ecdsa.PublicKey, digest, sig []byte) bool {
 // k1Key is pub in the words of the library for secp256k1.
 func k1Key(pub *ecdsa.PublicKey) (*secp256k1.PublicKey, bool) {
 	var x, y secp256k1.FieldVal
-	if pub.X == nil || pub.Y == nil || pub.X.Sign() < 0 || pub.Y.Sign() < 0 || pub.X.BitLen() > 256 || pub.Y.BitLen() > 256 {
+	px, py := pub.X, pub.Y //nolint:staticcheck // PublicKey.Bytes knows the curves of NIST only
+	if px == nil || py == nil || px.Sign() < 0 || py.Sign() < 0 || px.BitLen() > 256 || py.BitLen() > 256 {
 		return nil, false
 	}
-	if x.SetByteSlice(pub.X.FillBytes(make([]byte, 32))) || y.SetByteSlice(pub.Y.FillBytes(make([]byte, 32))) {
+	if x.SetByteSlice(px.FillBytes(make([]byte, 32))) || y.SetByteSlice(py.FillBytes(make([]byte, 32))) {
 		return nil, false
 	}
 	key := secp256k1.NewPublicKey(&x, &y)

@@ -108,7 +108,7 @@ func seal(cek []byte, w WrappedCEK, kid string, header Header, plaintext []byte)
 	}
 	iv := make([]byte, aead.NonceSize())
 	rand.Read(iv)
-	sealed := aead.Seal(nil, iv, plaintext, []byte(head))
+	sealed := aead.Seal(nil, iv, plaintext, []byte(head)) // #nosec G407 -- iv is random
 	tag := len(sealed) - tagSize(len(cek), aead)
 	return compactJWE(head, w.EncryptedKey, iv, sealed[:tag], sealed[tag:]), nil
 }

@@ -225,7 +225,7 @@ func wayOf(k signer.Key, alg signer.Alg) string {
 	if i == nil {
 		return ""
 	}
-	switch alg.Family() {
+	switch alg.Family() { //nolint:exhaustive // the token does the others nowhere
 	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA, signer.FamilyEdDSA:
 		return signWay(alg, i.forms[alg])
 	case signer.FamilyHMAC:

@@ -68,7 +68,7 @@ func (w *wire) roundTrip(ctx context.Context, deadline time.Time, path string, b
 		if keep {
 			w.putBack(c)
 		} else {
-			c.Close()
+			_ = c.Close() // it is of no more use either way
 		}
 	}()
 	if err := c.SetDeadline(deadline); err != nil {
@@ -134,7 +134,7 @@ func (w *wire) closeIdle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.idle {
-		c.Close()
+		_ = c.Close() // nobody waits for it
 	}
 	w.idle = nil
 }
