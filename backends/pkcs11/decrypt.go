@@ -93,11 +93,26 @@ func (k *key) decrypt(s *session, h p11.ObjectHandle, w way, hash crypto.Hash, c
 	case w != raw:
 		return out[:n], nil
 	}
-	// As long as the modulus, also where the token drops leading zeros.
-	em := make([]byte, len(ciphertext))
+	return decodeOAEP(hash, padLeft(out, n))
+}
+
+// decryptRaw does the raw RSA operation.
+func (k *key) decryptRaw(s *session, h p11.ObjectHandle, ciphertext []byte) ([]byte, error) {
+	out := make([]byte, len(ciphertext))
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.decrypt(raw.mechanism(0), h, pin, ciphertext, out) })
+	if err != nil {
+		return nil, err
+	}
+	return padLeft(out, n), nil
+}
+
+// padLeft returns the n bytes that a token put into out as a number as long as out,
+// also where the token drops leading zeros. It wipes out.
+func padLeft(out []byte, n int) []byte {
+	em := make([]byte, len(out))
 	copy(em[len(em)-n:], out[:n])
 	clear(out)
-	return decodeOAEP(hash, em)
+	return em
 }
 
 // mechanism is how to ask the token for w. The source of the label is given

@@ -83,7 +83,7 @@ func algorithmRows(ctx context.Context) ([]algorithmRow, error) {
 	var rows []algorithmRow
 	for _, alg := range signer.Known() {
 		token := []string{byToken}
-		if f := alg.Family(); f == signer.FamilyMLDSA || f == signer.FamilyRSA15 { // which the PKCS#11 backend does not ask for
+		if alg.Family() == signer.FamilyMLDSA { // which the PKCS#11 backend does not ask for
 			token = nil
 		}
 		rows = append(rows, algorithmRow{
