@@ -38,6 +38,11 @@ const (
 	HS384 Alg = "HS384"
 	HS512 Alg = "HS512"
 
+	// RSA15 is RSAES-PKCS1-v1_5, for old senders alone: a key is used with it only if
+	// its config says so, nothing is encrypted with it, and a padding that is wrong
+	// gives a random key and no error (RFC 7516 section 11.5).
+	RSA15 Alg = "RSA1_5"
+
 	RSAOAEP    Alg = "RSA-OAEP"
 	RSAOAEP256 Alg = "RSA-OAEP-256"
 	RSAOAEP384 Alg = "RSA-OAEP-384"
@@ -81,6 +86,7 @@ const (
 	FamilyAESKW                      // AES key wrap, RFC 7518 section 4.4
 	FamilyGCMKW                      // AES-GCM key encryption, RFC 7518 section 4.7
 	FamilyDir                        // the shared key is the CEK, RFC 7518 section 4.5
+	FamilyRSA15                      // RSAES-PKCS1-v1_5, RFC 8017 section 7.2
 )
 
 // Use returns what the algorithms of f are for, or "" if f is not known.
@@ -88,7 +94,7 @@ func (f Family) Use() Use {
 	switch f {
 	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC:
 		return UseSig
-	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir:
+	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir, FamilyRSA15:
 		return UseEnc
 	default:
 		return ""
@@ -142,6 +148,7 @@ var algorithms = []algorithm{
 	{alg: A192GCMKW, family: FamilyGCMKW, size: 24},
 	{alg: A256GCMKW, family: FamilyGCMKW, size: 32},
 	{alg: Dir, family: FamilyDir},
+	{alg: RSA15, family: FamilyRSA15},
 }
 
 func (a Alg) lookup() (algorithm, bool) {
@@ -204,7 +211,7 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 
 func (x algorithm) fitsRSA(pub *rsa.PublicKey) error {
 	switch x.family { //nolint:exhaustive // the others do not take RSA keys
-	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 	default:
 		return x.misfit("an RSA key")
 	}
@@ -254,7 +261,7 @@ func (x algorithm) misfit(got string) error {
 
 func (x algorithm) needs() string {
 	switch x.family {
-	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP:
+	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 		return "an RSA key"
 	case FamilyECDSA:
 		return "a key on " + x.curve.Params().Name
@@ -271,11 +278,12 @@ func (x algorithm) needs() string {
 	}
 }
 
-// Algs returns the algorithms that fit pub, those that sign first.
+// Algs returns the algorithms that fit pub, those that sign first. RSA1_5 is not
+// among them: nobody uses it without having asked for it.
 func Algs(pub crypto.PublicKey) []Alg {
 	var algs []Alg
 	for _, x := range algorithms {
-		if x.alg.Fits(pub) == nil {
+		if x.alg != RSA15 && x.alg.Fits(pub) == nil {
 			algs = append(algs, x.alg)
 		}
 	}

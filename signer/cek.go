@@ -20,7 +20,7 @@ import (
 )
 
 // UnwrapCEK unwraps the CEK of a JWE and returns it. The caller clears it. What
-// does not unwrap is ErrDecrypt; an algorithm by which the CEK is not to be had
+// does not unwrap is ErrDecrypt, or with RSA1_5 a random CEK; an algorithm by which the CEK is not to be had
 // (dir, and where the hardware holds on to it) is ErrUnsupported.
 func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if w.Alg.Use() != UseEnc {
@@ -33,6 +33,10 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	case FamilyOAEP:
 		if d, ok := v.key.(Decrypter); ok {
 			return v.opened(func() ([]byte, error) { return d.DecryptContext(ctx, w.EncryptedKey, w.Alg.DecrypterOpts()) })
+		}
+	case FamilyRSA15:
+		if d, ok := v.key.(SessionKeyDecrypter); ok {
+			return v.sessionKey(ctx, d, w)
 		}
 	case FamilyECDH:
 		if a, ok := v.key.(Agreer); ok {
@@ -53,6 +57,16 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: the key gives no CEK away with %s", ErrUnsupported, w.Alg)
+}
+
+// sessionKey is RSA1_5: what does not decrypt gives a random CEK, as long as Enc has
+// it, so that only the content tells (RFC 7516 section 11.5).
+func (v *Version) sessionKey(ctx context.Context, d SessionKeyDecrypter, w WrappedCEK) ([]byte, error) {
+	size := cekSizes[jose.ContentEncryption(w.Enc)]
+	if size == 0 {
+		return nil, fmt.Errorf("%w: enc: %s needs to know the length of the content key", ErrInvalid, w.Alg)
+	}
+	return v.opened(func() ([]byte, error) { return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size) })
 }
 
 // opened has the backend decrypt. A failure that is the ciphertext's is ErrDecrypt

@@ -67,11 +67,18 @@ func CheckCiphertext(pub crypto.PublicKey, ciphertext []byte, opts crypto.Decryp
 		return "", err
 	}
 	key, _ := pub.(*rsa.PublicKey) // find let nothing else through
-	n := key.N.FillBytes(make([]byte, key.Size()))
-	if len(ciphertext) != len(n) || bytes.Compare(ciphertext, n) >= 0 {
+	if !FitsModulus(key, ciphertext) {
 		return "", ErrDecrypt
 	}
 	return alg, nil
+}
+
+// FitsModulus reports whether ciphertext is as long as the modulus of key and
+// smaller in value. It is for a [SessionKeyDecrypter] to ask, which has
+// [CheckCiphertext] for all else.
+func FitsModulus(key *rsa.PublicKey, ciphertext []byte) bool {
+	n := key.N.FillBytes(make([]byte, key.Size()))
+	return len(ciphertext) == len(n) && bytes.Compare(ciphertext, n) < 0
 }
 
 // find returns the algorithm of a family and hash that fits pub.

@@ -180,7 +180,6 @@ func TestParseSealedRefuses(t *testing.T) {
 		"Alg":                    part(`{"Alg":"A128KW","enc":"A128GCM"}`) + ".AA.AA.AA.AA",
 		"alg a number":           part(`{"alg":1,"enc":"A128GCM"}`) + ".AA.AA.AA.AA",
 		"PBES2":                  part(`{"alg":"PBES2-HS256+A128KW","enc":"A128GCM","p2c":1,"p2s":"AA"}`) + ".AA.AA.AA.AA",
-		"RSA1_5":                 part(`{"alg":"RSA1_5","enc":"A128GCM"}`) + ".AA.AA.AA.AA",
 		"crit":                   part(`{"alg":"A128KW","enc":"A128GCM","crit":["exp"],"exp":1}`) + ".AA.AA.AA.AA",
 		"zip of another kind":    part(`{"alg":"A128KW","enc":"A128GCM","zip":"GZ"}`) + ".AA.AA.AA.AA",
 		"no epk":                 part(`{"alg":"ECDH-ES","enc":"A128GCM"}`) + "..AA.AA.AA",

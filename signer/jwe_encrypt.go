@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
@@ -21,13 +22,19 @@ const (
 	GCMTagSize = 16
 )
 
-// EncryptJWE encrypts plaintext to v with its default algorithm. For a key pair it
-// needs no private key and no backend; a symmetric key does it in its hardware.
+// EncryptJWE encrypts plaintext to v with its default algorithm, or the first other
+// than RSA1_5. For a key pair it needs no private key and no backend; a symmetric
+// key does it in its hardware.
 func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, plaintext []byte) (string, error) {
 	if v.Use() != UseEnc {
 		return "", fmt.Errorf("%w: the key is not for encryption", ErrUnsupported)
 	}
-	return v.encryptJWE(ctx, v.algs[0], enc, header, plaintext)
+	for _, alg := range v.algs {
+		if alg != RSA15 {
+			return v.encryptJWE(ctx, alg, enc, header, plaintext)
+		}
+	}
+	return "", fmt.Errorf("%w: nothing is encrypted with %s", ErrUnsupported, RSA15)
 }
 
 func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
@@ -139,6 +146,18 @@ func protect(w WrappedCEK, kid string, header Header) (string, error) {
 		return "", fmt.Errorf("header: %w", err)
 	}
 	return b64(protected), nil
+}
+
+// FlattenJWE turns a JWE in compact form into the flattened JSON serialization (RFC
+// 7516 section 7.2.2), or with general into the general one with one recipient.
+func FlattenJWE(compact string, general bool) string {
+	var p [5]string
+	copy(p[:], strings.SplitN(compact, ".", len(p)))
+	key := `"encrypted_key":"` + p[1] + `"`
+	if general {
+		key = `"recipients":[{` + key + `}]`
+	}
+	return `{"protected":"` + p[0] + `",` + key + `,"iv":"` + p[2] + `","ciphertext":"` + p[3] + `","tag":"` + p[4] + `"}`
 }
 
 func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

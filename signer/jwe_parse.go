@@ -51,8 +51,8 @@ func (t *SealedToken) content(r *Recipient) Content {
 // section 7.2).
 type jweJSON struct {
 	Protected    string          `json:"protected"`
-	Unprotected  jweHeader       `json:"unprotected"`
-	Header       jweHeader       `json:"header"`
+	Unprotected  joseHeader       `json:"unprotected"`
+	Header       joseHeader       `json:"header"`
 	EncryptedKey *string         `json:"encrypted_key"`
 	Recipients   *[]jweRecipient `json:"recipients"`
 	AAD          *string         `json:"aad"`
@@ -62,12 +62,24 @@ type jweJSON struct {
 }
 
 type jweRecipient struct {
-	Header       jweHeader `json:"header"`
+	Header       joseHeader `json:"header"`
 	EncryptedKey string    `json:"encrypted_key"`
 }
 
-// A jweHeader is one of the three headers of a JWE: its members as they stand.
-type jweHeader map[string]json.RawMessage
+// A joseHeader is one of the headers of a JWE or a JWS: its members as they stand.
+type joseHeader map[string]json.RawMessage
+
+// add adds the members of other, and reports whether none was there before: RFC
+// 7515 section 7.2.1, RFC 7516 section 7.2.1.
+func (h joseHeader) add(other joseHeader) bool {
+	for name, value := range other {
+		if _, twice := h[name]; twice {
+			return false
+		}
+		h[name] = value
+	}
+	return true
+}
 
 // ParseSealed reads a JWE in compact, flattened or general JSON form. Whatever is
 // wrong with it, the error is ErrDecrypt.
@@ -114,7 +126,7 @@ func (j *jweJSON) token() (*SealedToken, bool) {
 		decode(*j.AAD)
 		t.aad = []byte(j.Protected + "." + *j.AAD)
 	}
-	var protected jweHeader
+	var protected joseHeader
 	if text := decode(j.Protected); j.Protected != "" && json.Unmarshal(text, &protected) != nil {
 		return nil, false
 	}
@@ -138,15 +150,10 @@ func (j *jweJSON) token() (*SealedToken, bool) {
 
 // add adds a recipient whose header is the union of three. All recipients must
 // agree on what concerns the content.
-func (t *SealedToken) add(protected, shared jweHeader, r jweRecipient) bool {
-	all := make(jweHeader, len(protected)+len(shared)+len(r.Header))
-	for _, h := range []jweHeader{protected, shared, r.Header} {
-		for name, value := range h {
-			if _, twice := all[name]; twice { // RFC 7516 section 7.2.1
-				return false
-			}
-			all[name] = value
-		}
+func (t *SealedToken) add(protected, shared joseHeader, r jweRecipient) bool {
+	all := joseHeader{}
+	if !all.add(protected) || !all.add(shared) || !all.add(r.Header) {
+		return false
 	}
 	_, crit := all["crit"] // nothing that it could name is understood
 	_, zipped := all["zip"]
@@ -179,7 +186,7 @@ func (t *SealedToken) add(protected, shared jweHeader, r jweRecipient) bool {
 // A headerReader reads members of a header and remembers whether all were of the
 // right type.
 type headerReader struct {
-	h  jweHeader
+	h  joseHeader
 	ok bool
 }
 

@@ -66,6 +66,18 @@ type Decrypter interface {
 	DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
 }
 
+// A SessionKeyDecrypter is a [Decrypter] that also decrypts with RSAES-PKCS1-v1_5
+// (RFC 8017 section 7.2.2) and rejects implicitly: what is wrong with a ciphertext
+// shows neither in an error nor in the time that it takes.
+type SessionKeyDecrypter interface {
+	Decrypter
+	// DecryptSessionKeyContext returns the key of size bytes in ciphertext, or as many
+	// random bytes if the padding, the length of the key or that of the ciphertext is
+	// wrong. Errors do not depend on the ciphertext: they are those of
+	// [Signer.SignContext].
+	DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error)
+}
+
 // A MessageSigner is a [Signer] that may want the message where others take its
 // digest, for hardware that hashes by itself or not at all.
 type MessageSigner interface {

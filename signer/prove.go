@@ -3,6 +3,7 @@ package signer
 import (
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -49,7 +50,11 @@ func (v *Version) proveSign(ctx context.Context, alg Alg) error {
 func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	jwe, err := v.encryptJWE(ctx, alg, string(v.proofEnc(alg)), Header{}, secret)
+	encrypt := v.encryptJWE
+	if alg == RSA15 {
+		encrypt = v.encryptRSA15
+	}
+	jwe, err := encrypt(ctx, alg, string(v.proofEnc(alg)), Header{}, secret)
 	if err != nil {
 		return err
 	}
@@ -69,6 +74,22 @@ func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
 		return errProof
 	}
 	return nil
+}
+
+// encryptRSA15 makes the one kind of JWE that nobody is given.
+func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	pub, ok := v.key.Public().(*rsa.PublicKey)
+	if !ok {
+		return "", errProof
+	}
+	w := WrappedCEK{Alg: alg, Enc: enc}
+	cek := randomCEK(jose.ContentEncryption(enc))
+	defer clear(cek)
+	var err error
+	if w.EncryptedKey, err = rsa.EncryptPKCS1v15(rand.Reader, pub, cek); err != nil { //nolint:staticcheck // to prove that the key decrypts it
+		return "", err
+	}
+	return seal(cek, w, v.kid, header, plaintext)
 }
 
 // proofEnc is a content encryption that goes with alg: with dir, the one for a key

@@ -82,7 +82,7 @@ func checkAlg(key Key, alg Alg) error {
 		}
 		return fmt.Errorf("%w: %s: the backend does not let this key %s", ErrUnsupported, alg, what)
 	}
-	if l, ok := key.(AlgLister); ok && !slices.Contains(l.Algs(), alg) {
+	if l, ok := key.(AlgLister); ok && alg != RSA15 && !slices.Contains(l.Algs(), alg) {
 		return fmt.Errorf("%w: %s: the backend has no mechanism for it (it has %v)", ErrUnsupported, alg, l.Algs())
 	}
 	return nil
@@ -97,6 +97,8 @@ func can(key Key, f Family) (ok bool) {
 		_, ok = key.(MACer)
 	case FamilyOAEP:
 		_, ok = key.(Decrypter)
+	case FamilyRSA15:
+		_, ok = key.(SessionKeyDecrypter)
 	case FamilyECDH:
 		_, ok = key.(Agreer)
 	case FamilyAESKW:

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"io"
 
@@ -71,7 +72,7 @@ type rsaKey struct {
 	decrypter crypto.Decrypter
 }
 
-var _ signer.Decrypter = (*rsaKey)(nil)
+var _ signer.SessionKeyDecrypter = (*rsaKey)(nil)
 
 // Decrypt implements [crypto.Decrypter].
 func (k *rsaKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
@@ -94,4 +95,24 @@ func (k *rsaKey) DecryptContext(ctx context.Context, ciphertext []byte, opts cry
 		return nil, signer.ErrDecrypt
 	}
 	return plaintext, nil
+}
+
+// DecryptSessionKeyContext implements [signer.SessionKeyDecrypter].
+func (k *rsaKey) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error) {
+	leave, err := k.backend.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	random := make([]byte, size)
+	rand.Read(random)
+	pub, ok := k.Public().(*rsa.PublicKey)
+	if !ok || !signer.FitsModulus(pub, ciphertext) {
+		return random, nil
+	}
+	key, err := k.decrypter.Decrypt(rand.Reader, ciphertext, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size})
+	if err != nil {
+		return random, nil //nolint:nilerr // the reason is an oracle
+	}
+	return key, nil
 }
