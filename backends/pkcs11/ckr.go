@@ -12,12 +12,18 @@ import (
 	"signetd/signer"
 )
 
-// The calls that are told apart. The answers of callDecrypt can depend on a
-// secret.
+// The calls that are told apart. The answers of those from callDecrypt on can
+// depend on a secret.
 const (
 	callLogin   = "C_Login"
 	callSign    = "C_Sign"
-	callDecrypt = "C_Decrypt"
+	callDestroy = "C_DestroyObject"
+
+	callDecrypt     = "C_Decrypt"
+	callUnwrap      = "C_UnwrapKey"
+	callDerive      = "C_DeriveKey"
+	callTake        = "C_GetAttributeValue of the new key"
+	callContentInit = "C_DecryptInit with the new key"
 )
 
 // A class says what an answer of the module asks us to do.
@@ -47,14 +53,26 @@ const (
 // classify says what it means that call answered rv, which is not CKR_OK, and
 // which of the errors of package signer it is.
 //
-// What C_Decrypt says about its input is ErrDecrypt and nothing else. Tokens use general and device errors, and codes of their
-// own, for that, so those are no news of the device when they come from there.
+// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input is ErrDecrypt
+// and nothing else, and so is what is said of the key that they made of it.
+// Tokens use general and device errors, and codes of their own, for that, so those
+// are no news of the device when they come from there. A new key that stays where
+// it is goes with its session.
 func classify(call string, rv p11.Error) (class, error) {
 	switch call {
-	case callDecrypt:
+	case callDecrypt, callUnwrap, callDerive:
 		if saysBadInput(rv) {
 			return classInput, signer.ErrDecrypt
 		}
+	case callTake, callContentInit:
+		if saysBadKey(rv) {
+			return classInput, signer.ErrDecrypt
+		}
+	case callDestroy:
+		if c, is := classify("", rv); c != classMisuse {
+			return c, is
+		}
+		return classSession, signer.ErrUnavailable
 	case callLogin:
 		if refusesPIN(rv) {
 			return classLogin, signer.ErrUnavailable
@@ -112,6 +130,19 @@ func saysBadInput(rv p11.Error) bool {
 		return false
 	}
 	return !saysLost(rv) && !saysFull(rv) && !saysLoginRefused(rv)
+}
+
+// saysBadKey is saysBadInput for the use of a key that the operation has just
+// made of its input. What the token rules out for every such key is no word on
+// this one.
+func saysBadKey(rv p11.Error) bool {
+	switch rv {
+	case p11.CKR_ATTRIBUTE_SENSITIVE, p11.CKR_ATTRIBUTE_TYPE_INVALID:
+		return false
+	case p11.CKR_KEY_TYPE_INCONSISTENT:
+		return true
+	}
+	return saysBadInput(rv)
 }
 
 // saysLost reports whether rv means that the session, its login or its handles

@@ -68,17 +68,29 @@ func TestClassify(t *testing.T) {
 			t.Errorf("%v is not listed", rv)
 		}
 	}
-	special := map[string]map[p11.Error]class{callLogin: {}, callDecrypt: {}}
+	special := map[string]map[p11.Error]class{
+		callLogin: {}, callDecrypt: {}, callUnwrap: {}, callDerive: {}, callTake: {}, callContentInit: {}, callDestroy: {},
+	}
 	for _, rv := range badPIN {
 		special[callLogin][rv] = classLogin
 	}
-	for rv := range usual {
-		if !slices.Contains(notInput, rv) {
-			special[callDecrypt][rv] = classInput
+	for rv, c := range usual {
+		for _, call := range []string{callDecrypt, callUnwrap, callDerive, callTake, callContentInit} {
+			if !slices.Contains(notInput, rv) {
+				special[call][rv] = classInput
+			}
+		}
+		if c == classMisuse { // the new key is still there
+			special[callDestroy][rv] = classSession
 		}
 	}
+	for _, call := range []string{callTake, callContentInit} {
+		special[call][0x11], special[call][0x12] = classMisuse, classMisuse // for every new key
+		special[call][0x63] = classInput
+	}
 	for _, call := range []string{
-		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callLogin,
+		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callLogin, "C_EncryptInit", "C_Encrypt",
+		callUnwrap, callDerive, callTake, callContentInit, callDestroy, "C_CreateObject", "C_WrapKey",
 		"C_Initialize", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession", "C_GetSessionInfo",
 		"C_FindObjectsInit", "C_FindObjects", "C_GetAttributeValue",
 	} {

@@ -43,6 +43,11 @@ type Config struct {
 	// Queue is how many operations may wait for a session. One more is refused
 	// with ErrOverloaded. Optional: 256 by default.
 	Queue int `yaml:"queue"`
+	// HoldCEK has the token open the content of a JWE for RSA-OAEP, too: the CEK is
+	// unwrapped to a key that stays in it. The RSA key needs CKA_UNWRAP, enc can be
+	// A128GCM, A192GCM or A256GCM and nothing else, and a CEK is not to be had.
+	// Optional: by default that is how keys work that can do nothing else.
+	HoldCEK bool `yaml:"hold_cek"`
 }
 
 func (c Config) check() error {

@@ -11,8 +11,16 @@ package pkcs11
 #cgo nocallback hot_login
 #cgo noescape hot_sign
 #cgo nocallback hot_sign
-#cgo noescape hot_decrypt
-#cgo nocallback hot_decrypt
+#cgo noescape hot_cipher
+#cgo nocallback hot_cipher
+#cgo noescape hot_unwrap
+#cgo nocallback hot_unwrap
+#cgo noescape hot_derive
+#cgo nocallback hot_derive
+#cgo noescape hot_open
+#cgo nocallback hot_open
+#cgo noescape hot_wrap
+#cgo nocallback hot_wrap
 */
 import "C"
 
@@ -102,50 +110,121 @@ func (s *session) use(m mechanism, key p11.ObjectHandle) C.hot_use {
 	return u
 }
 
-// bytesOf returns the start of b for C, and its length.
-func bytesOf(b []byte) (*C.CK_BYTE, C.CK_ULONG) {
-	return (*C.CK_BYTE)(unsafe.SliceData(b)), C.CK_ULONG(len(b))
+// bytesOf is b for C.
+func bytesOf(b []byte) C.hot_bytes {
+	return C.hot_bytes{p: (*C.CK_BYTE)(unsafe.SliceData(b)), n: C.CK_ULONG(len(b))}
+}
+
+// bufferOf is b for C to write to.
+func bufferOf(b []byte) C.hot_buffer {
+	return C.hot_buffer{p: (*C.CK_BYTE)(unsafe.SliceData(b)), n: C.CK_ULONG(len(b))}
 }
 
 // login shows the token a PIN. The caller wipes it.
 func (h hot) login(s p11.SessionHandle, user uint, pin []byte) error {
-	p, n := bytesOf(pin)
-	if rv := C.hot_login(h.functions, C.CK_ULONG(s), C.CK_ULONG(user), p, n); rv != 0 {
+	p := bytesOf(pin)
+	if rv := C.hot_login(h.functions, C.CK_ULONG(s), C.CK_ULONG(user), p.p, p.n); rv != 0 {
 		return p11.Error(rv)
 	}
 	return nil
 }
 
-// sign signs data into out and returns how long the signature is. A key that
-// wants a PIN for each operation gets pin; others get nil.
+// sign signs data into out, or makes its MAC, and returns how long that is. A
+// key that wants a PIN for each operation gets pin; others get nil.
 func (s *session) sign(m mechanism, key p11.ObjectHandle, pin, data, out []byte) (int, error) {
 	u := s.use(m, key)
-	p, pn := bytesOf(pin)
-	in, n := bytesOf(data)
-	o, size := bytesOf(out)
-	return answer(C.hot_sign(&u, p, pn, in, n, o, size), "C_SignInit", callSign)
+	return answer(C.hot_sign(&u, bytesOf(pin), bytesOf(data), bufferOf(out)), "C_SignInit", callSign)
+}
+
+// A gcm is what AES-GCM works on beside the text. iv has 12 bytes, which are
+// others after an encryption by a token that makes its own.
+type gcm struct{ iv, aad []byte }
+
+func (g gcm) c() C.hot_gcm {
+	return C.hot_gcm{iv: (*C.CK_BYTE)(unsafe.SliceData(g.iv)), aad: bytesOf(g.aad)}
 }
 
 // decrypt is sign for decryption. On an error it leaves nothing in out.
 func (s *session) decrypt(m mechanism, key p11.ObjectHandle, pin, ciphertext, out []byte) (int, error) {
-	u := s.use(m, key)
-	p, pn := bytesOf(pin)
-	in, n := bytesOf(ciphertext)
-	o, size := bytesOf(out)
-	return answer(C.hot_decrypt(&u, p, pn, in, n, o, size), "C_DecryptInit", callDecrypt)
+	return s.open(m, key, pin, gcm{}, ciphertext, out)
 }
 
-// answer turns what an operation of two calls came to into Go.
-func answer(a C.hot_answer, initialise, operate string) (int, error) {
+// open is decrypt for AES-GCM, too.
+func (s *session) open(m mechanism, key p11.ObjectHandle, pin []byte, g gcm, ciphertext, out []byte) (int, error) {
+	u := s.use(m, key)
+	return answer(C.hot_cipher(&u, 0, bytesOf(pin), g.c(), bytesOf(ciphertext), bufferOf(out)), "C_DecryptInit", callDecrypt)
+}
+
+// seal undoes open.
+func (s *session) seal(m mechanism, key p11.ObjectHandle, pin []byte, g gcm, plaintext, out []byte) (int, error) {
+	u := s.use(m, key)
+	return answer(C.hot_cipher(&u, 1, bytesOf(pin), g.c(), bytesOf(plaintext), bufferOf(out)), "C_EncryptInit", "C_Encrypt")
+}
+
+// An object says what C_UnwrapKey or C_DeriveKey make: a session object, which
+// is destroyed before the call of this package returns.
+type object struct {
+	access access
+	size   int // in bytes, if the template is to say so
+}
+
+// An access says what becomes of the value of a new object.
+type access int
+
+const (
+	readable access = C.HOT_READABLE // it may be read
+	hidden   access = C.HOT_HIDDEN   // it stays in the token
+	unsaid   access = C.HOT_UNSAID   // what the token likes, or CKA_UNWRAP_TEMPLATE
+)
+
+func (o object) c(keyType C.CK_ULONG) C.hot_object {
+	return C.hot_object{key_type: keyType, access: C.CK_ULONG(o.access), value_len: C.CK_ULONG(o.size)}
+}
+
+// unwrap unwraps a key with another and reads its value into out.
+func (s *session) unwrap(m mechanism, key p11.ObjectHandle, o object, wrapped, out []byte) (int, error) {
+	u := s.use(m, key)
+	return answer(C.hot_unwrap(&u, o.c(C.CKK_GENERIC_SECRET), bytesOf(wrapped), bufferOf(out)), callUnwrap, callUnwrap)
+}
+
+// derive agrees on a secret by ECDH and reads it into out.
+func (s *session) derive(key p11.ObjectHandle, o object, point, out []byte) (int, error) {
+	u := s.use(mechanism{}, key)
+	return answer(C.hot_derive(&u, o.c(C.CKK_GENERIC_SECRET), bytesOf(point), bufferOf(out)), callDerive, callDerive)
+}
+
+// openWithin unwraps a CEK of size bytes and decrypts sealed with it by AES-GCM.
+// The CEK does not leave the token.
+func (s *session) openWithin(m mechanism, key p11.ObjectHandle, o object, size int, wrapped []byte, g gcm, sealed, out []byte) (int, error) {
+	u := s.use(m, key)
+	return answer(C.hot_open(&u, o.c(C.CKK_AES), C.CK_ULONG(size), bytesOf(wrapped), g.c(), bytesOf(sealed), bufferOf(out)), callUnwrap, callUnwrap)
+}
+
+// wrap wraps value, which becomes a session object for as long as that takes.
+func (s *session) wrap(m mechanism, key p11.ObjectHandle, value, out []byte) (int, error) {
+	u := s.use(m, key)
+	return answer(C.hot_wrap(&u, bytesOf(value), bufferOf(out)), "C_CreateObject", "C_WrapKey")
+}
+
+// answer turns what an operation came to into Go. begin and operate are its calls.
+func answer(a C.hot_answer, begin, operate string) (int, error) {
 	if a.rv == 0 {
 		return int(a.out), nil
 	}
 	call := operate
-	switch a.stage {
-	case C.HOT_INIT:
-		call = initialise
+	switch a.step {
+	case C.HOT_INIT, C.HOT_MAKE:
+		call = begin
 	case C.HOT_LOGIN:
 		call = callLogin
+	case C.HOT_READ:
+		call = callTake
+	case C.HOT_CONTENT_INIT:
+		call = callContentInit
+	case C.HOT_CONTENT:
+		call = callDecrypt
+	case C.HOT_DESTROY:
+		call = callDestroy
 	}
 	return 0, callError(call, p11.Error(a.rv))
 }

@@ -16,15 +16,26 @@
 #include <dlfcn.h>
 #include <string.h>
 
-typedef unsigned char CK_BYTE;
+typedef unsigned char CK_BYTE;  /* also CK_BBOOL */
 typedef unsigned long CK_ULONG; /* also CK_RV, CK_FLAGS, handles and types */
 
-typedef struct { CK_BYTE major, minor; } CK_VERSION;                                  /* section 3.1 */
+typedef struct { CK_BYTE major, minor; } CK_VERSION;                             /* section 3.1 */
+typedef struct { CK_ULONG type; const void *value; CK_ULONG len; } CK_ATTRIBUTE; /* section 3.3 */
 typedef struct { CK_ULONG mechanism; const void *params; CK_ULONG len; } CK_MECHANISM; /* section 3.5 */
+
+/* Parameters of mechanisms, of the Current Mechanisms Specification Version 2.40. */
+typedef struct { CK_BYTE *iv; CK_ULONG iv_len, iv_bits; const CK_BYTE *aad; CK_ULONG aad_len, tag_bits; } CK_GCM_PARAMS; /* section 2.12.3 */
+typedef struct { CK_ULONG kdf, shared_len; const CK_BYTE *shared; CK_ULONG point_len; const CK_BYTE *point; } CK_ECDH1_DERIVE_PARAMS; /* section 2.3.9 */
 
 typedef CK_ULONG (*ck_login)(CK_ULONG session, CK_ULONG user, const CK_BYTE *pin, CK_ULONG len);
 typedef CK_ULONG (*ck_init)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key);
 typedef CK_ULONG (*ck_operate)(CK_ULONG session, const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG *len);
+typedef CK_ULONG (*ck_create)(CK_ULONG session, CK_ATTRIBUTE *t, CK_ULONG n, CK_ULONG *object);
+typedef CK_ULONG (*ck_destroy)(CK_ULONG session, CK_ULONG object);
+typedef CK_ULONG (*ck_attributes)(CK_ULONG session, CK_ULONG object, CK_ATTRIBUTE *t, CK_ULONG n);
+typedef CK_ULONG (*ck_wrap)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key, CK_ULONG object, CK_BYTE *out, CK_ULONG *len);
+typedef CK_ULONG (*ck_unwrap)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key, const CK_BYTE *in, CK_ULONG n, CK_ATTRIBUTE *t, CK_ULONG count, CK_ULONG *object);
+typedef CK_ULONG (*ck_derive)(CK_ULONG session, CK_MECHANISM *m, CK_ULONG key, CK_ATTRIBUTE *t, CK_ULONG n, CK_ULONG *object);
 
 /* CK_FUNCTION_LIST (section 3.6); functions that are not called here have no type. */
 typedef struct {
@@ -34,9 +45,16 @@ typedef struct {
 		*C_OpenSession, *C_CloseSession, *C_CloseAllSessions, *C_GetSessionInfo, *C_GetOperationState,
 		*C_SetOperationState;
 	ck_login C_Login;
-	void *C_Logout, *C_CreateObject, *C_CopyObject, *C_DestroyObject, *C_GetObjectSize,
-		*C_GetAttributeValue, *C_SetAttributeValue, *C_FindObjectsInit, *C_FindObjects, *C_FindObjectsFinal,
-		*C_EncryptInit, *C_Encrypt, *C_EncryptUpdate, *C_EncryptFinal;
+	void *C_Logout;
+	ck_create C_CreateObject;
+	void *C_CopyObject;
+	ck_destroy C_DestroyObject;
+	void *C_GetObjectSize;
+	ck_attributes C_GetAttributeValue;
+	void *C_SetAttributeValue, *C_FindObjectsInit, *C_FindObjects, *C_FindObjectsFinal;
+	ck_init C_EncryptInit;
+	ck_operate C_Encrypt;
+	void *C_EncryptUpdate, *C_EncryptFinal;
 	ck_init C_DecryptInit;
 	ck_operate C_Decrypt;
 	void *C_DecryptUpdate, *C_DecryptFinal, *C_DigestInit, *C_Digest, *C_DigestUpdate, *C_DigestKey,
@@ -46,23 +64,45 @@ typedef struct {
 	void *C_SignUpdate, *C_SignFinal, *C_SignRecoverInit, *C_SignRecover, *C_VerifyInit, *C_Verify,
 		*C_VerifyUpdate, *C_VerifyFinal, *C_VerifyRecoverInit, *C_VerifyRecover, *C_DigestEncryptUpdate,
 		*C_DecryptDigestUpdate, *C_SignEncryptUpdate, *C_DecryptVerifyUpdate, *C_GenerateKey,
-		*C_GenerateKeyPair, *C_WrapKey;
+		*C_GenerateKeyPair;
+	ck_wrap C_WrapKey;
+	ck_unwrap C_UnwrapKey;
+	ck_derive C_DeriveKey;
 } hot_functions; /* the rest of the list is not called here */
 
-enum { HOT_INIT = 1, HOT_LOGIN, HOT_OPERATION };
-enum { CKU_CONTEXT_SPECIFIC = 2 };
+enum { CKU_CONTEXT_SPECIFIC = 2, CKR_BUFFER_TOO_SMALL = 0x150, CKR_WRAPPED_KEY_LEN_RANGE = 0x112 };
+enum { CKO_SECRET_KEY = 4, CKK_GENERIC_SECRET = 0x10, CKK_AES = 0x1f };
+enum {
+	CKA_CLASS = 0, CKA_TOKEN = 1, CKA_VALUE = 0x11, CKA_KEY_TYPE = 0x100, CKA_SENSITIVE = 0x103,
+	CKA_DECRYPT = 0x105, CKA_VALUE_LEN = 0x161, CKA_EXTRACTABLE = 0x162
+};
+enum { CKM_ECDH1_DERIVE = 0x1050, CKM_AES_GCM = 0x1087, CKD_NULL = 1 };
 
-/* What the module answered, in which call, and the length of the output or the
- * handle of the new object. */
-typedef struct { CK_ULONG rv, stage, out; } hot_answer;
+/* The steps of an operation. */
+enum { HOT_INIT = 1, HOT_LOGIN, HOT_OPERATION, HOT_MAKE, HOT_READ, HOT_CONTENT_INIT, HOT_CONTENT, HOT_DESTROY };
 
-/* A key to use, and the PIN if it wants one for each operation, else NULL. */
+/* What the module answered, in which step, and the length of the output. */
+typedef struct { CK_ULONG rv, step, out; } hot_answer;
+
+typedef struct { const CK_BYTE *p; CK_ULONG n; } hot_bytes;
+typedef struct { CK_BYTE *p; CK_ULONG n; } hot_buffer;
+
+/* A key and what to do with it. */
 typedef struct {
 	const hot_functions *f;
 	CK_ULONG session, mechanism;
 	CK_ULONG params[5]; /* none of its words is a pointer that is not NULL */
 	CK_ULONG params_len, key;
 } hot_use;
+
+/* What AES-GCM works on beside the text. The IV has 12 bytes and the tag 16; a
+ * module that makes its own IV writes it there. iv is NULL for other mechanisms. */
+typedef struct { CK_BYTE *iv; hot_bytes aad; } hot_gcm;
+
+/* The attributes of a session object: whether its value may be read, or is said
+ * to stay in the token, or neither is said. Modules differ in what they allow. */
+enum { HOT_READABLE = 1, HOT_HIDDEN, HOT_UNSAID };
+typedef struct { CK_ULONG key_type, access, value_len; } hot_object; /* value_len is given if it is not 0 */
 
 /* Returns NULL, and the loader's words in *why or the module's answer in *rv. */
 static hot_functions *hot_load(const char *path, const char **why, CK_ULONG *rv) {
@@ -85,35 +125,171 @@ static CK_ULONG hot_login(const hot_functions *f, CK_ULONG session, CK_ULONG use
 	return f->C_Login(session, user, pin, len);
 }
 
-static hot_answer hot_operate(ck_init init, ck_operate operate, const hot_use *u, const CK_BYTE *pin, CK_ULONG pin_len,
-	const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG cap) {
+static CK_MECHANISM hot_mechanism(const hot_use *u) {
 	CK_MECHANISM m = {u->mechanism, u->params_len ? u->params : NULL, u->params_len};
-	hot_answer a = {0, HOT_INIT, cap};
-	a.rv = init(u->session, &m, u->key);
-	if (a.rv == 0 && pin != NULL) {
-		a.stage = HOT_LOGIN;
-		a.rv = u->f->C_Login(u->session, CKU_CONTEXT_SPECIFIC, pin, pin_len);
-	}
-	if (a.rv == 0) {
-		a.stage = HOT_OPERATION;
-		a.rv = operate(u->session, in, n, out, &a.out);
-	}
-	if (a.rv == 0 && a.out > cap) a.rv = 0x150; /* CKR_BUFFER_TOO_SMALL */
+	return m;
+}
+
+/* Ends every operation: of one that failed, nothing stays in out. */
+static hot_answer hot_end(hot_answer a, hot_buffer out) {
+	if (a.rv == 0 && a.out > out.n) a.rv = CKR_BUFFER_TOO_SMALL;
 	if (a.rv != 0) {
-		memset(out, 0, cap);
+		memset(out.p, 0, out.n);
 		a.out = 0;
 	}
 	return a;
 }
 
-static hot_answer hot_sign(const hot_use *u, const CK_BYTE *pin, CK_ULONG pin_len,
-	const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG cap) {
-	return hot_operate(u->f->C_SignInit, u->f->C_Sign, u, pin, pin_len, in, n, out, cap);
+static hot_answer hot_operate(ck_init init, ck_operate operate, const hot_use *u, CK_MECHANISM m, hot_bytes pin,
+	hot_bytes in, hot_buffer out) {
+	hot_answer a = {0, HOT_INIT, out.n};
+	a.rv = init(u->session, &m, u->key);
+	if (a.rv == 0 && pin.p != NULL) {
+		a.step = HOT_LOGIN;
+		a.rv = u->f->C_Login(u->session, CKU_CONTEXT_SPECIFIC, pin.p, pin.n);
+	}
+	if (a.rv == 0) {
+		a.step = HOT_OPERATION;
+		a.rv = operate(u->session, in.p != NULL ? in.p : (const CK_BYTE *)"", in.n, out.p, &a.out);
+	}
+	return hot_end(a, out);
 }
 
-static hot_answer hot_decrypt(const hot_use *u, const CK_BYTE *pin, CK_ULONG pin_len,
-	const CK_BYTE *in, CK_ULONG n, CK_BYTE *out, CK_ULONG cap) {
-	return hot_operate(u->f->C_DecryptInit, u->f->C_Decrypt, u, pin, pin_len, in, n, out, cap);
+static hot_answer hot_sign(const hot_use *u, hot_bytes pin, hot_bytes in, hot_buffer out) {
+	return hot_operate(u->f->C_SignInit, u->f->C_Sign, u, hot_mechanism(u), pin, in, out);
+}
+
+static CK_GCM_PARAMS hot_gcm_params(hot_gcm g) {
+	CK_GCM_PARAMS p = {g.iv, 12, 96, g.aad.p, g.aad.n, 128};
+	return p;
+}
+
+/* Decrypts, or encrypts if seal is set. */
+static hot_answer hot_cipher(const hot_use *u, int seal, hot_bytes pin, hot_gcm g, hot_bytes in, hot_buffer out) {
+	CK_GCM_PARAMS params = hot_gcm_params(g);
+	CK_MECHANISM m = hot_mechanism(u);
+	if (g.iv != NULL) {
+		m.params = &params;
+		m.len = sizeof params;
+	}
+	return seal ? hot_operate(u->f->C_EncryptInit, u->f->C_Encrypt, u, m, pin, in, out)
+		: hot_operate(u->f->C_DecryptInit, u->f->C_Decrypt, u, m, pin, in, out);
+}
+
+static CK_ATTRIBUTE hot_attribute(CK_ULONG type, const void *value, CK_ULONG len) {
+	CK_ATTRIBUTE a = {type, value, len};
+	return a;
+}
+
+/* Fills in a template of at most 8 attributes that point into o, and returns how
+ * many they are. */
+static CK_ULONG hot_template(const hot_object *o, CK_ATTRIBUTE *t) {
+	static const CK_ULONG secret = CKO_SECRET_KEY;
+	static const CK_BYTE yes = 1, no = 0;
+	CK_ULONG n = 0;
+	t[n++] = hot_attribute(CKA_CLASS, &secret, sizeof secret);
+	t[n++] = hot_attribute(CKA_KEY_TYPE, &o->key_type, sizeof o->key_type);
+	t[n++] = hot_attribute(CKA_TOKEN, &no, sizeof no);
+	if (o->access != HOT_UNSAID) {
+		t[n++] = hot_attribute(CKA_SENSITIVE, o->access == HOT_HIDDEN ? &yes : &no, sizeof yes);
+		t[n++] = hot_attribute(CKA_EXTRACTABLE, o->access == HOT_HIDDEN ? &no : &yes, sizeof yes);
+	}
+	if (o->key_type == CKK_AES) t[n++] = hot_attribute(CKA_DECRYPT, &yes, sizeof yes);
+	if (o->value_len != 0) t[n++] = hot_attribute(CKA_VALUE_LEN, &o->value_len, sizeof o->value_len);
+	return n;
+}
+
+/* Destroys a session object, whatever came of its use. If it stays that is what
+ * the caller must hear: the session must go. */
+static void hot_destroy(const hot_use *u, CK_ULONG object, hot_answer *a) {
+	CK_ULONG rv = u->f->C_DestroyObject(u->session, object);
+	if (rv != 0) {
+		a->rv = rv;
+		a->step = HOT_DESTROY;
+	}
+}
+
+/* Reads the value of a new session object and destroys it. */
+static hot_answer hot_take(const hot_use *u, CK_ULONG object, hot_buffer out) {
+	CK_ATTRIBUTE value = {CKA_VALUE, out.p, out.n};
+	hot_answer a = {0, HOT_READ, 0};
+	a.rv = u->f->C_GetAttributeValue(u->session, object, &value, 1);
+	a.out = value.len; /* CK_UNAVAILABLE_INFORMATION is larger than any buffer */
+	hot_destroy(u, object, &a);
+	return hot_end(a, out);
+}
+
+static hot_answer hot_unwrap(const hot_use *u, hot_object o, hot_bytes wrapped, hot_buffer out) {
+	CK_ATTRIBUTE t[8];
+	CK_MECHANISM m = hot_mechanism(u);
+	CK_ULONG object = 0;
+	hot_answer a = {0, HOT_MAKE, 0};
+	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, hot_template(&o, t), &object);
+	return a.rv == 0 ? hot_take(u, object, out) : hot_end(a, out);
+}
+
+static hot_answer hot_derive(const hot_use *u, hot_object o, hot_bytes point, hot_buffer out) {
+	CK_ATTRIBUTE t[8];
+	CK_ECDH1_DERIVE_PARAMS params = {CKD_NULL, 0, NULL, point.n, point.p};
+	CK_MECHANISM m = {CKM_ECDH1_DERIVE, &params, sizeof params};
+	CK_ULONG object = 0;
+	hot_answer a = {0, HOT_MAKE, 0};
+	a.rv = u->f->C_DeriveKey(u->session, &m, u->key, t, hot_template(&o, t), &object);
+	return a.rv == 0 ? hot_take(u, object, out) : hot_end(a, out);
+}
+
+/* Decrypts with a new session object that must be a key of size bytes. */
+static hot_answer hot_use_cek(const hot_use *u, CK_ULONG object, CK_ULONG size, hot_gcm g, hot_bytes in, hot_buffer out) {
+	CK_GCM_PARAMS params = hot_gcm_params(g);
+	CK_MECHANISM m = {CKM_AES_GCM, &params, sizeof params};
+	CK_ULONG len = 0;
+	CK_ATTRIBUTE value_len = {CKA_VALUE_LEN, &len, sizeof len};
+	hot_answer a = {0, HOT_READ, out.n};
+	a.rv = u->f->C_GetAttributeValue(u->session, object, &value_len, 1);
+	if (a.rv == 0 && len != size) {
+		a.step = HOT_CONTENT;
+		a.rv = CKR_WRAPPED_KEY_LEN_RANGE;
+	}
+	if (a.rv == 0) {
+		a.step = HOT_CONTENT_INIT;
+		a.rv = u->f->C_DecryptInit(u->session, &m, object);
+	}
+	if (a.rv == 0) {
+		a.step = HOT_CONTENT;
+		a.rv = u->f->C_Decrypt(u->session, in.p, in.n, out.p, &a.out);
+	}
+	return a;
+}
+
+/* Unwraps a CEK of size bytes, which stays in the token, and decrypts in with it. */
+static hot_answer hot_open(const hot_use *u, hot_object o, CK_ULONG size, hot_bytes wrapped, hot_gcm g, hot_bytes in, hot_buffer out) {
+	CK_ATTRIBUTE t[8];
+	CK_MECHANISM m = hot_mechanism(u);
+	CK_ULONG object = 0;
+	hot_answer a = {0, HOT_MAKE, 0};
+	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, hot_template(&o, t), &object);
+	if (a.rv == 0) {
+		a = hot_use_cek(u, object, size, g, in, out);
+		hot_destroy(u, object, &a);
+	}
+	return hot_end(a, out);
+}
+
+/* Wraps a value, which must be a session object for as long as that takes. */
+static hot_answer hot_wrap(const hot_use *u, hot_bytes value, hot_buffer out) {
+	CK_ATTRIBUTE t[8];
+	CK_MECHANISM m = hot_mechanism(u);
+	hot_object o = {CKK_GENERIC_SECRET, HOT_READABLE, 0};
+	CK_ULONG object = 0, n = hot_template(&o, t);
+	hot_answer a = {0, HOT_MAKE, out.n};
+	t[n++] = hot_attribute(CKA_VALUE, value.p, value.n);
+	a.rv = u->f->C_CreateObject(u->session, t, n, &object);
+	if (a.rv == 0) {
+		a.step = HOT_OPERATION;
+		a.rv = u->f->C_WrapKey(u->session, &m, u->key, object, out.p, &a.out);
+		hot_destroy(u, object, &a);
+	}
+	return hot_end(a, out);
 }
 
 #endif

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ var keyFlags = []struct {
 	{"CKA_SIGN", p11.CKA_SIGN},
 	{"CKA_DECRYPT", p11.CKA_DECRYPT},
 	{"CKA_UNWRAP", p11.CKA_UNWRAP},
+	{"CKA_ENCRYPT", p11.CKA_ENCRYPT}, // of secret keys, as is the next
+	{"CKA_WRAP", p11.CKA_WRAP},
 	{"CKA_DERIVE", p11.CKA_DERIVE},
 	{"CKA_ALWAYS_AUTHENTICATE", p11.CKA_ALWAYS_AUTHENTICATE},
 }
@@ -183,6 +186,12 @@ func typeName(typ uint64) string {
 		return "RSA"
 	case p11.CKK_EC:
 		return "EC"
+	case ckkEdwards:
+		return "EC Edwards"
+	case p11.CKK_GENERIC_SECRET, ckkSHA256HMAC, ckkSHA384HMAC, ckkSHA512HMAC:
+		return "HMAC"
+	case p11.CKK_AES:
+		return "AES"
 	default:
 		return fmt.Sprintf("CKK %#x", typ)
 	}
@@ -194,6 +203,10 @@ func typeOf(pub crypto.PublicKey) string {
 		return fmt.Sprintf("RSA-%d", pub.N.BitLen())
 	case *ecdsa.PublicKey:
 		return "EC " + pub.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	case signer.Secret:
+		return fmt.Sprintf("%s-%d", pub.Type, 8*pub.Size)
 	default:
 		return strings.TrimPrefix(fmt.Sprintf("%T", pub), "*")
 	}
@@ -208,34 +221,42 @@ func algsOf(k signer.Key) []signer.Alg {
 
 // wayOf says how the token does alg with k, and what is left to do here.
 func wayOf(k signer.Key, alg signer.Alg) string {
+	i := inner(k)
+	if i == nil {
+		return ""
+	}
 	switch alg.Family() {
-	case signer.FamilyPKCS1v15:
-		return "CKM_RSA_PKCS; DigestInfo made here"
-	case signer.FamilyPSS:
-		return "CKM_RSA_PKCS_PSS over a digest"
-	case signer.FamilyECDSA:
-		return "CKM_ECDSA over a digest"
+	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA, signer.FamilyEdDSA:
+		return signWay(alg, i.forms[alg])
+	case signer.FamilyHMAC:
+		return mechanismName(uint64(tokenHashes[alg.Hash()].hmac))
 	case signer.FamilyOAEP:
-		return oaepWay(k, alg)
+		return i.oaep[alg.Hash()].String()
+	case signer.FamilyECDH:
+		return "CKM_ECDH1_DERIVE; the shared secret read and destroyed, the Concat KDF done here"
+	case signer.FamilyAESKW:
+		w := i.wraps[signer.WrapRFC3394]
+		if wrap, unwrap := w.wrap.String(), w.unwrap.String(); wrap != unwrap {
+			return wrap + " to wrap; " + unwrap + " to unwrap"
+		}
+		return w.wrap.String()
+	case signer.FamilyGCMKW, signer.FamilyDir:
+		return "CKM_AES_GCM"
 	}
 	return ""
 }
 
-func oaepWay(k signer.Key, alg signer.Alg) string {
-	var inner *key
-	switch k := k.(type) {
-	case decryptKey:
-		inner = k.key
-	case dualKey:
-		inner = k.key
+func signWay(alg signer.Alg, f form) string {
+	m, _ := signMechanism(alg, f, nil)
+	name := mechanismName(uint64(m.typ))
+	switch {
+	case alg.Hash() == 0:
+		return name
+	case f == ofMessage:
+		return name + " over the message"
+	case alg.Family() == signer.FamilyPKCS1v15:
+		return name + "; DigestInfo made here"
 	default:
-		return ""
+		return name + " over a digest"
 	}
-	switch inner.oaep[alg.Hash()] {
-	case native:
-		return "CKM_RSA_PKCS_OAEP"
-	case raw:
-		return "CKM_RSA_X_509; raw RSA, and the padding decoded here"
-	}
-	return ""
 }

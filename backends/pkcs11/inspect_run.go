@@ -5,7 +5,6 @@ package pkcs11
 import (
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,7 +15,7 @@ import (
 
 // proveAlg uses the key once with alg and checks the answer with the public key.
 func proveAlg(ctx context.Context, k signer.Key, alg signer.Alg) error {
-	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{alg}})
+	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}})
 	if err != nil {
 		return err
 	}
@@ -32,11 +31,10 @@ const (
 // inFlight is how many operations at once are measured.
 var inFlight = []int{1, 8}
 
-// measureAlg measures the token's part of alg, without what the daemon does
-// around it. It returns what it has when an operation fails: the proof came out
+// measureAlg measures alg without what the daemon does around it. It returns what it has when an operation fails: the proof came out
 // right a moment ago, and a report of latencies is no place for that.
 func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
-	operate, err := operation(k, alg)
+	operate, err := operation(ctx, k, alg)
 	if err != nil {
 		return nil
 	}
@@ -52,30 +50,36 @@ func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
 	return out
 }
 
-// operation returns what to measure.
-func operation(k signer.Key, alg signer.Alg) (func(context.Context) error, error) {
-	if s, ok := k.(signer.Signer); ok && alg.Use() == signer.UseSig {
-		digest := make([]byte, alg.Hash().Size())
-		rand.Read(digest)
+// operation returns what to measure: the signature of a message, its MAC, or the
+// opening of a JWE.
+func operation(ctx context.Context, k signer.Key, alg signer.Alg) (func(context.Context) error, error) {
+	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}, SkipVerify: true})
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	if alg.Use() == signer.UseSig {
 		return func(ctx context.Context) error {
-			_, err := s.SignContext(ctx, digest, alg.SignerOpts())
+			_, err := v.SignMessage(ctx, alg, secret)
 			return err
 		}, nil
 	}
-	d, opens := k.(signer.Decrypter)
-	pub, isRSA := k.Public().(*rsa.PublicKey)
-	if !opens || !isRSA || alg.Family() != signer.FamilyOAEP {
-		return nil, fmt.Errorf("%w: %s is not measured", signer.ErrUnsupported, alg)
+	enc := "" // the default
+	if key, ok := k.Public().(signer.Secret); ok && alg == signer.Dir {
+		enc = fmt.Sprintf("A%dGCM", 8*key.Size)
 	}
-	cek := make([]byte, 32)
-	rand.Read(cek)
-	ciphertext, err := rsa.EncryptOAEPWithOptions(rand.Reader, pub, cek, alg.DecrypterOpts())
+	jwe, err := v.EncryptJWE(ctx, enc, signer.Header{}, secret)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := signer.ParseSealed(jwe)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) error {
-		out, err := d.DecryptContext(ctx, ciphertext, alg.DecrypterOpts())
-		clear(out)
+		plaintext, err := v.DecryptJWE(ctx, sealed, sealed.Recipients[0])
+		clear(plaintext)
 		return err
 	}, nil
 }

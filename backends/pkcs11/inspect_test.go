@@ -169,7 +169,7 @@ func TestInspectKeys(t *testing.T) {
 	raw := openRaw(t, token)
 	raw.ec(oidP256, "extractable", "\x01", attrs{p11.CKA_SIGN: true, p11.CKA_EXTRACTABLE: true})
 	raw.rsa(2048, "both", "\x02", attrs{p11.CKA_SIGN: true, p11.CKA_DECRYPT: true, p11.CKA_EXTRACTABLE: false})
-	raw.ec(oidSecp256k1, "odd-curve", "\x03", attrs{p11.CKA_SIGN: true, p11.CKA_EXTRACTABLE: false})
+	raw.ec(oidP224, "odd-curve", "\x03", attrs{p11.CKA_SIGN: true, p11.CKA_EXTRACTABLE: false})
 	_, readable := raw.ec(oidP256, "readable", "\x04", attrs{p11.CKA_SIGN: true, p11.CKA_EXTRACTABLE: true})
 	if err := raw.ctx.SetAttributeValue(raw.s, readable, []*p11.Attribute{p11.NewAttribute(p11.CKA_EXTRACTABLE, false)}); err != nil {
 		t.Fatal(err)

@@ -16,17 +16,23 @@ import (
 	"signetd/signer"
 )
 
-// A key is a private key in the token. What callers get embeds it and adds the
-// operations that the token allows: [signKey], [decryptKey] or [dualKey].
+// A key is a private or secret key in the token. What callers get embeds it and
+// adds the operations that the token allows, see [key.kind].
 type key struct {
 	backend *Backend
 	ref     URI
-	public  crypto.PublicKey
-	algs    []signer.Alg
-	signs   bool
-	opens   bool
-	always  bool                // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
-	oaep    map[crypto.Hash]way // how to decrypt; the keys are what the probe passed
+	public  crypto.PublicKey // a [signer.Secret] for a secret key
+	algs    []signer.Alg     // that worked when the key was opened
+	may     uses
+	always  bool // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
+
+	// How to use it: what the probes passed. What is empty it does not do.
+	forms     map[signer.Alg]form // to sign
+	oaep      map[crypto.Hash]way // to decrypt
+	agreement agreement
+	wraps     map[signer.WrapForm]wrapping
+	seals     bool
+	sample    []byte // what a secret key made when it was opened, to know it again
 
 	found atomic.Pointer[handle]
 }
@@ -37,43 +43,19 @@ type handle struct {
 	stamp  stamp
 }
 
-// Public returns the public half, which was read when the key was opened.
+// Public returns the public half, which was read when the key was opened, or the
+// [signer.Secret] that describes a secret key.
 func (k *key) Public() crypto.PublicKey { return k.public }
 
 // Algs returns the algorithms that worked when the key was opened.
 func (k *key) Algs() []signer.Alg { return slices.Clone(k.algs) }
 
-// A signKey has CKA_SIGN, a decryptKey CKA_DECRYPT and a dualKey both.
-type (
-	signKey struct {
-		*key
-		signing
-	}
-	decryptKey struct {
-		*key
-		opening
-	}
-	dualKey struct {
-		*key
-		signing
-		opening
-	}
-)
-
-var (
-	_ signer.Signer    = signKey{}
-	_ signer.Decrypter = decryptKey{}
-	_ signer.Signer    = dualKey{}
-	_ signer.Decrypter = dualKey{}
-	_ signer.AlgLister = dualKey{}
-)
-
-// OpenKey finds the one private key that ref, a pkcs11: URI, names. It reads the
-// public half, and signs or decrypts once with each way that the key has, to
-// prove that both halves belong together.
+// OpenKey finds the one private or secret key that ref, a pkcs11: URI, names. It
+// reads the public half, and uses the key once in each way that the token lets it,
+// to prove that both halves belong together and to see what the token has.
 //
-// The Key is a signer.Signer if the token lets it sign, a signer.Decrypter if
-// the token lets it decrypt, and always a signer.AlgLister.
+// The Key implements those of the interfaces of package signer whose operations
+// worked, and always signer.AlgLister.
 func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	u, err := ParseURI(ref)
 	if err != nil {
@@ -90,14 +72,7 @@ func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
 	}
 	b.healer.add(k)
-	switch {
-	case k.signs && k.opens:
-		return dualKey{k, signing{k}, opening{k}}, nil
-	case k.signs:
-		return signKey{k, signing{k}}, nil
-	default:
-		return decryptKey{k, opening{k}}, nil
-	}
+	return k.kind(), nil
 }
 
 // open finds the key, reads what it is, and proves it.
@@ -110,70 +85,56 @@ func (k *key) open(s *session) error {
 		return err
 	}
 	if len(signer.Algs(k.public)) == 0 {
-		return fmt.Errorf("%w: no algorithm of JOSE fits the key: RSA keys need %d bits or more", signer.ErrUnsupported, signer.MinRSABits)
+		return fmt.Errorf("%w: no algorithm of JOSE fits the key: RSA keys need %d bits or more, HMAC keys 32 bytes", signer.ErrUnsupported, signer.MinRSABits)
 	}
 	if err := k.readUse(s, h); err != nil {
 		return err
 	}
-	if k.signs {
-		if err := k.proveSigning(s, h); err != nil {
-			return err
-		}
-	}
-	if k.opens {
-		err := k.proveDecryption(s, h)
-		if k.signs && errors.Is(err, signer.ErrUnsupported) {
-			err, k.opens = nil, false // it still signs
-		}
-		if err != nil {
-			return err
-		}
+	t := &trial{session: s, h: h, k: k}
+	defer t.end()
+	if err := k.prove(t); err != nil {
+		return err
 	}
 	k.found.Store(&handle{h, s.stamp})
 	return nil
 }
 
-// find returns the handle of the private key that k.ref names.
+// find returns the handle of the one key that k.ref names.
 func (k *key) find(s *session) (p11.ObjectHandle, error) {
-	template := []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY)}
+	classes := []uint{p11.CKO_PRIVATE_KEY, p11.CKO_SECRET_KEY}
+	switch k.ref.Type {
+	case TypePrivate:
+		classes = classes[:1]
+	case TypeSecret:
+		classes = classes[1:]
+	}
+	for _, class := range classes {
+		found, err := s.find(k.template(class))
+		if err != nil {
+			return 0, err
+		}
+		if len(found) > 0 {
+			return one(found, "key", k.ref)
+		}
+	}
+	// A token shows no private objects to strangers.
+	if in, err := s.loggedIn(); err != nil {
+		return 0, err
+	} else if !in {
+		return 0, callError("C_FindObjects", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
+	}
+	return one(nil, "private or secret key", k.ref)
+}
+
+func (k *key) template(class uint) []*p11.Attribute {
+	template := []*p11.Attribute{p11.NewAttribute(p11.CKA_CLASS, class)}
 	if k.ref.Object != "" {
 		template = append(template, p11.NewAttribute(p11.CKA_LABEL, k.ref.Object))
 	}
 	if k.ref.ID != "" {
 		template = append(template, p11.NewAttribute(p11.CKA_ID, []byte(k.ref.ID)))
 	}
-	found, err := s.find(template)
-	if err != nil {
-		return 0, err
-	}
-	if len(found) == 0 { // a token shows no private keys to strangers
-		if in, err := s.loggedIn(); err != nil {
-			return 0, err
-		} else if !in {
-			return 0, callError("C_FindObjects", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
-		}
-	}
-	return one(found, "private key", k.ref)
-}
-
-// readUse reads what the token lets the key do.
-func (k *key) readUse(s *session, h p11.ObjectHandle) error {
-	var err error
-	if k.signs, err = s.flag(h, p11.CKA_SIGN); err != nil {
-		return err
-	}
-	if k.opens, err = s.flag(h, p11.CKA_DECRYPT); err != nil {
-		return err
-	}
-	k.opens = k.opens && isRSA(k.public)
-	k.always, err = s.flag(h, p11.CKA_ALWAYS_AUTHENTICATE)
-	switch {
-	case err != nil:
-		return err
-	case !k.signs && !k.opens:
-		return fmt.Errorf("%w: the token lets the key neither sign (CKA_SIGN) nor decrypt (CKA_DECRYPT)", signer.ErrUnsupported)
-	}
-	return nil
+	return template
 }
 
 // withPIN runs f, which uses the key once, with the PIN if the key wants it.
@@ -245,13 +206,34 @@ func (k *key) findAgain(s *session) (*handle, error) {
 	if err != nil {
 		return nil, k.gone(err)
 	}
-	if same, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(public) {
-		return nil, k.gone(errors.New("another key has its name"))
+	if err := k.same(s, object, public); err != nil {
+		return nil, k.gone(err)
 	}
 	h := &handle{object, s.stamp}
 	k.found.Store(h)
 	return h, nil
 }
+
+// same returns an error if the key that was found again is not the one that was
+// open: it has another public half or, if it is secret, does not give again what
+// that one gave.
+func (k *key) same(s *session, h p11.ObjectHandle, public crypto.PublicKey) error {
+	same := false
+	switch was := k.public.(type) {
+	case signer.Secret:
+		if was == public {
+			return k.sameSecret(s, h)
+		}
+	case interface{ Equal(crypto.PublicKey) bool }:
+		same = was.Equal(public)
+	}
+	if !same {
+		return errAnotherKey
+	}
+	return nil
+}
+
+var errAnotherKey = errors.New("another key has its name")
 
 func (k *key) gone(err error) error {
 	if lost(err) {

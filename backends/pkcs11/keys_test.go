@@ -102,8 +102,8 @@ func TestOpenKeyRefuses(t *testing.T) {
 	raw.destroy(pub)
 	_, priv = raw.ec(oidP256, "no id", "\x09", sig())
 	raw.destroy(priv)
-	raw.ec(oidSecp256k1, "bitcoin", "\x05", sig())
-	raw.ec(oidP256, "derive", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: true})
+	raw.ec(oidP224, "small curve", "\x05", sig())
+	raw.ec(oidP256, "idle", "\x06", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: false})
 	raw.rsa(1024, "small", "\x07", sig())
 
 	tests := []struct {
@@ -117,12 +117,12 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"another serial", "pkcs11:serial=0;object=twins", signer.ErrInvalid, []string{"serial"}},
 		{"an unknown label", "pkcs11:object=nobody", signer.ErrNotFound, []string{"object=nobody"}},
 		{"an unknown id", "pkcs11:object=twins;id=%77", signer.ErrNotFound, nil},
-		{"two keys with one label", "pkcs11:object=twins", signer.ErrInvalid, []string{"2 private keys", "give the id"}},
+		{"two keys with one label", "pkcs11:object=twins", signer.ErrInvalid, []string{"2 keys", "give the id"}},
 		{"an EC key without its public half", "pkcs11:object=widow", signer.ErrInvalid, []string{"public key object"}},
 		{"a stranger's public half with its label", "pkcs11:object=no%20id", signer.ErrInvalid, []string{"public key object"}},
 		{"a public half of another key", "pkcs11:object=changeling", signer.ErrInvalid, []string{"does not verify"}},
-		{"a curve that JOSE does not have", "pkcs11:object=bitcoin", signer.ErrUnsupported, []string{"P-256"}},
-		{"a key that only derives", "pkcs11:object=derive", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT"}},
+		{"a curve that JOSE does not have", "pkcs11:object=small%20curve", signer.ErrUnsupported, []string{"P-256"}},
+		{"a key that may do nothing", "pkcs11:object=idle", signer.ErrUnsupported, []string{"CKA_SIGN", "CKA_DECRYPT", "CKA_DERIVE"}},
 		{"a short RSA key", "pkcs11:object=small", signer.ErrUnsupported, []string{"2048"}},
 	}
 	for _, tt := range tests {
@@ -186,7 +186,7 @@ func TestTokensThatLackMechanisms(t *testing.T) {
 	b := mustOpen(t, cfg)
 
 	k := mustOpenKey(t, b, sigRef)
-	wantAlgs(t, k, signer.RS256, signer.RS384, signer.RS512)
+	wantAlgs(t, k, signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512) // of a message
 	_, err := k.(signer.Signer).SignContext(t.Context(), digestFor(signer.PS256), signer.PS256.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported, "PS256")
 

@@ -5,7 +5,7 @@ package pkcs11
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/asn1"
@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -29,14 +30,36 @@ var curves = []struct {
 	{[]byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}, elliptic.P256()},
 	{[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}, elliptic.P384()},
 	{[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}, elliptic.P521()},
+	{[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a}, signer.Secp256k1()},
 }
+
+// ed25519Params are what CKA_EC_PARAMS of Ed25519 may be: the object identifier
+// (RFC 8410 section 3), or the name as a PrintableString (PKCS#11 v3.0 section
+// 2.3.5).
+var ed25519Params = [][]byte{
+	{0x06, 0x03, 0x2b, 0x65, 0x70},
+	append([]byte{0x13, 0x0c}, "edwards25519"...),
+}
+
+// Types of keys and of PKCS#11 v3.0 for which the binding has no names.
+const (
+	ckkEdwards    = 0x40
+	ckkSHA256HMAC = 0x2b
+	ckkSHA384HMAC = 0x2c
+	ckkSHA512HMAC = 0x2d
+)
+
+func coordinateSize(c elliptic.Curve) int { return (c.Params().BitSize + 7) / 8 }
 
 func isRSA(pub crypto.PublicKey) bool {
 	_, ok := pub.(*rsa.PublicKey)
 	return ok
 }
 
-// readPublic reads the public half of the private key h.
+// canAgree reports whether ECDH of JOSE is for keys like pub.
+func canAgree(pub crypto.PublicKey) bool { return signer.ECDHES.Fits(pub) == nil }
+
+// readPublic reads the public half of the private key h, or what a secret key is.
 func readPublic(s *session, h p11.ObjectHandle) (crypto.PublicKey, error) {
 	v, err := s.attribute(h, p11.CKA_KEY_TYPE)
 	if err != nil {
@@ -47,10 +70,32 @@ func readPublic(s *session, h p11.ObjectHandle) (crypto.PublicKey, error) {
 		return readRSA(s, h)
 	case p11.CKK_EC:
 		return readEC(s, h)
+	case ckkEdwards:
+		return readEd25519(s, h)
+	case p11.CKK_GENERIC_SECRET, ckkSHA256HMAC, ckkSHA384HMAC, ckkSHA512HMAC:
+		return readSecret(s, h, signer.SecretHMAC)
+	case p11.CKK_AES:
+		return readSecret(s, h, signer.SecretAES)
 	default:
-		return nil, fmt.Errorf("%w: a key of type CKK %#x; RSA and EC are known", signer.ErrUnsupported, typ)
+		return nil, fmt.Errorf("%w: a key of type CKK %#x; RSA, EC, EC_EDWARDS, AES and those for HMAC are known", signer.ErrUnsupported, typ)
 	}
 }
+
+// readSecret reads how long a secret key is.
+func readSecret(s *session, h p11.ObjectHandle, typ signer.SecretType) (crypto.PublicKey, error) {
+	v, err := s.attribute(h, p11.CKA_VALUE_LEN)
+	if err != nil {
+		return nil, err
+	}
+	size := ulong(v)
+	if size == 0 || size > maxSecret {
+		return nil, fmt.Errorf("%w: the secret key does not say how long it is (CKA_VALUE_LEN)", signer.ErrUnsupported)
+	}
+	return signer.Secret{Type: typ, Size: int(size)}, nil
+}
+
+// maxSecret is more bytes than any secret key has.
+const maxSecret = 1 << 20
 
 // ulong is the value of a CK_ULONG attribute.
 func ulong(v []byte) uint64 {
@@ -81,29 +126,50 @@ func readRSA(s *session, h p11.ObjectHandle) (*rsa.PublicKey, error) {
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
 }
 
-// readEC reads the point from the public key object that has the private key's
-// id and label and is on its curve. A private key object has no point, and a
-// public key that merely has the same label may be a stranger's.
-func readEC(s *session, private p11.ObjectHandle) (*ecdsa.PublicKey, error) {
+// readEC reads the public half of a key on a curve of ECDSA.
+func readEC(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
 	params, err := s.attribute(private, p11.CKA_EC_PARAMS)
 	if err != nil {
 		return nil, err
 	}
 	curve := curveOf(params)
 	if curve == nil {
-		return nil, fmt.Errorf("%w: a curve other than P-256, P-384 and P-521", signer.ErrUnsupported)
+		return nil, fmt.Errorf("%w: a curve other than P-256, P-384, P-521 and secp256k1", signer.ErrUnsupported)
 	}
-	found, err := findPublic(s, private, params)
+	return readPoint(s, private, p11.CKK_EC, [][]byte{params}, func(v []byte) (publicKey, error) { return parsePoint(curve, v) })
+}
+
+// readEd25519 is readEC for Ed25519.
+func readEd25519(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
+	params, err := s.attribute(private, p11.CKA_EC_PARAMS)
 	if err != nil {
 		return nil, err
 	}
-	var pub *ecdsa.PublicKey
+	if !slices.ContainsFunc(ed25519Params, func(p []byte) bool { return bytes.Equal(p, params) }) {
+		return nil, fmt.Errorf("%w: an Edwards curve other than Ed25519", signer.ErrUnsupported)
+	}
+	return readPoint(s, private, ckkEdwards, ed25519Params, parseEd25519)
+}
+
+// A publicKey is one of the standard library's.
+type publicKey interface{ Equal(crypto.PublicKey) bool }
+
+// readPoint reads the point from the public key object that has the private key's
+// id and label and is on its curve, which one of params names. A private key
+// object has no point, and a public key that merely has the same label may be a
+// stranger's.
+func readPoint(s *session, private p11.ObjectHandle, keyType uint, params [][]byte, parse func([]byte) (publicKey, error)) (crypto.PublicKey, error) {
+	found, err := findPublic(s, private, keyType, params)
+	if err != nil {
+		return nil, err
+	}
+	var pub publicKey
 	for _, h := range found {
 		v, err := s.attribute(h, p11.CKA_EC_POINT)
 		if err != nil {
 			return nil, err
 		}
-		p, err := parsePoint(curve, v)
+		p, err := parse(v)
 		if err != nil {
 			return nil, fmt.Errorf("%w: its public key object: %w", signer.ErrInvalid, err)
 		}
@@ -127,21 +193,21 @@ func curveOf(params []byte) elliptic.Curve {
 	return nil
 }
 
-// findPublic returns the public key objects whose id, label and curve are those
-// of the private key. It compares by itself what it put in the template: an
+// findPublic returns the public key objects whose id and label are those of the
+// private key, and whose curve is one of params. It compares by itself what it put in the template: an
 // empty value there matches all in some tokens and nothing in others.
-func findPublic(s *session, private p11.ObjectHandle, params []byte) ([]p11.ObjectHandle, error) {
+func findPublic(s *session, private p11.ObjectHandle, keyType uint, params [][]byte) ([]p11.ObjectHandle, error) {
 	template := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY),
-		p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_EC),
+		p11.NewAttribute(p11.CKA_KEY_TYPE, keyType),
 	}
-	want := map[uint][]byte{p11.CKA_EC_PARAMS: params}
+	want := map[uint][][]byte{p11.CKA_EC_PARAMS: params}
 	for _, typ := range []uint{p11.CKA_ID, p11.CKA_LABEL} {
 		v, err := s.attribute(private, typ)
 		if err != nil {
 			return nil, err
 		}
-		want[typ] = v
+		want[typ] = [][]byte{v}
 		if len(v) > 0 {
 			template = append(template, p11.NewAttribute(typ, v))
 		}
@@ -163,11 +229,11 @@ func findPublic(s *session, private p11.ObjectHandle, params []byte) ([]p11.Obje
 	return matching, nil
 }
 
-// has reports whether the attributes of o have the given values.
-func (s *session) has(o p11.ObjectHandle, want map[uint][]byte) (bool, error) {
-	for typ, value := range want {
+// has reports whether each attribute of o has one of the given values.
+func (s *session) has(o p11.ObjectHandle, want map[uint][][]byte) (bool, error) {
+	for typ, values := range want {
 		v, err := s.attribute(o, typ)
-		if err != nil || !bytes.Equal(v, value) {
+		if err != nil || !slices.ContainsFunc(values, func(value []byte) bool { return bytes.Equal(v, value) }) {
 			return false, err
 		}
 	}
@@ -176,18 +242,38 @@ func (s *session) has(o p11.ObjectHandle, want map[uint][]byte) (bool, error) {
 
 // parsePoint parses CKA_EC_POINT: an uncompressed point, in a DER OCTET STRING
 // as PKCS#11 2.40 section 2.3.3 wants it, or bare as some tokens have it.
-func parsePoint(curve elliptic.Curve, v []byte) (*ecdsa.PublicKey, error) {
-	size := 1 + 2*((curve.Params().BitSize+7)/8)
-	if len(v) != size {
+func parsePoint(curve elliptic.Curve, v []byte) (publicKey, error) {
+	if len(v) != 1+2*coordinateSize(curve) {
 		var inner []byte
 		if rest, err := asn1.Unmarshal(v, &inner); err != nil || len(rest) != 0 {
 			return nil, errors.New("its CKA_EC_POINT is no point")
 		}
 		v = inner
 	}
-	pub, err := ecdsa.ParseUncompressedPublicKey(curve, v)
-	if err != nil {
+	pub, ok := signer.ParsePoint(curve, v)
+	if !ok {
 		return nil, errors.New("its CKA_EC_POINT is not on the curve")
 	}
 	return pub, nil
+}
+
+// parseEd25519 parses CKA_EC_POINT of a key on Ed25519: 32 bytes (RFC 8032 section
+// 5.1.5), bare as PKCS#11 v3.0 section 2.3.5 wants them, in an OCTET STRING as for
+// other curves, or in a BIT STRING.
+func parseEd25519(v []byte) (publicKey, error) {
+	if len(v) != ed25519.PublicKeySize {
+		var octets []byte
+		var bits asn1.BitString
+		if rest, err := asn1.Unmarshal(v, &octets); err != nil || len(rest) != 0 {
+			if rest, err := asn1.Unmarshal(v, &bits); err != nil || len(rest) != 0 || bits.BitLength%8 != 0 {
+				return nil, errors.New("its CKA_EC_POINT is no point")
+			}
+			octets = bits.Bytes
+		}
+		v = octets
+	}
+	if len(v) != ed25519.PublicKeySize {
+		return nil, errors.New("its CKA_EC_POINT is not one of Ed25519")
+	}
+	return ed25519.PublicKey(v), nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -27,17 +28,30 @@ var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// A tokenHash is a hash in the words of PKCS#11.
-type tokenHash struct{ mechanism, mgf uint }
+// A tokenHash is a hash in the words of PKCS#11: by itself, as the mask of PSS and
+// OAEP, and within the mechanisms that hash the message.
+type tokenHash struct{ mechanism, mgf, pkcs1, pss, ecdsa, hmac uint }
 
 var tokenHashes = map[crypto.Hash]tokenHash{
-	crypto.SHA1:   {p11.CKM_SHA_1, p11.CKG_MGF1_SHA1},
-	crypto.SHA256: {p11.CKM_SHA256, p11.CKG_MGF1_SHA256},
-	crypto.SHA384: {p11.CKM_SHA384, p11.CKG_MGF1_SHA384},
-	crypto.SHA512: {p11.CKM_SHA512, p11.CKG_MGF1_SHA512},
+	crypto.SHA1:   {mechanism: p11.CKM_SHA_1, mgf: p11.CKG_MGF1_SHA1}, // for OAEP alone
+	crypto.SHA256: {p11.CKM_SHA256, p11.CKG_MGF1_SHA256, p11.CKM_SHA256_RSA_PKCS, p11.CKM_SHA256_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA256, p11.CKM_SHA256_HMAC},
+	crypto.SHA384: {p11.CKM_SHA384, p11.CKG_MGF1_SHA384, p11.CKM_SHA384_RSA_PKCS, p11.CKM_SHA384_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA384, p11.CKM_SHA384_HMAC},
+	crypto.SHA512: {p11.CKM_SHA512, p11.CKG_MGF1_SHA512, p11.CKM_SHA512_RSA_PKCS, p11.CKM_SHA512_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA512, p11.CKM_SHA512_HMAC},
 }
 
-// signing is the half of a key that implements signer.Signer.
+// ckmEdDSA is CKM_EDDSA of PKCS#11 v3.0 section 2.3.14, for which the binding has
+// no name. Without a parameter and with a key on Ed25519 it is pure Ed25519.
+const ckmEdDSA = 0x1057
+
+// A form is what a token signs with one algorithm.
+type form int
+
+const (
+	ofDigest  form = iota + 1 // made here
+	ofMessage                 // the token makes the digest, or there is none
+)
+
+// signing is the half of a key that implements signer.MessageSigner.
 type signing struct{ k *key }
 
 // Sign is SignContext without a deadline. The token has its own randomness.
@@ -47,33 +61,50 @@ func (s signing) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 
 // SignContext signs a digest; see [signer.Signer].
 func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	k := s.k
-	alg, err := signer.CheckDigest(k.public, digest, opts)
+	alg, err := signer.CheckDigest(s.k.public, digest, opts)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(k.algs, alg) {
-		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
+	if s.k.forms[alg] == ofMessage && alg.Hash() != 0 {
+		return nil, fmt.Errorf("%w: the token signs %s of a message, and not of its digest", signer.ErrUnsupported, alg)
 	}
-	digest = bytes.Clone(digest) // the token may read it after the caller has left
-	return k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return k.signDigest(s, h, alg, digest)
-	})
+	return s.k.signContext(ctx, alg, digest)
 }
 
-// signDigest signs a digest of the right length for alg.
-func (k *key) signDigest(s *session, h p11.ObjectHandle, alg signer.Alg, digest []byte) ([]byte, error) {
-	mechanism, data := signMechanism(alg, digest)
-	sig := make([]byte, signatureSize(k.public))
-	n, err := k.withPIN(func(pin []byte) (int, error) { return s.sign(mechanism, h, pin, data, sig) })
+// SignMessageContext signs a message; see [signer.MessageSigner].
+func (s signing) SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	digest := message
+	if opts != nil && opts.HashFunc() != 0 && opts.HashFunc().Available() {
+		digest = digestOf(opts.HashFunc(), message)
+	}
+	alg, err := signer.CheckDigest(s.k.public, digest, opts)
 	if err != nil {
 		return nil, err
 	}
-	if n != len(sig) {
-		return nil, fmt.Errorf("%w: pkcs11: the token made a signature of %d bytes, not %d", signer.ErrUnavailable, n, len(sig))
+	if s.k.forms[alg] == ofMessage {
+		digest = message
 	}
-	if alg.Family() != signer.FamilyECDSA {
-		return sig, nil
+	return s.k.signContext(ctx, alg, digest)
+}
+
+func digestOf(hash crypto.Hash, message []byte) []byte {
+	h := hash.New()
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+// signContext signs data, which has the form that k has for alg.
+func (k *key) signContext(ctx context.Context, alg signer.Alg, data []byte) ([]byte, error) {
+	f, ok := k.forms[alg]
+	if !ok {
+		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
+	}
+	data = bytes.Clone(data) // the token may read it after the caller has left
+	sig, err := k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return k.sign(s, h, alg, f, data)
+	})
+	if err != nil || alg.Family() != signer.FamilyECDSA {
+		return sig, err
 	}
 	der, err := signer.DERECDSA(sig)
 	if err != nil {
@@ -82,20 +113,45 @@ func (k *key) signDigest(s *session, h p11.ObjectHandle, alg signer.Alg, digest 
 	return der, nil
 }
 
-// signMechanism returns the mechanism for alg and what it signs. The forms that
-// take a digest are chosen over those that take a message: more tokens have
-// them.
-func signMechanism(alg signer.Alg, digest []byte) (mechanism, []byte) {
+// sign signs data and returns the signature as JOSE has it.
+func (k *key) sign(s *session, h p11.ObjectHandle, alg signer.Alg, f form, data []byte) ([]byte, error) {
+	mechanism, data := signMechanism(alg, f, data)
+	sig := make([]byte, signatureSize(k.public))
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.sign(mechanism, h, pin, data, sig) })
+	if err != nil {
+		return nil, err
+	}
+	if n != len(sig) {
+		return nil, fmt.Errorf("%w: pkcs11: the token made a signature of %d bytes, not %d", signer.ErrUnavailable, n, len(sig))
+	}
+	return sig, nil
+}
+
+// signMechanism returns the mechanism for alg and what it signs.
+func signMechanism(alg signer.Alg, f form, data []byte) (mechanism, []byte) {
 	hash := alg.Hash()
-	switch alg.Family() { //nolint:exhaustive // CheckDigest lets only these three through
+	h := tokenHashes[hash]
+	digest := f == ofDigest
+	switch alg.Family() { //nolint:exhaustive // CheckDigest lets only these four through
 	case signer.FamilyPKCS1v15:
-		return mechanism{typ: p11.CKM_RSA_PKCS}, slices.Concat(digestInfo[hash], digest)
+		if digest {
+			return mechanism{typ: p11.CKM_RSA_PKCS}, slices.Concat(digestInfo[hash], data)
+		}
+		return mechanism{typ: h.pkcs1}, data
 	case signer.FamilyPSS:
 		// Tokens take any salt length, so it is given: that of the hash.
-		h := tokenHashes[hash]
-		return mechanism{p11.CKM_RSA_PKCS_PSS, [5]uint{h.mechanism, h.mgf, uint(hash.Size())}, 3}, digest
-	default: // signer.FamilyECDSA
-		return mechanism{typ: p11.CKM_ECDSA}, digest
+		m := mechanism{h.pss, [5]uint{h.mechanism, h.mgf, uint(hash.Size())}, 3}
+		if digest {
+			m.typ = p11.CKM_RSA_PKCS_PSS
+		}
+		return m, data
+	case signer.FamilyECDSA:
+		if digest {
+			return mechanism{typ: p11.CKM_ECDSA}, data
+		}
+		return mechanism{typ: h.ecdsa}, data
+	default: // signer.FamilyEdDSA
+		return mechanism{typ: ckmEdDSA}, data
 	}
 }
 
@@ -103,9 +159,11 @@ func signMechanism(alg signer.Alg, digest []byte) (mechanism, []byte) {
 func signatureSize(pub crypto.PublicKey) int {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
-		return 2 * ((pub.Curve.Params().BitSize + 7) / 8)
+		return 2 * coordinateSize(pub.Curve)
 	case *rsa.PublicKey:
 		return pub.Size()
+	case ed25519.PublicKey:
+		return ed25519.SignatureSize
 	default:
 		return 0
 	}
@@ -115,59 +173,61 @@ func signatureSize(pub crypto.PublicKey) int {
 // input (RFC 7515 section 5.1): those have no spaces.
 const proofMessage = "signetd signs this to see that the two halves of the key belong together"
 
-// proveSigning signs once for each family of algorithms that fits, verifies,
-// and adds to k.algs the families that the token has.
-func (k *key) proveSigning(s *session, h p11.ObjectHandle) error {
+// proveSigning signs once for each algorithm that fits, verifies, and notes those
+// that the token has. The form that takes a digest comes first: more tokens have
+// it, and it is the same for every hash.
+func (k *key) proveSigning(t *trial) error {
+	k.forms = make(map[signer.Alg]form)
 	var refusals []error
-	works := make(map[signer.Family]bool)
+	digests := make(map[signer.Family]bool) // whether the token signs them, if it was asked
 	for _, alg := range signer.Algs(k.public) {
-		family := alg.Family()
 		if alg.Use() != signer.UseSig {
 			continue
 		}
-		if _, tried := works[family]; !tried {
-			err := k.proveAlg(s, h, alg)
-			if err != nil && (lost(err) || !errors.Is(err, signer.ErrUnsupported)) {
-				return fmt.Errorf("sign %s: %w", alg, err)
-			}
-			if works[family] = err == nil; err != nil {
-				refusals = append(refusals, fmt.Errorf("sign %s: %w", alg, err))
+		family, err := alg.Family(), error(nil)
+		works, asked := digests[family]
+		if !asked && alg.Hash() != 0 {
+			err = k.proveAlg(t, alg, ofDigest)
+			works, digests[family] = err == nil, err == nil
+		}
+		f := ofDigest
+		if !works && (err == nil || lacks(err)) {
+			refusal := err
+			if f, err = ofMessage, k.proveAlg(t, alg, ofMessage); lacks(err) {
+				err = errors.Join(refusal, err)
 			}
 		}
-		if works[family] {
+		switch {
+		case err == nil:
+			k.forms[alg] = f
 			k.algs = append(k.algs, alg)
+		case lacks(err):
+			refusals = append(refusals, fmt.Errorf("sign %s: %w", alg, err))
+		default:
+			return fmt.Errorf("sign %s: %w", alg, err)
 		}
 	}
-	if len(k.algs) == 0 {
+	if len(k.forms) == 0 {
 		return errors.Join(refusals...)
 	}
 	return nil
 }
 
-func (k *key) proveAlg(s *session, h p11.ObjectHandle, alg signer.Alg) error {
-	hash := alg.Hash().New()
-	hash.Write([]byte(proofMessage))
-	digest := hash.Sum(nil)
-	sig, err := k.signDigest(s, h, alg, digest)
-	if err != nil {
-		return err
+// proveAlg signs in one form and verifies.
+func (k *key) proveAlg(t *trial, alg signer.Alg, f form) error {
+	digest := []byte(proofMessage)
+	if alg.Hash() != 0 {
+		digest = digestOf(alg.Hash(), digest)
 	}
-	if !verifies(k.public, alg, digest, sig) {
-		return fmt.Errorf("%w: the signature does not verify: the public half belongs to another key", signer.ErrInvalid)
+	data := digest
+	if f == ofMessage {
+		data = []byte(proofMessage)
 	}
-	return nil
-}
-
-func verifies(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) bool {
-	switch pub := pub.(type) {
-	case *ecdsa.PublicKey:
-		return ecdsa.VerifyASN1(pub, digest, sig)
-	case *rsa.PublicKey:
-		if alg.Family() == signer.FamilyPSS {
-			return rsa.VerifyPSS(pub, alg.Hash(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+	return t.run(func(s *session, h p11.ObjectHandle) error {
+		sig, err := k.sign(s, h, alg, f, data)
+		if err == nil && !signer.VerifyDigest(k.public, alg, digest, sig) {
+			return fmt.Errorf("%w: the signature does not verify: the public half belongs to another key", signer.ErrInvalid)
 		}
-		return rsa.VerifyPKCS1v15(pub, alg.Hash(), digest, sig) == nil
-	default:
-		return false
-	}
+		return err
+	})
 }

@@ -10,20 +10,29 @@ import (
 	"signetd/signer"
 )
 
-// A URI names one private key in a token (RFC 7512). Empty members match
-// anything; Object or ID is set.
+// A URI names one private or secret key in a token (RFC 7512). Empty members
+// match anything; Object or ID is set.
 type URI struct {
 	Object string // CKA_LABEL
 	ID     string // CKA_ID, any bytes
 	Token  string // label of the token
 	Serial string // serial number of the token
+	// Type is [TypePrivate] or [TypeSecret]. If it is empty a private key is looked
+	// for first, and then a secret one.
+	Type string
 }
+
+// The types of object that a URI can name (RFC 7512 section 2.3).
+const (
+	TypePrivate = "private"    // of a key pair
+	TypeSecret  = "secret-key" // a symmetric key
+)
 
 // errPIN is the same for every URI with a PIN, so that it cannot show any of it.
 var errPIN = errors.New("it carries a PIN or says where one is: use pin_file in the backend's configuration")
 
-// ParseURI parses the part of RFC 7512 that names a private key: the path
-// attributes object, id, token, serial, and type=private. All else is refused.
+// ParseURI parses the part of RFC 7512 that names a private or secret key: the
+// path attributes object, id, token, serial, and type. All else is refused.
 // Errors wrap signer.ErrInvalid and never show a value.
 func ParseURI(s string) (URI, error) {
 	u, err := parseURI(s)
@@ -79,9 +88,10 @@ func (u *URI) set(name, value string) error {
 	case "serial":
 		member = &u.Serial
 	case "type":
-		if value != "private" {
-			return errors.New("type is not private")
+		if value != TypePrivate && value != TypeSecret {
+			return errors.New("type is neither private nor secret-key")
 		}
+		u.Type = value
 		return nil
 	case "manufacturer", "model", "slot-description", "slot-id", "slot-manufacturer",
 		"library-description", "library-manufacturer", "library-version":
@@ -159,18 +169,19 @@ func unescape(s string) (string, error) {
 func (u URI) String() string {
 	var b strings.Builder
 	b.WriteString("pkcs11:")
+	separator := ""
 	for _, attr := range []struct{ name, value string }{
-		{"token", u.Token}, {"serial", u.Serial}, {"object", u.Object}, {"id", u.ID},
+		{"token", u.Token}, {"serial", u.Serial}, {"object", u.Object}, {"id", u.ID}, {"type", u.Type},
 	} {
 		if attr.value == "" {
 			continue
 		}
+		b.WriteString(separator)
 		b.WriteString(attr.name)
 		b.WriteByte('=')
 		escape(&b, attr.value, attr.name == "id")
-		b.WriteByte(';')
+		separator = ";"
 	}
-	b.WriteString("type=private")
 	return b.String()
 }
 

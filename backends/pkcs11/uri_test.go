@@ -15,7 +15,8 @@ func TestParseURI(t *testing.T) {
 		uri  string
 		want URI
 	}{
-		{"pkcs11:object=oidc-2026-11;type=private", URI{Object: "oidc-2026-11"}},
+		{"pkcs11:object=oidc-2026-11;type=private", URI{Object: "oidc-2026-11", Type: TypePrivate}},
+		{"pkcs11:type=secret-key;object=mac", URI{Object: "mac", Type: TypeSecret}},
 		{"pkcs11:id=%01%02%ff", URI{ID: "\x01\x02\xff"}},
 		{"pkcs11:id=abc", URI{ID: "abc"}},
 		{"pkcs11:token=my%20token;serial=0a1b;object=k;id=%00", URI{Token: "my token", Serial: "0a1b", Object: "k", ID: "\x00"}},
@@ -46,7 +47,7 @@ func TestParseURIRefuses(t *testing.T) {
 		{"neither object nor id", "pkcs11:token=t;type=private", "object or id"},
 		{"an empty object", "pkcs11:object=", "object is empty"},
 		{"an empty attribute", "pkcs11:object=k;", "no value"},
-		{"a public key", "pkcs11:object=k;type=public", "type is not private"},
+		{"a public key", "pkcs11:object=k;type=public", "type is neither"},
 		{"a duplicate", "pkcs11:object=k;object=l", "object occurs twice"},
 		{"a duplicate type", "pkcs11:object=k;type=private;type=private", "type occurs twice"},
 		{"an unknown attribute", "pkcs11:object=k;colour=red", "unknown attribute colour"},

@@ -66,10 +66,10 @@ func hsmKeygenCommand() *cobra.Command {
 	var pinFile, id string
 	cmd := &cobra.Command{
 		Use:   "keygen --module FILE --token LABEL --pin-file FILE --label LABEL --type TYPE --use USE",
-		Short: "Generate a key pair in a token",
-		Long: `keygen generates a key pair in a token: sensitive, not extractable, and either
-for signatures or for decryption, never for both. It prints the ref to put in
-the config file, and the public key as PEM.`,
+		Short: "Generate a key in a token",
+		Long: `keygen generates a key pair or a secret key in a token: sensitive, not
+extractable, and either for signatures or for opening secrets, never for both. It
+prints the ref to put in the config file, and the public key as PEM if there is one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -85,6 +85,9 @@ the config file, and the public key as PEM.`,
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), key.URI)
+			if len(key.Public) == 0 {
+				return nil
+			}
 			return pem.Encode(cmd.OutOrStdout(), &pem.Block{Type: "PUBLIC KEY", Bytes: key.Public})
 		},
 	}
@@ -95,7 +98,7 @@ the config file, and the public key as PEM.`,
 	f.StringVar(&pinFile, "pin-file", "", "file that holds the user PIN")
 	f.StringVar(&o.Label, "label", "", "label of the new key")
 	f.StringVar(&id, "id", "", "CKA_ID of the new key in hexadecimal (default: random)")
-	f.StringVar((*string)(&o.Type), "type", "", "ec-p256, ec-p384, ec-p521, rsa-2048, rsa-3072 or rsa-4096")
+	f.StringVar((*string)(&o.Type), "type", "", "one of "+provision.TypeNames())
 	f.StringVar((*string)(&o.Use), "use", string(signer.UseSig), "sig or enc")
 	require(cmd, "module", "pin-file", "label", "type")
 	cmd.MarkFlagsOneRequired("token", "serial")

@@ -5,13 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"signetd/daemon/api"
@@ -41,9 +37,8 @@ type Config struct {
 // A Client calls one daemon. It keeps its connections, at most 64, alive and is
 // safe for concurrent use; a process needs one.
 type Client struct {
-	socket    string
-	timeout   time.Duration
-	transport *http.Transport
+	timeout time.Duration
+	wire    *wire
 
 	mu       sync.RWMutex // guards closed, and inFlight from growing after it
 	closed   bool
@@ -62,18 +57,11 @@ func New(c Config) *Client {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}
-	return &Client{socket: c.Socket, timeout: c.Timeout, transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.Socket)
-		},
-		MaxConnsPerHost:     connections,
-		MaxIdleConnsPerHost: connections,
-		DisableCompression:  true,
-	}}
+	return &Client{timeout: c.Timeout, wire: newWire(c.Socket)}
 }
 
 // Socket returns the path of the daemon's socket.
-func (c *Client) Socket() string { return c.socket }
+func (c *Client) Socket() string { return c.wire.socket }
 
 // Close waits for the calls in flight and closes the connections. Calls that come
 // later, on c and on the keys that it opened, give signer.ErrUnavailable.
@@ -82,7 +70,7 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.inFlight.Wait()
-	c.transport.CloseIdleConnections()
+	c.wire.closeIdle()
 	return nil
 }
 
@@ -110,13 +98,6 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	return a.decode(out)
 }
 
-// An answer is the whole of what the daemon answered.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
 // decode reports no cause: its text could hold part of the answer.
 func (a *answer) decode(out any) error {
 	if json.Unmarshal(a.body, out) != nil {
@@ -130,35 +111,29 @@ func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, er
 		return nil, err
 	}
 	defer c.inFlight.Done()
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	deadline := time.Now().Add(c.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
 	}
 	body, err := encode(in)
 	if err != nil {
 		return nil, err
 	}
-	answered, resp, err := c.send(ctx, path, body)
-	if err != nil && !answered && ctx.Err() == nil && !isDial(err) {
-		// The daemon closed the connection and said nothing: it was restarted while
-		// the connection idled, or stopped before it read the request. To sign or to
-		// open twice does no harm, so ask its successor, on a connection of its own.
-		c.transport.CloseIdleConnections()
-		_, resp, err = c.send(ctx, path, body)
+	defer clear(body)
+	a, unanswered, err := c.wire.roundTrip(ctx, deadline, path, body)
+	if unanswered && ctx.Err() == nil {
+		// To sign or to open twice does no harm, so ask the daemon's successor, on a
+		// connection of its own.
+		c.wire.closeIdle()
+		a, _, err = c.wire.roundTrip(ctx, deadline, path, body)
 	}
 	if err != nil {
 		return nil, c.sendError(ctx, err)
 	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return nil, c.sendError(ctx, err)
-	case len(data) > maxAnswer:
-		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-	}
-	return &answer{status: resp.StatusCode, header: resp.Header, body: data}, nil
+	return a, nil
 }
 
 // encode returns the body of a request, nil for none. Claims go as they stand:
@@ -174,23 +149,4 @@ func encode(in any) ([]byte, error) {
 		return nil, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
 	}
 	return b.Bytes(), nil
-}
-
-// send sends one request and reports whether any byte of an answer arrived.
-func (c *Client) send(ctx context.Context, path string, body []byte) (answered bool, resp *http.Response, err error) {
-	var first atomic.Bool // set in a goroutine of the transport
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotFirstResponseByte: func() { first.Store(true) }})
-	method := http.MethodGet
-	if body != nil {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://signetd"+path, bytes.NewReader(body))
-	if err != nil {
-		return false, nil, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err = c.transport.RoundTrip(req)
-	return first.Load(), resp, err
 }

@@ -58,7 +58,7 @@ func (a *answer) err() error {
 		}
 	}
 	e := &Error{Code: body.Error.Code, Message: body.Error.Message, RequestID: body.Error.RequestID, Status: a.status}
-	if seconds, err := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16); err == nil {
+	if seconds, err := strconv.ParseUint(a.retryAfter, 10, 16); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	return e
@@ -75,18 +75,20 @@ func (c *Client) sendError(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, signer.ErrInvalid):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded): // a moment before that of ctx, or the client's own
+		return context.DeadlineExceeded
+	case errors.Is(err, errTooLong):
 		return err
 	case !isDial(err):
-		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
+		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.wire.socket, err)
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.socket, cause(err))
+		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.wire.socket, cause(err))
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w: no daemon answers on %s: may user %s open it? (%w)", signer.ErrUnavailable, c.socket, userName(), cause(err))
+		return fmt.Errorf("%w: no daemon answers on %s: may user %s open it? (%w)", signer.ErrUnavailable, c.wire.socket, userName(), cause(err))
 	case errors.Is(err, syscall.EAGAIN):
-		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.socket, cause(err))
+		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.wire.socket, cause(err))
 	default:
-		return fmt.Errorf("%w: connect to %s: %w", signer.ErrUnavailable, c.socket, cause(err))
+		return fmt.Errorf("%w: connect to %s: %w", signer.ErrUnavailable, c.wire.socket, cause(err))
 	}
 }
 

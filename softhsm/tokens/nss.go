@@ -87,6 +87,13 @@ func (t *Token) keygenHere(label string, typ provision.KeyType, use signer.Use) 
 	if err := ctx.Login(s, p11.CKU_USER, t.pin); err != nil {
 		return fmt.Errorf("C_Login: %w", err)
 	}
+	if typ.Secret() {
+		mechanism, key := secretTemplate(label, typ, use)
+		if _, err := ctx.GenerateKey(s, mechanism, key); err != nil {
+			return fmt.Errorf("C_GenerateKey: %w", err)
+		}
+		return nil
+	}
 	mechanism, public, private := templates(label, typ, use)
 	if _, _, err := ctx.GenerateKeyPair(s, mechanism, public, private); err != nil {
 		return fmt.Errorf("C_GenerateKeyPair: %w", err)
@@ -101,20 +108,45 @@ var curves = map[provision.KeyType][]byte{
 	provision.ECP521: {0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23},
 }
 
+// named are the attributes of every key.
+func named(label string) []*p11.Attribute {
+	return []*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, []byte(label))}
+}
+
+// hidden are those of every private and secret key.
+func hidden(label string) []*p11.Attribute {
+	return append(named(label), p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, false))
+}
+
+// secretTemplate says how to make a secret key, for MACs or else for all that AES
+// does.
+func secretTemplate(label string, typ provision.KeyType, use signer.Use) (m []*p11.Mechanism, key []*p11.Attribute) {
+	mechanism, keyType := uint(p11.CKM_AES_KEY_GEN), uint(p11.CKK_AES)
+	if typ == provision.HMAC512 {
+		mechanism, keyType = p11.CKM_GENERIC_SECRET_KEY_GEN, p11.CKK_GENERIC_SECRET
+	}
+	size := map[provision.KeyType]int{provision.HMAC512: 64, provision.AES128: 16, provision.AES192: 24, provision.AES256: 32}[typ]
+	key = append(hidden(label), p11.NewAttribute(p11.CKA_CLASS, p11.CKO_SECRET_KEY), p11.NewAttribute(p11.CKA_KEY_TYPE, keyType), p11.NewAttribute(p11.CKA_VALUE_LEN, size))
+	for _, a := range []uint{p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP} {
+		key = append(key, p11.NewAttribute(a, use == signer.UseEnc))
+	}
+	key = append(key, p11.NewAttribute(p11.CKA_SIGN, use == signer.UseSig))
+	return []*p11.Mechanism{p11.NewMechanism(mechanism, nil)}, key
+}
+
 // templates says how to make a key pair: sensitive, not extractable, and either
-// for signatures or for decryption.
+// for signatures or for decryption and agreement.
 func templates(label string, typ provision.KeyType, use signer.Use) (m []*p11.Mechanism, public, private []*p11.Attribute) {
 	sig, enc := use == signer.UseSig, use == signer.UseEnc
-	common := []*p11.Attribute{p11.NewAttribute(p11.CKA_TOKEN, true), p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, []byte(label))}
-	public = append([]*p11.Attribute{p11.NewAttribute(p11.CKA_VERIFY, sig), p11.NewAttribute(p11.CKA_ENCRYPT, enc)}, common...)
-	private = append([]*p11.Attribute{
-		p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, false),
-		p11.NewAttribute(p11.CKA_SIGN, sig), p11.NewAttribute(p11.CKA_DECRYPT, enc), p11.NewAttribute(p11.CKA_UNWRAP, enc),
-	}, common...)
+	public = append(named(label), p11.NewAttribute(p11.CKA_VERIFY, sig))
+	private = append(hidden(label), p11.NewAttribute(p11.CKA_SIGN, sig))
 	if oid, ok := curves[typ]; ok {
+		private = append(private, p11.NewAttribute(p11.CKA_DERIVE, enc))
 		public = append(public, p11.NewAttribute(p11.CKA_EC_PARAMS, oid))
 		return []*p11.Mechanism{p11.NewMechanism(p11.CKM_EC_KEY_PAIR_GEN, nil)}, public, private
 	}
+	public = append(public, p11.NewAttribute(p11.CKA_ENCRYPT, enc))
+	private = append(private, p11.NewAttribute(p11.CKA_DECRYPT, enc), p11.NewAttribute(p11.CKA_UNWRAP, enc))
 	bits := map[provision.KeyType]int{provision.RSA2048: 2048, provision.RSA3072: 3072, provision.RSA4096: 4096}[typ]
 	public = append(public, p11.NewAttribute(p11.CKA_MODULUS_BITS, bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	return []*p11.Mechanism{p11.NewMechanism(p11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil)}, public, private

@@ -59,6 +59,7 @@ func NewOpencryptoki(tb testing.TB) *Token {
 	start(tb, paths[1], "-f")
 	wait(tb, "pkcsslotd", exists(ockSocket))
 	t := newToken(tb, paths[0], ockLabel)
+	t.lacks = noGCM
 	t.generate = t.keygen
 	so, first := randomPIN(), randomPIN()
 	conf := func(stdin string, args ...string) {

@@ -48,7 +48,7 @@ func NewP11Kit(tb testing.TB) *Token {
 		})
 	})
 	tb.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+socket)
-	t := &Token{module: paths[1], label: s.Label(), pin: s.PIN(), pinFile: s.PINFile()}
+	t := &Token{module: paths[1], label: s.Label(), pin: s.PIN(), pinFile: s.PINFile(), lacks: noGCM}
 	t.generate = func(label string, typ provision.KeyType, use signer.Use) error {
 		_, err := s.GenerateKey(label, typ, use) // at the far end
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"signetd/backends/pkcs11"
@@ -30,19 +31,22 @@ type Kit struct {
 	New  func(testing.TB) *Token
 	// Types are the types of key that the token can make, RSA-2048 being one.
 	Types []provision.KeyType
+	// NoAgreement says that its EC keys sign and do nothing else.
+	NoAgreement bool
 }
 
 // All returns the kits of all tokens.
 func All() []Kit {
 	rsa := []provision.KeyType{provision.RSA2048}
-	some := append(rsa, provision.ECP256, provision.ECP384)
-	every := append(some, provision.ECP521)
+	nist := []provision.KeyType{provision.ECP256, provision.ECP384, provision.ECP521}
+	secrets := []provision.KeyType{provision.HMAC512, provision.AES128, provision.AES192, provision.AES256}
+	others := []provision.KeyType{provision.Ed25519, provision.ECSecp256k1}
 	return []Kit{
-		{"softhsm2", NewSoftHSM2, every},
-		{"nss", NewNSS, every},
-		{"opencryptoki", NewOpencryptoki, rsa},
-		{"tpm", NewTPM, some},
-		{"p11kit", NewP11Kit, every},
+		{Name: "softhsm2", New: NewSoftHSM2, Types: slices.Concat(rsa, nist, secrets, others)},
+		{Name: "nss", New: NewNSS, Types: slices.Concat(rsa, nist, secrets)},
+		{Name: "opencryptoki", New: NewOpencryptoki, Types: slices.Concat(rsa, secrets)},
+		{Name: "tpm", New: NewTPM, Types: slices.Concat(rsa, nist[:2]), NoAgreement: true},
+		{Name: "p11kit", New: NewP11Kit, Types: slices.Concat(rsa, nist, secrets, others[1:]), NoAgreement: true},
 	}
 }
 
@@ -93,6 +97,9 @@ func (t *Token) Cut(tb testing.TB) {
 		tb.Fatal(err)
 	}
 }
+
+// noGCM are what a token without CKM_AES_GCM lacks.
+var noGCM = []signer.Alg{signer.A128GCMKW, signer.A192GCMKW, signer.A256GCMKW, signer.Dir}
 
 // newToken makes a token's description, with a random PIN of eight digits: what
 // every token takes.

@@ -76,10 +76,19 @@ func marked(t *testing.T, mark string) (found []string) {
 	return found
 }
 
-var kinds = map[provision.KeyType]signertest.Kind{
-	provision.ECP256: signertest.ECP256,
-	provision.ECP384: signertest.ECP384,
-	provision.ECP521: signertest.ECP521,
+// kinds are what the suite calls keys of each type for each use.
+var kinds = map[signer.Use]map[provision.KeyType]signertest.Kind{
+	signer.UseSig: {
+		provision.RSA2048: signertest.RSASig,
+		provision.ECP256:  signertest.ECP256, provision.ECP384: signertest.ECP384, provision.ECP521: signertest.ECP521,
+		provision.ECSecp256k1: signertest.Secp256k1, provision.Ed25519: signertest.Ed25519,
+		provision.HMAC512: signertest.HMAC,
+	},
+	signer.UseEnc: {
+		provision.RSA2048: signertest.RSAEnc,
+		provision.ECP256:  signertest.ECDHP256, provision.ECP384: signertest.ECDHP384, provision.ECP521: signertest.ECDHP521,
+		provision.AES128: signertest.AES128, provision.AES192: signertest.AES192, provision.AES256: signertest.AES256,
+	},
 }
 
 // TestConformance runs the suite of every backend on every token.
@@ -90,13 +99,14 @@ func TestConformance(t *testing.T) {
 				return
 			}
 			token := kit.New(t)
-			refs := map[signertest.Kind]string{
-				signertest.RSASig: token.Generate(t, "sig", provision.RSA2048, signer.UseSig),
-				signertest.RSAEnc: token.Generate(t, "enc", provision.RSA2048, signer.UseEnc),
-			}
-			for _, typ := range kit.Types {
-				if kind, ok := kinds[typ]; ok {
-					refs[kind] = token.Generate(t, string(kind), typ, signer.UseSig)
+			refs := map[signertest.Kind]string{}
+			for use, byType := range kinds {
+				for _, typ := range kit.Types {
+					kind, ok := byType[typ]
+					agrees := use == signer.UseEnc && strings.HasPrefix(string(typ), "ec-")
+					if ok && !(agrees && kit.NoAgreement) {
+						refs[kind] = token.Generate(t, string(kind), typ, use)
+					}
 				}
 			}
 			signertest.Run(t, signertest.Config{

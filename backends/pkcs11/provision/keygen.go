@@ -4,7 +4,6 @@ package provision
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -20,10 +19,10 @@ import (
 	"signetd/signer"
 )
 
-// GenerateKey makes a key pair in a token. The private half is sensitive, not
-// extractable and private, and either signs or decrypts. It reads back what the
-// token made of that, and destroys the pair if the token did not obey. It makes
-// one login attempt.
+// GenerateKey makes a key pair or a secret key in a token. The private half, or the
+// secret key, is sensitive, not extractable and private, and either signs or opens
+// secrets. It reads back what the token made of that, and destroys the key if the
+// token did not obey. It makes one login attempt.
 func GenerateKey(o KeyOptions) (Key, error) {
 	if err := o.check(); err != nil {
 		return Key{}, err
@@ -69,18 +68,25 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 	if err := refuseTaken(ctx, s, o); err != nil {
 		return Key{}, err
 	}
-	public, err := generate(c, o)
+	var der []byte
+	switch types[o.Type].shape {
+	case rsaPair, ecPair:
+		der, err = generate(c, o)
+	case signPair:
+		der, err = generatePair(ctx, s, o)
+	case hmacSecret, aesSecret:
+		err = generateSecret(ctx, s, o)
+	}
 	if err != nil {
-		return Key{}, fmt.Errorf("generate %s: %w", o.Type, err)
+		return Key{}, errors.Join(fmt.Errorf("generate %s: %w", o.Type, err), destroy(ctx, s, o))
 	}
 	if err := keepOrDestroy(ctx, s, o); err != nil {
 		return Key{}, err
 	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return Key{}, err
+	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID), Type: pkcs11.TypePrivate}
+	if o.Type.Secret() {
+		uri.Type = pkcs11.TypeSecret
 	}
-	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID)}
 	return Key{URI: uri.String(), Public: der}, nil
 }
 
@@ -90,7 +96,7 @@ func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 		"label": p11.NewAttribute(p11.CKA_LABEL, o.Label),
 		"id":    p11.NewAttribute(p11.CKA_ID, o.ID),
 	} {
-		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY} {
+		for _, class := range []uint{p11.CKO_PRIVATE_KEY, p11.CKO_PUBLIC_KEY, p11.CKO_SECRET_KEY} {
 			found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, class), attr)
 			if err != nil {
 				return err
@@ -103,52 +109,63 @@ func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	return nil
 }
 
-// generate makes the key pair. crypto11 would let an RSA key both sign and
-// decrypt, so every use is set.
-func generate(c *crypto11.Context, o KeyOptions) (crypto.PublicKey, error) {
+// generate makes a key pair of a type that crypto11 has, and returns the public
+// half. crypto11 would let an RSA key both sign and decrypt, so every use is set.
+func generate(c *crypto11.Context, o KeyOptions) ([]byte, error) {
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(o.ID, []byte(o.Label))
 	if err != nil {
 		return nil, err
 	}
 	private := public.Copy()
-	sig, enc := o.Use == signer.UseSig, o.Use == signer.UseEnc
-	public.AddIfNotPresent([]*p11.Attribute{
-		p11.NewAttribute(p11.CKA_TOKEN, true),
-		p11.NewAttribute(p11.CKA_PRIVATE, false),
-		p11.NewAttribute(p11.CKA_VERIFY, sig),
-		p11.NewAttribute(p11.CKA_ENCRYPT, enc),
-		p11.NewAttribute(p11.CKA_WRAP, enc),
-	})
-	for typ, value := range wanted(o.Use) {
+	public.AddIfNotPresent(publicTemplate(o))
+	for typ, value := range wanted(o) {
 		private.AddIfNotPresent([]*p11.Attribute{p11.NewAttribute(typ, value)})
 	}
-	if bits := o.Type.bits(); bits > 0 {
+	if bits := types[o.Type].bits; bits > 0 {
 		key, err := c.GenerateRSAKeyPairWithAttributes(public, private, bits)
 		if err != nil {
 			return nil, err
 		}
-		return key.Public(), nil
+		return x509.MarshalPKIXPublicKey(key.Public())
 	}
 	curve := map[KeyType]elliptic.Curve{ECP256: elliptic.P256(), ECP384: elliptic.P384(), ECP521: elliptic.P521()}[o.Type]
 	key, err := c.GenerateECDSAKeyPairWithAttributes(public, private, curve)
 	if err != nil {
 		return nil, err
 	}
-	return key.Public(), nil
+	return x509.MarshalPKIXPublicKey(key.Public())
 }
 
-// wanted is what the private half must be.
-func wanted(use signer.Use) map[uint]bool {
-	return map[uint]bool{
+// publicTemplate is what the public half must be.
+func publicTemplate(o KeyOptions) []*p11.Attribute {
+	enc := o.Use == signer.UseEnc && types[o.Type].shape == rsaPair
+	return []*p11.Attribute{
+		p11.NewAttribute(p11.CKA_TOKEN, true),
+		p11.NewAttribute(p11.CKA_PRIVATE, false),
+		p11.NewAttribute(p11.CKA_VERIFY, o.Use == signer.UseSig),
+		p11.NewAttribute(p11.CKA_ENCRYPT, enc),
+		p11.NewAttribute(p11.CKA_WRAP, enc),
+	}
+}
+
+// wanted is what the private half, or the secret key, must be.
+func wanted(o KeyOptions) map[uint]bool {
+	shape := types[o.Type].shape
+	opens := o.Use == signer.UseEnc && shape != ecPair
+	w := map[uint]bool{
 		p11.CKA_TOKEN:       true,
 		p11.CKA_PRIVATE:     true,
 		p11.CKA_SENSITIVE:   true,
 		p11.CKA_EXTRACTABLE: false,
-		p11.CKA_SIGN:        use == signer.UseSig,
-		p11.CKA_DECRYPT:     use == signer.UseEnc,
-		p11.CKA_UNWRAP:      use == signer.UseEnc,
-		p11.CKA_DERIVE:      false,
+		p11.CKA_SIGN:        o.Use == signer.UseSig,
+		p11.CKA_DECRYPT:     opens,
+		p11.CKA_UNWRAP:      opens,
+		p11.CKA_DERIVE:      o.Use == signer.UseEnc && shape == ecPair,
 	}
+	if o.Type.Secret() { // it has no public half that would do this
+		w[p11.CKA_ENCRYPT], w[p11.CKA_WRAP], w[p11.CKA_VERIFY] = opens, opens, o.Use == signer.UseSig
+	}
+	return w
 }
 
 // names of the attributes in wanted, for errors.
@@ -157,9 +174,10 @@ var names = map[uint]string{
 	p11.CKA_SENSITIVE: "CKA_SENSITIVE", p11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
 	p11.CKA_SIGN: "CKA_SIGN", p11.CKA_DECRYPT: "CKA_DECRYPT",
 	p11.CKA_UNWRAP: "CKA_UNWRAP", p11.CKA_DERIVE: "CKA_DERIVE",
+	p11.CKA_ENCRYPT: "CKA_ENCRYPT", p11.CKA_WRAP: "CKA_WRAP", p11.CKA_VERIFY: "CKA_VERIFY",
 }
 
-// keepOrDestroy destroys the new pair if it is not what was asked for.
+// keepOrDestroy destroys the new key if it is not what was asked for.
 func keepOrDestroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	err := readBack(ctx, s, o)
 	if err == nil {
@@ -170,15 +188,19 @@ func keepOrDestroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 
 // readBack asks the token what it made.
 func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
-	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
+	class, what := uint(p11.CKO_PRIVATE_KEY), "private"
+	if o.Type.Secret() {
+		class, what = p11.CKO_SECRET_KEY, "secret"
+	}
+	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_CLASS, class), p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
 	if err != nil {
 		return err
 	}
 	if len(found) != 1 {
-		return fmt.Errorf("%w: the token shows %d private keys where one was generated", signer.ErrUnavailable, len(found))
+		return fmt.Errorf("%w: the token shows %d %s keys where one was generated", signer.ErrUnavailable, len(found), what)
 	}
 	var wrong []string
-	for typ, want := range wanted(o.Use) {
+	for typ, want := range wanted(o) {
 		attrs, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(typ, nil)})
 		if err != nil && !want && errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
 			continue // what it does not have it does not do
@@ -197,7 +219,7 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	return nil
 }
 
-// destroy removes both halves of the pair that was just made.
+// destroy removes the key that was just made, both halves of a pair, if there is one.
 func destroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
 	if err != nil {

@@ -4,8 +4,11 @@ package provision_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,6 +91,13 @@ func TestGenerateKey(t *testing.T) {
 		{provision.ECP521, signer.UseSig},
 		{provision.RSA2048, signer.UseSig},
 		{provision.RSA2048, signer.UseEnc},
+		{provision.ECP256, signer.UseEnc},
+		{provision.Ed25519, signer.UseSig},
+		{provision.ECSecp256k1, signer.UseSig},
+		{provision.HMAC512, signer.UseSig},
+		{provision.AES128, signer.UseEnc},
+		{provision.AES192, signer.UseEnc},
+		{provision.AES256, signer.UseEnc},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.typ)+" "+string(tt.use), func(t *testing.T) {
@@ -105,23 +115,33 @@ func TestGenerateKey(t *testing.T) {
 				t.Errorf("URI %s names another key", key.URI)
 			}
 			sig, enc := tt.use == signer.UseSig, tt.use == signer.UseEnc
-			wantAttributes(t, token, o.Label, map[uint]bool{
+			agrees := enc && strings.HasPrefix(string(tt.typ), "ec-")
+			want := map[uint]bool{
 				p11.CKA_TOKEN: true, p11.CKA_PRIVATE: true,
 				p11.CKA_SENSITIVE: true, p11.CKA_ALWAYS_SENSITIVE: true,
 				p11.CKA_EXTRACTABLE: false, p11.CKA_NEVER_EXTRACTABLE: true,
-				p11.CKA_SIGN: sig, p11.CKA_DECRYPT: enc, p11.CKA_UNWRAP: enc, p11.CKA_DERIVE: false,
-			})
+				p11.CKA_SIGN: sig, p11.CKA_DECRYPT: enc && !agrees, p11.CKA_UNWRAP: enc && !agrees, p11.CKA_DERIVE: agrees,
+			}
+			class, typ := uint(p11.CKO_PRIVATE_KEY), pkcs11.TypePrivate
+			if tt.typ.Secret() {
+				class, typ = p11.CKO_SECRET_KEY, pkcs11.TypeSecret
+				want[p11.CKA_ENCRYPT], want[p11.CKA_WRAP], want[p11.CKA_VERIFY] = enc, enc, sig
+			}
+			if u.Type != typ {
+				t.Errorf("URI %s is of type %s, want %s", key.URI, u.Type, typ)
+			}
+			wantAttributes(t, token, class, o.Label, want)
 			wantPublic(t, token, key)
 		})
 	}
 }
 
-func wantAttributes(t *testing.T, token *softhsm.Token, label string, want map[uint]bool) {
+func wantAttributes(t *testing.T, token *softhsm.Token, class uint, label string, want map[uint]bool) {
 	t.Helper()
 	inToken(t, token, func(ctx *p11.Ctx, s p11.SessionHandle) {
-		found := find(t, ctx, s, p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY), p11.NewAttribute(p11.CKA_LABEL, label))
+		found := find(t, ctx, s, p11.NewAttribute(p11.CKA_CLASS, class), p11.NewAttribute(p11.CKA_LABEL, label))
 		if len(found) != 1 {
-			t.Fatalf("%d private keys with label %q", len(found), label)
+			t.Fatalf("%d keys with label %q", len(found), label)
 		}
 		for typ, value := range want {
 			got, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(typ, nil)})
@@ -151,13 +171,30 @@ func wantPublic(t *testing.T, token *softhsm.Token, key provision.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	var der []byte
+	switch pub := k.Public().(type) {
+	case signer.Secret:
+	case *ecdsa.PublicKey:
+		if pub.Curve == signer.Secp256k1() {
+			der, err = pkixK1(pub)
+		} else {
+			der, err = x509.MarshalPKIXPublicKey(pub)
+		}
+	default:
+		der, err = x509.MarshalPKIXPublicKey(pub)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(der, key.Public) {
 		t.Error("the public half is another one than the daemon sees")
 	}
+}
+
+// pkixK1 is the PKIX form of a key on secp256k1: a fixed head, and the point.
+func pkixK1(pub *ecdsa.PublicKey) ([]byte, error) {
+	head, err := hex.DecodeString("3056301006072a8648ce3d020106052b8104000a03420004")
+	return slices.Concat(head, pub.X.FillBytes(make([]byte, 32)), pub.Y.FillBytes(make([]byte, 32))), err
 }
 
 func TestGenerateKeyRefuses(t *testing.T) {
@@ -177,7 +214,9 @@ func TestGenerateKeyRefuses(t *testing.T) {
 		is     error
 		words  string
 	}{
-		{"an EC key to decrypt", func(o *provision.KeyOptions) { o.Use = signer.UseEnc }, signer.ErrInvalid, "RSA"},
+		{"an Ed25519 key to decrypt", func(o *provision.KeyOptions) { o.Type, o.Use = provision.Ed25519, signer.UseEnc }, signer.ErrInvalid, "its use is sig"},
+		{"an HMAC key to decrypt", func(o *provision.KeyOptions) { o.Type, o.Use = provision.HMAC512, signer.UseEnc }, signer.ErrInvalid, "its use is sig"},
+		{"an AES key to sign", func(o *provision.KeyOptions) { o.Type = provision.AES256 }, signer.ErrInvalid, "its use is enc"},
 		{"no use", func(o *provision.KeyOptions) { o.Use = "" }, signer.ErrInvalid, "neither sig nor enc"},
 		{"an unknown type", func(o *provision.KeyOptions) { o.Type = "rsa-1024" }, signer.ErrInvalid, "rsa-1024"},
 		{"no label", func(o *provision.KeyOptions) { o.Label = "" }, signer.ErrInvalid, "label"},
