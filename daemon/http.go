@@ -164,7 +164,7 @@ func writeStatus(w http.ResponseWriter, r Request, status int, err error) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, r, status, api.ErrorResponse{Error: api.Error{Code: code, Message: message, RequestID: r.ID}})
+	writeJSON(w, r, status, api.ErrorResponse{Error: api.Error{Code: code, Message: message, RequestID: r.ID, Rule: rule(err)}})
 }
 
 func writeJSON(w http.ResponseWriter, r Request, status int, answer any) {

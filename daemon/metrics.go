@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"signetd/daemon/audit"
 	"signetd/signer"
 )
 
@@ -21,6 +22,7 @@ type Metrics struct {
 	connections prometheus.Gauge
 	auditErrors prometheus.Counter
 	reloads     *prometheus.CounterVec
+	denials     *prometheus.CounterVec
 }
 
 // buckets go from 50 µs, a P-256 signature in memory, to the 5 s that a request
@@ -55,12 +57,15 @@ func NewMetrics(version string) *Metrics {
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signetd_reloads_total", Help: "Reloads of the config by outcome.",
 		}, []string{"outcome"}),
+		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signetd_policy_denials_total", Help: "Claims and tokens that a rule refused (mode enforce) or would have refused (mode dry-run).",
+		}, []string{"key", "rule", "mode"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, info,
+	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.denials, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -70,6 +75,16 @@ func NewMetrics(version string) *Metrics {
 func (m *Metrics) ObserveBackend(backend string) func(use signer.Use, took time.Duration, err error) {
 	return func(use signer.Use, took time.Duration, err error) {
 		m.backend.WithLabelValues(backend, string(use), signer.Code(err)).Observe(took.Seconds())
+	}
+}
+
+// observePolicy counts what a rule refused, or in dry-run would have refused.
+func (m *Metrics) observePolicy(key string, rec *audit.Record) {
+	if rec.Rule != "" {
+		m.denials.WithLabelValues(key, rec.Rule, "enforce").Inc()
+	}
+	for _, d := range rec.WouldDeny {
+		m.denials.WithLabelValues(key, d.Rule, "dry-run").Inc()
 	}
 }
 

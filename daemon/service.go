@@ -177,6 +177,7 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 	rec.Outcome = signer.Code(outcome)
 	if outcome != nil {
 		rec.Reason = outcome.Error()
+		rec.Rule = rule(outcome)
 	}
 	err := s.audit.Write(rec)
 	took, answered := time.Since(start), rec.Outcome
@@ -192,11 +193,21 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 	}
 	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
 	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
+	s.metrics.observePolicy(key, rec)
 	if rec.Outcome == signer.CodeInternal {
 		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)
 	}
 	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
 	return err
+}
+
+// rule is the rule of a claim policy by which err came about, or "".
+func rule(err error) string {
+	var denial *policy.Denial
+	if errors.As(err, &denial) {
+		return denial.Rule
+	}
+	return ""
 }
 
 // clip bounds a name that a peer made up.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signetd/daemon/api"
+	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -22,26 +23,37 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 		if err != nil {
 			return nil, err
 		}
-		rules := c.Policy.JWT(q.Key)
-		if h := q.Header; h != nil && (h.Cty != "" || (h.Typ != "" && h.Typ != rules.Typ)) {
-			return nil, fmt.Errorf("%w: header: the key's typ is %q, and it has no cty", signer.ErrDenied, rules.Typ)
-		}
-		ttl, err := seconds(q.TTL)
-		if err != nil {
-			return nil, err
-		}
-		claims, err := rules.Apply(q.Claims, ttl, c.now)
+		claims, err := c.claims(q)
 		if err != nil {
 			return nil, err
 		}
 		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
-		jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: rules.Typ}, claims.Payload)
+		jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: c.Policy.Rules(q.Key).Typ()}, claims.Payload)
 		if err != nil {
 			return nil, err
 		}
 		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWTResponse{Token: jws.Compact(), KID: v.KID()}, nil
 	})
+}
+
+// claims returns what is to be signed for q by the rules of the peer's grants, and
+// notes in the record what they would have denied were they not in dry-run.
+func (c *call) claims(q *api.SignJWTRequest) (*policy.Claims, error) {
+	ttl, err := seconds(q.TTL)
+	if err != nil {
+		return nil, err
+	}
+	head := header(q.Header)
+	asked := policy.ClaimsRequest{Claims: q.Claims, TTL: ttl, Typ: head.Typ, Cty: head.Cty}
+	claims, err := c.Policy.Apply(c.peer, policy.OpSignJWT, q.Key, asked, c.now)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range claims.Would {
+		c.rec.WouldDeny = append(c.rec.WouldDeny, audit.Denial{Rule: d.Rule, Claim: d.Claim})
+	}
+	return claims, nil
 }
 
 // SignJWS signs any payload.
@@ -126,7 +138,8 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 		if err != nil {
 			return nil, err
 		}
-		claims, err := c.Policy.JWT(name).Verify(payload, t.Typ, q.Issuer, q.Audience, c.now)
+		token := policy.Token{Payload: payload, Alg: t.Alg, Typ: t.Typ}
+		claims, err := c.Policy.Rules(name).Verifier().Verify(token, policy.Want{Issuer: q.Issuer, Audience: q.Audience}, c.now)
 		if err != nil {
 			return nil, err
 		}

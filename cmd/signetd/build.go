@@ -102,33 +102,17 @@ func (d *document) keyRules() ([]policy.Key, error) {
 		}
 		key := policy.Key{Name: c.Name, Use: use}
 		if c.JWT != nil {
-			rules, err := d.claimRules(at+".jwt", use, *c.JWT)
-			if err != nil {
+			if use != signer.UseSig {
+				return nil, d.at(at+".jwt", fmt.Errorf("%w: a key of use enc signs no claims", signer.ErrInvalid))
+			}
+			var err error
+			if key.JWT, err = d.keyClaimPolicy(at+".jwt", *c.JWT); err != nil {
 				return nil, err
 			}
-			key.JWT = rules
 		}
 		keys = append(keys, key)
 	}
 	return keys, nil
-}
-
-func (d *document) claimRules(at string, use signer.Use, c JWTConfig) (*policy.JWT, error) {
-	if use != signer.UseSig {
-		return nil, d.at(at, fmt.Errorf("%w: a key of use enc signs no claims", signer.ErrInvalid))
-	}
-	ttl, err := time.ParseDuration(c.MaxTTL)
-	if err != nil {
-		return nil, d.at(at+".max_ttl", fmt.Errorf("%w: a duration such as 15m", signer.ErrInvalid))
-	}
-	rules := &policy.JWT{Issuer: c.Issuer, Audiences: c.Audiences, MaxTTL: ttl, Typ: c.Typ}
-	if rules.Typ == "" {
-		rules.Typ = "JWT"
-	}
-	if err := rules.Validate(); err != nil {
-		return nil, d.at(at, err)
-	}
-	return rules, nil
 }
 
 func (d *document) policy(keys []policy.Key) (*policy.Policy, error) {
@@ -139,6 +123,11 @@ func (d *document) policy(keys []policy.Key) (*policy.Policy, error) {
 			return nil, err
 		}
 		g := policy.Grant{Peer: peer, Keys: c.Keys, BypassClaimPolicy: c.BypassClaimPolicy}
+		if c.JWT != nil {
+			if g.JWT, err = d.claimPolicy(fmt.Sprintf("$.grants[%d].jwt", i), *c.JWT); err != nil {
+				return nil, err
+			}
+		}
 		for _, op := range c.Ops {
 			g.Ops = append(g.Ops, policy.Op(op))
 		}
@@ -147,7 +136,12 @@ func (d *document) policy(keys []policy.Key) (*policy.Policy, error) {
 	p, err := policy.New(keys, grants)
 	var bad *policy.Error
 	if errors.As(err, &bad) {
-		return nil, d.at(fmt.Sprintf("$.grants[%d]", bad.Grant), bad.Err)
+		at := fmt.Sprintf("$.grants[%d]", bad.Grant)
+		var rule *policy.RuleError
+		if errors.As(bad.Err, &rule) {
+			return nil, d.atRule(at+".jwt", rule)
+		}
+		return nil, d.at(at, bad.Err)
 	}
 	return p, err
 }

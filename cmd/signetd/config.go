@@ -73,12 +73,36 @@ type KeyConfig struct {
 	Versions []VersionConfig `yaml:"versions"`
 }
 
-// A JWTConfig holds the claim rules of a key; see policy.JWT.
+// A JWTConfig holds the claim policy of a key, or what a grant narrows it to; see
+// policy.JWT.
 type JWTConfig struct {
-	Issuer    string   `yaml:"issuer"`
-	Audiences []string `yaml:"audiences"`
-	MaxTTL    string   `yaml:"max_ttl"`
-	Typ       string   `yaml:"typ"` // JWT if absent
+	Policy    string                 `yaml:"policy"` // enforce (default) or dry-run
+	Issuer    string                 `yaml:"issuer"`
+	Issuers   []string               `yaml:"issuers"`
+	Audiences []string               `yaml:"audiences"`
+	Subjects  []string               `yaml:"subjects"`
+	MaxTTL    string                 `yaml:"max_ttl"`
+	TTL       string                 `yaml:"ttl"`
+	Skew      string                 `yaml:"skew"`
+	Typ       string                 `yaml:"typ"` // JWT if absent
+	Required  []string               `yaml:"required"`
+	Forbidden []string               `yaml:"forbidden"`
+	Secret    []string               `yaml:"secret"`
+	NotSecret []string               `yaml:"not_secret"`
+	Values    map[string]ValueConfig `yaml:"values"`
+	MaxBytes  int                    `yaml:"max_bytes"`
+	MaxDepth  int                    `yaml:"max_depth"`
+}
+
+// A ValueConfig says what the value of a claim must keep; see policy.Value.
+type ValueConfig struct {
+	Type      string   `yaml:"type"`
+	OneOf     []any    `yaml:"one_of"` // strings, whole numbers, true and false
+	Pattern   string   `yaml:"pattern"`
+	Words     []string `yaml:"words"`
+	MaxLength int      `yaml:"max_length"`
+	Min       *int64   `yaml:"min"`
+	Max       *int64   `yaml:"max"`
 }
 
 // A VersionConfig is one key pair in one backend.
@@ -95,6 +119,7 @@ type GrantConfig struct {
 	Ops               []string   `yaml:"ops"`
 	Keys              []string   `yaml:"keys"`
 	BypassClaimPolicy bool       `yaml:"bypass_claim_policy"`
+	JWT               *JWTConfig `yaml:"jwt"` // narrows the claim policy of the keys
 }
 
 // A PeerConfig names a user or a group, each by name or id.
@@ -215,8 +240,8 @@ func (d *document) yamlError(err error) error {
 func (d *document) at(path string, err error) error {
 	for p := path; p != "$" && p != ""; p = parent(p) {
 		yp, perr := yaml.PathString(p)
-		if perr != nil {
-			break
+		if perr != nil { // a name cut in two
+			continue
 		}
 		if node, ferr := yp.FilterFile(d.tree); ferr == nil && node != nil {
 			return d.errorAt(node, path[min(2, len(path)):]+": "+err.Error(), err)

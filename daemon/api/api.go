@@ -71,7 +71,7 @@ type Header struct {
 type SignJWTRequest struct {
 	Key    string          `json:"key"`
 	Claims json.RawMessage `json:"claims"`           // a JSON object
-	TTL    int64           `json:"ttl,omitempty"`    // seconds; the policy's maximum if absent
+	TTL    int64           `json:"ttl,omitempty"`    // seconds; the policy's default if absent
 	Alg    string          `json:"alg,omitempty"`    // one that the key lists; its first if absent
 	Header *Header         `json:"header,omitempty"` // typ only, and only as the key has it
 }
@@ -266,4 +266,5 @@ type Error struct {
 	Code      string `json:"code"`
 	Message   string `json:"message"`
 	RequestID string `json:"request_id"`
+	Rule      string `json:"rule,omitempty"` // the rule on claims that refused, if one did
 }

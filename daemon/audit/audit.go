@@ -28,6 +28,7 @@ type Record struct {
 	Alg     string    `json:"alg,omitempty"`
 	Outcome string    `json:"outcome"`          // "ok" or an error code
 	Reason  string    `json:"reason,omitempty"` // the error, in words
+	Rule    string    `json:"rule,omitempty"`   // by which claims or a token were refused
 	JTI     string    `json:"jti,omitempty"`    // of the token that was signed or verified
 	Exp     int64     `json:"exp,omitempty"`    // seconds since 1970
 	// Digest is what the key signed, or what the signature that was verified is on,
@@ -38,6 +39,15 @@ type Record struct {
 	// Object is the SHA-256, in base64url, of what was to be opened: of the JWE as
 	// received, or of the bytes of the encrypted key.
 	Object string `json:"object_sha256,omitempty"`
+	// WouldDeny is what the claim policy of a key in dry-run would have refused. The
+	// token was signed.
+	WouldDeny []Denial `json:"would_deny,omitempty"`
+}
+
+// A Denial is a rule of a claim policy and the claim that breaks it.
+type Denial struct {
+	Rule  string `json:"rule"`
+	Claim string `json:"claim,omitempty"`
 }
 
 // A Peer is the process that asked, as the kernel knows it.

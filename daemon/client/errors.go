@@ -22,6 +22,7 @@ type Error struct {
 	Code      string // one of package signer's
 	Message   string // for people
 	RequestID string // finds the request in the daemon's log and audit records
+	Rule      string // the rule on claims or tokens that refused, if one did
 	Status    int    // of HTTP
 	// RetryAfter is how long the daemon asks to wait before the next attempt; 0 if
 	// it did not say. The client never waits and retries by itself.
@@ -57,7 +58,7 @@ func (a *answer) err() error {
 			Message: fmt.Sprintf("status %d without signetd's error: does another program listen there?", a.status),
 		}
 	}
-	e := &Error{Code: body.Error.Code, Message: body.Error.Message, RequestID: body.Error.RequestID, Status: a.status}
+	e := &Error{Code: body.Error.Code, Message: body.Error.Message, RequestID: body.Error.RequestID, Rule: body.Error.Rule, Status: a.status}
 	if seconds, err := strconv.ParseUint(a.retryAfter, 10, 16); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}

@@ -1,188 +1,271 @@
 package policy
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"signetd/signer"
 )
 
-// Skew is how far the clocks of an issuer, this host and a recipient may differ.
-const Skew = time.Minute
-
-// JWT holds the claim rules of a key (RFC 7519, RFC 8725). All fields are set.
-type JWT struct {
-	Issuer    string        // the one value of "iss"
-	Audiences []string      // the values that "aud" may have
-	MaxTTL    time.Duration // the longest time from "iat" to "exp", and what a token has that asks for none
-	Typ       string        // the "typ" of the header
-}
-
-// Validate reports what is missing in the rules.
-func (r *JWT) Validate() error {
-	switch {
-	case r.Issuer == "":
-		return fmt.Errorf("%w: issuer: none", signer.ErrInvalid)
-	case len(r.Audiences) == 0 || slices.Contains(r.Audiences, ""):
-		return fmt.Errorf("%w: audiences: none, or an empty one", signer.ErrInvalid)
-	case r.MaxTTL < time.Second || r.MaxTTL%time.Second != 0:
-		return fmt.Errorf("%w: max_ttl: %s is not a whole number of seconds above zero", signer.ErrInvalid, r.MaxTTL)
-	case r.Typ == "":
-		return fmt.Errorf("%w: typ: none", signer.ErrInvalid)
-	}
-	return nil
+// A ClaimsRequest is what a peer asks to have signed.
+type ClaimsRequest struct {
+	Claims   []byte        // a JSON object
+	TTL      time.Duration // from iat to exp; zero for what the rules have
+	Typ, Cty string        // of the header; empty for what the rules have, which is no cty
+	Sealed   bool          // the token will be encrypted before anybody sees it
 }
 
 // Claims are claims that keep the rules.
 type Claims struct {
 	Payload []byte // the JSON to sign: what was asked for, with what was missing added
-	JTI     string
+	JTI     string // empty if there is none
 	Exp     time.Time
+	// Would is what the rules would have denied were they not in dry-run.
+	Would []*Denial
 }
 
-// Apply returns the claims to sign for a request: the members of claims, a JSON
-// object, as they stand, and iss, iat, exp and jti where they are absent. A ttl
-// of zero asks for the rules' maximum. Claims that break a rule are ErrDenied,
-// and what is no set of claims is ErrInvalid; both name the rule and no value.
-func (r *JWT) Apply(claims []byte, ttl time.Duration, now time.Time) (*Claims, error) {
-	c, err := parseClaims(claims)
+// Typ is the "typ" of the header of tokens.
+func (r *Rules) Typ() string { return r.from.Typ }
+
+// DryRun reports whether the rules deny nothing.
+func (r *Rules) DryRun() bool { return r.from.DryRun }
+
+// Apply returns the claims to sign for a request: the members of its claims in
+// their order and with their values as they stand, and iss, iat, nbf, exp and jti
+// where they are absent. What breaks a rule is a *[Denial] that wraps
+// [signer.ErrDenied], and what is no set of claims is one that wraps
+// [signer.ErrInvalid].
+func (r *Rules) Apply(q ClaimsRequest, now time.Time) (*Claims, error) {
+	if err := r.checkSize(q); err != nil {
+		return nil, err
+	}
+	d, err := readDocument(q.Claims)
 	if err != nil {
 		return nil, err
 	}
-	if iss, ok, err := c.text("iss"); err != nil {
-		return nil, err
-	} else if ok && iss != r.Issuer {
-		return nil, denied("iss is not the key's issuer")
-	} else if !ok {
-		c.add("iss", r.Issuer)
-	}
-	if err := r.checkAudience(c); err != nil {
-		return nil, err
-	}
-	exp, err := r.times(c, ttl, now)
-	if err != nil {
-		return nil, err
-	}
-	jti, ok, err := c.text("jti")
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		jti = newID()
-		c.add("jti", jti)
-	}
-	return &Claims{Payload: c.encode(), JTI: jti, Exp: time.Unix(exp, 0)}, nil
+	defer d.release()
+	return r.apply(d, q, now)
 }
 
-func (r *JWT) checkAudience(c *claimSet) error {
-	aud, err := c.audience()
+// checkSize is what can be checked before the claims are read, which would take
+// time.
+func (r *Rules) checkSize(q ClaimsRequest) error {
+	if len(q.Claims) > r.from.MaxBytes && !r.from.DryRun {
+		return tooLong()
+	}
+	return nil
+}
+
+func tooLong() *Denial {
+	return &Denial{Rule: RuleMaxBytes, kind: signer.ErrDenied, text: "claims: longer than the key allows"}
+}
+
+// apply is Apply on claims that were read.
+func (r *Rules) apply(d *document, q ClaimsRequest, now time.Time) (*Claims, error) {
+	a := &application{rules: r, doc: d, now: now.Unix()}
+	for _, check := range []func(*application, *ClaimsRequest) error{
+		(*application).checkShape, (*application).checkParties, (*application).checkTimes, (*application).checkJTI,
+		(*application).checkNames, (*application).checkValues,
+	} {
+		if err := check(a, &q); err != nil {
+			return nil, err
+		}
+	}
+	return a.claims(), nil
+}
+
+// An application is rules on their way through claims.
+type application struct {
+	rules *Rules
+	doc   *document
+	now   int64
+	would []*Denial
+
+	iss           string // what is to be added, if anything
+	iat, nbf, exp int64
+	jti           string
+	added         [5]string // names of what is to be added
+	n             int
+}
+
+func (a *application) add(name string) { a.added[a.n] = name; a.n++ }
+
+// deny is for rules of the config: in dry-run it notes what it would deny.
+func (a *application) deny(rule, claim, text string) error {
+	denial := &Denial{Rule: rule, Claim: claim, kind: signer.ErrDenied, text: "claims: " + text}
+	if !a.rules.from.DryRun {
+		return denial
+	}
+	noted := slices.ContainsFunc(a.would, func(d *Denial) bool { return d.Rule == rule && d.Claim == claim })
+	if !noted && len(a.would) < maxWould {
+		a.would = append(a.would, denial)
+	}
+	return nil
+}
+
+// maxWould is how many would-be denials of one request are noted.
+const maxWould = 16
+
+func (a *application) checkShape(q *ClaimsRequest) error {
+	c := &a.rules.from
+	if len(q.Claims) > c.MaxBytes {
+		if err := a.deny(RuleMaxBytes, "", tooLong().text); err != nil {
+			return err
+		}
+	}
+	if a.doc.depth > c.MaxDepth {
+		if err := a.deny(RuleMaxDepth, "", "objects and arrays stand deeper in each other than the key allows"); err != nil {
+			return err
+		}
+	}
+	if q.Cty != "" || (q.Typ != "" && q.Typ != c.Typ) {
+		return a.deny(RuleTyp, "", "the header's typ is the key's, and it has no cty")
+	}
+	return nil
+}
+
+func (a *application) checkParties(*ClaimsRequest) error {
+	if err := a.checkIssuer(); err != nil {
+		return err
+	}
+	sub, ok, err := a.doc.textClaim("sub")
+	if err != nil {
+		return err
+	}
+	if subjects := a.rules.subjects; len(subjects) > 0 && (!ok || !matchesAny(subjects, sub)) {
+		text := "sub is none of the key's subjects"
+		if !ok {
+			text = "sub is missing, and the key signs for certain subjects only"
+		}
+		if err := a.deny(RuleSubjects, "sub", text); err != nil {
+			return err
+		}
+	}
+	var buf [4]string
+	aud, err := a.doc.audience(buf[:0])
 	if err != nil {
 		return err
 	}
 	if len(aud) == 0 {
-		return denied("aud is missing: a token says whom it is for")
+		return a.deny(RuleAudiences, "aud", "aud is missing: a token says whom it is for")
 	}
-	for _, a := range aud {
-		if !slices.Contains(r.Audiences, a) {
-			return denied("aud holds a value that is not among the key's audiences")
+	for _, s := range aud {
+		if !matchesAny(a.rules.audiences, s) {
+			return a.deny(RuleAudiences, "aud", "aud holds a value that is none of the key's audiences")
 		}
 	}
 	return nil
 }
 
-// times checks iat, nbf and exp, adds what is missing and returns exp.
-func (r *JWT) times(c *claimSet, ttl time.Duration, now time.Time) (int64, error) {
-	iat, ok, err := c.date("iat")
-	if err != nil {
-		return 0, err
-	}
-	if ok && time.Unix(iat, 0).Sub(now).Abs() > Skew {
-		return 0, denied("iat is not now")
-	}
-	if !ok {
-		iat = now.Unix()
-		c.add("iat", iat)
-	}
-	if ttl < 0 || ttl%time.Second != 0 {
-		return 0, fmt.Errorf("%w: ttl: not a whole number of seconds above zero", signer.ErrInvalid)
-	}
-	if ttl > r.MaxTTL {
-		return 0, denied("ttl is above the key's max_ttl")
-	}
-	exp, ok, err := c.date("exp")
+func (a *application) checkIssuer() error {
+	iss, ok, err := a.doc.textClaim("iss")
 	switch {
 	case err != nil:
-		return 0, err
-	case ok && ttl != 0:
-		return 0, fmt.Errorf("%w: ttl and exp: give one of them", signer.ErrInvalid)
-	case ok && exp <= now.Unix():
-		return 0, denied("exp has passed")
-	case ok && exp-iat > int64(r.MaxTTL/time.Second):
-		return 0, denied("exp is later than the key's max_ttl allows")
+		return err
+	case ok && !slices.Contains(a.rules.issuers, iss):
+		return a.deny(RuleIssuers, "iss", "iss is none of the key's issuers")
+	case !ok && a.rules.from.Issuer == "":
+		return a.deny(RuleIssuers, "iss", "iss is missing, and the key has several issuers")
 	case !ok:
-		if ttl == 0 {
-			ttl = r.MaxTTL
-		}
-		exp = iat + int64(ttl/time.Second)
-		c.add("exp", exp)
+		a.iss = a.rules.from.Issuer
+		a.add("iss")
 	}
-	if nbf, ok, err := c.date("nbf"); err != nil {
-		return 0, err
-	} else if ok && nbf >= exp {
-		return 0, denied("nbf is not before exp")
-	}
-	return exp, nil
+	return nil
 }
 
-// Verify checks the claims of a token of the key, whose signature was verified
-// already: typ, issuer, audience, exp, nbf and iat. issuer and audience are what
-// the verifier wants beside the rules, if not empty. Errors are ErrInvalid and
-// name the claim. The payload of the result is the one that was given.
-func (r *JWT) Verify(payload []byte, typ, issuer, audience string, now time.Time) (*Claims, error) {
-	if !strings.EqualFold(strings.TrimPrefix(typ, "application/"), strings.TrimPrefix(r.Typ, "application/")) {
-		return nil, refused("typ is not the key's")
-	}
-	c, err := parseClaims(payload)
+// checkTimes checks iat, nbf and exp, and says what to add.
+func (a *application) checkTimes(q *ClaimsRequest) error {
+	r := a.rules
+	iat, ok, err := a.doc.date("iat")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if iss, ok, err := c.text("iss"); err != nil || !ok || iss != r.Issuer || (issuer != "" && iss != issuer) {
-		return nil, refused("iss is not the issuer that is wanted")
-	}
-	aud, err := c.audience()
-	if err != nil || !slices.ContainsFunc(aud, func(a string) bool { return slices.Contains(r.Audiences, a) }) ||
-		(audience != "" && !slices.Contains(aud, audience)) {
-		return nil, refused("aud is not the audience that is wanted")
-	}
-	exp, ok, err := c.date("exp")
-	if err != nil || !ok || !now.Before(time.Unix(exp, 0).Add(Skew)) {
-		return nil, refused("expired, or without exp")
-	}
-	for _, name := range []string{"nbf", "iat"} {
-		if t, ok, err := c.date(name); err != nil || (ok && now.Before(time.Unix(t, 0).Add(-Skew))) {
-			return nil, refused("not valid yet: " + name + " is in the future")
+	if ok && (iat < a.now-r.skew || iat > a.now+r.skew) {
+		if err := a.deny(RuleSkew, "iat", "iat is not now"); err != nil {
+			return err
 		}
 	}
-	jti, _, err := c.text("jti")
-	if err != nil {
-		return nil, refused("jti is not a string")
+	if !ok {
+		iat = a.now
+		a.add("iat")
 	}
-	return &Claims{Payload: payload, JTI: jti, Exp: time.Unix(exp, 0)}, nil
+	a.iat = iat
+	if err := a.checkNotBefore(); err != nil {
+		return err
+	}
+	return a.checkExpiry(q.TTL)
 }
 
-func denied(rule string) error  { return fmt.Errorf("%w: claims: %s", signer.ErrDenied, rule) }
-func refused(rule string) error { return fmt.Errorf("%w: token: %s", signer.ErrInvalid, rule) }
-func malformed(what string) error {
-	return fmt.Errorf("%w: claims: %s", signer.ErrInvalid, what)
+// checkNotBefore adds an nbf that is earlier than iat by the skew: a recipient
+// whose clock is a second behind would refuse a new token otherwise.
+func (a *application) checkNotBefore() error {
+	nbf, ok, err := a.doc.date("nbf")
+	switch {
+	case err != nil:
+		return err
+	case ok && nbf < a.iat-a.rules.skew:
+		err = a.deny(RuleSkew, "nbf", "nbf is long before iat")
+	case !ok && !a.rules.without.nbf:
+		nbf = max(0, a.iat-a.rules.skew)
+		a.add("nbf")
+	}
+	a.nbf = nbf
+	return err
+}
+
+func (a *application) checkExpiry(ttl time.Duration) error {
+	r := a.rules
+	exp, ok, err := a.doc.date("exp")
+	switch {
+	case err != nil:
+		return err
+	case ttl < 0 || ttl%time.Second != 0:
+		return malformed(RuleTTL, "", "ttl is not a whole number of seconds above zero")
+	case ok && ttl != 0:
+		return malformed(RuleTTL, "exp", "ttl and exp: give one of them")
+	case ok && exp <= a.now:
+		err = a.deny(RuleExp, "exp", "exp has passed")
+	case ok && exp-a.iat > r.maxTTL:
+		err = a.deny(RuleMaxTTL, "exp", "exp is later than the key's max_ttl allows")
+	case !ok:
+		seconds := int64(ttl / time.Second)
+		if seconds == 0 {
+			seconds = r.ttl
+		}
+		if seconds > r.maxTTL {
+			err = a.deny(RuleMaxTTL, "", "ttl is above the key's max_ttl")
+		}
+		exp = a.iat + seconds
+		a.add("exp")
+	}
+	if err != nil {
+		return err
+	}
+	a.exp = exp
+	if a.nbf >= exp {
+		return a.deny(RuleExp, "nbf", "nbf is not before exp")
+	}
+	return nil
+}
+
+func (a *application) checkJTI(*ClaimsRequest) error {
+	jti, ok, err := a.doc.textClaim("jti")
+	switch {
+	case err != nil:
+		return err
+	case len(jti) > MaxJTI:
+		return malformed(RuleType, "jti", "jti is longer than "+strconv.Itoa(MaxJTI)+" bytes")
+	case !ok && !a.rules.without.jti:
+		jti = newID()
+		a.add("jti")
+	}
+	a.jti = jti
+	return nil
 }
 
 // newID returns a "jti" with 128 random bits.
@@ -192,119 +275,69 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// A claimSet is a JSON object with its members in order, as they stood.
-type claimSet struct {
-	names  []string
-	values map[string]jsontext.Value
+// checkNames checks which members there may be, and which there must be.
+func (a *application) checkNames(q *ClaimsRequest) error {
+	r := a.rules
+	for _, at := range a.doc.normal {
+		name := at.of(a.doc.text)
+		if r.forbidden[string(name)] {
+			if err := a.deny(RuleForbidden, string(name), "a member that the key forbids: "+string(name)); err != nil {
+				return err
+			}
+		}
+		if q.Sealed {
+			continue
+		}
+		if secret := r.secret.find(name); secret != "" {
+			text := "a member that is called like a secret (" + secret + "), in a token that is signed and not sealed"
+			if err := a.deny(RuleSecret, secret, text); err != nil {
+				return err
+			}
+		}
+	}
+	if name := missing(a.doc, r.from.Required, a.added[:a.n]); name != "" {
+		return a.deny(RuleRequired, name, name+" is missing")
+	}
+	return nil
 }
 
-// parseClaims reads a JSON object strictly: no member twice at any depth, valid
-// UTF-8, nothing behind it. Two members that differ only in case are refused: a
-// relying party that ignores case would read another token than we did.
-func parseClaims(data []byte) (*claimSet, error) {
-	c := &claimSet{values: map[string]jsontext.Value{}}
-	dec := jsontext.NewDecoder(bytes.NewReader(data))
-	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return nil, malformed("not a JSON object")
-	}
-	folded := map[string]bool{"iss": false, "sub": false, "aud": false, "exp": false, "nbf": false, "iat": false, "jti": false}
-	for dec.PeekKind() != '}' {
-		tok, err := dec.ReadToken()
-		if err != nil {
-			return nil, malformed("not strict JSON (a member twice, invalid UTF-8 or bad syntax)")
+func (a *application) checkValues(*ClaimsRequest) error {
+	for _, rule := range a.rules.values {
+		raw := a.doc.find(rule.claim)
+		if raw == nil {
+			continue
 		}
-		name := tok.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, malformed("not strict JSON (a member twice, invalid UTF-8 or bad syntax)")
+		if broken := rule.broken(raw); broken != "" {
+			text := "the value of " + rule.claim + " is none that the key allows"
+			if err := a.deny(RuleValues+"."+broken, rule.claim, text); err != nil {
+				return err
+			}
 		}
-		plain := fold(name)
-		if present, known := folded[plain]; present || (known && plain != name) {
-			return nil, malformed("two names, or a registered name, that differ only in case")
-		}
-		folded[plain] = true
-		value = value.Clone()
-		if err := value.Compact(); err != nil {
-			return nil, malformed("not strict JSON")
-		}
-		c.names = append(c.names, name)
-		c.values[name] = value
 	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, malformed("not a JSON object")
-	}
-	if rest := bytes.TrimLeft(data[dec.InputOffset():], " \t\r\n"); len(rest) != 0 {
-		return nil, malformed("something follows the JSON object")
-	}
-	return c, nil
+	return nil
 }
 
-// fold is name without the difference between upper and lower case. By way of the
-// upper case it also folds letters such as the long s of "i\u017fs", which a
-// relying party that ignores case, one with encoding/json among them, takes for
-// the s of "iss".
-func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
-
-// add appends a member whose value is a string or an int64.
-func (c *claimSet) add(name string, value any) {
-	switch v := value.(type) {
-	case string:
-		c.values[name], _ = jsontext.AppendQuote(nil, v) // v is UTF-8: config and base64
-	case int64:
-		c.values[name] = strconv.AppendInt(nil, v, 10)
-	}
-	c.names = append(c.names, name)
-}
-
-func (c *claimSet) encode() []byte {
-	out := []byte{'{'}
-	for i, name := range c.names {
-		if i > 0 {
+// claims assembles what is to be signed.
+func (a *application) claims() *Claims {
+	const more = 160 // for what is added
+	out := append(make([]byte, 0, len(a.doc.out)+len(a.iss)+more), a.doc.out...)
+	for _, name := range a.added[:a.n] {
+		if len(out) > 1 {
 			out = append(out, ',')
 		}
-		out, _ = jsontext.AppendQuote(out, name) // read as valid UTF-8
-		out = append(append(out, ':'), c.values[name]...)
+		out = append(append(append(out, '"'), name...), '"', ':')
+		switch name {
+		case "iss":
+			out, _ = jsontext.AppendQuote(out, a.iss) // the config is UTF-8
+		case "jti":
+			out, _ = jsontext.AppendQuote(out, a.jti)
+		case "iat":
+			out = strconv.AppendInt(out, a.iat, 10)
+		case "nbf":
+			out = strconv.AppendInt(out, a.nbf, 10)
+		case "exp":
+			out = strconv.AppendInt(out, a.exp, 10)
+		}
 	}
-	return append(out, '}')
-}
-
-func (c *claimSet) text(name string) (s string, ok bool, err error) {
-	v, ok := c.values[name]
-	if !ok {
-		return "", false, nil
-	}
-	if v.Kind() != '"' || json.Unmarshal(v, &s) != nil || s == "" {
-		return "", false, malformed(name + " is not a string, or an empty one")
-	}
-	return s, true, nil
-}
-
-// date reads a NumericDate (RFC 7519 section 2) of whole seconds.
-func (c *claimSet) date(name string) (t int64, ok bool, err error) {
-	v, ok := c.values[name]
-	if !ok {
-		return 0, false, nil
-	}
-	t, perr := strconv.ParseInt(string(v), 10, 64)
-	if perr != nil || t < 0 || t > 1<<53 {
-		return 0, false, malformed(name + " is not a whole number of seconds since 1970")
-	}
-	return t, true, nil
-}
-
-// audience reads "aud": a string or an array of them (RFC 7519 section 4.1.3).
-func (c *claimSet) audience() ([]string, error) {
-	v, ok := c.values["aud"]
-	if !ok {
-		return nil, nil
-	}
-	if v.Kind() == '"' {
-		s, _, err := c.text("aud")
-		return []string{s}, err
-	}
-	var list []string
-	if v.Kind() != '[' || json.Unmarshal(v, &list) != nil {
-		return nil, malformed("aud is neither a string nor an array of strings")
-	}
-	return list, nil
+	return &Claims{Payload: append(out, '}'), JTI: a.jti, Exp: time.Unix(a.exp, 0), Would: a.would}
 }

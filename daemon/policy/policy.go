@@ -7,9 +7,11 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"signetd/signer"
 )
@@ -75,6 +77,9 @@ type Grant struct {
 	// BypassClaimPolicy must be set to grant [OpSignJWS] or [OpSignDigest] on a key
 	// that has claim rules, since either signs any claims at all.
 	BypassClaimPolicy bool
+	// JWT narrows the claim rules of each of the keys for what this grant allows to
+	// sign; nil leaves them as they are. See [Rules.Narrow].
+	JWT *JWT
 }
 
 // A Key is what the policy knows of a key.
@@ -87,11 +92,24 @@ type Key struct {
 // A Policy is a set of grants over a set of keys. It is immutable and safe for
 // concurrent use.
 type Policy struct {
-	grants []Grant
-	keys   map[string]Key
+	grants []grant
+	keys   map[string]key
 }
 
-// An Error is a grant that cannot be right. Grant is its index.
+// A key is a Key with its rules, or none.
+type key struct {
+	Key
+	rules *Rules
+}
+
+// A grant is a Grant with the rules, by key, that it narrows.
+type grant struct {
+	Grant
+	narrowed map[string]*Rules
+}
+
+// An Error is a grant that cannot be right. Grant is its index. Err is a
+// *[RuleError] if it is about its claim rules.
 type Error struct {
 	Grant int
 	Err   error
@@ -106,16 +124,50 @@ func (e *Error) Unwrap() error { return e.Err }
 // New returns the policy of grants over keys. A grant that could never be used,
 // or that opens more than it says, is an *[Error].
 func New(keys []Key, grants []Grant) (*Policy, error) {
-	p := &Policy{keys: map[string]Key{}, grants: slices.Clone(grants)}
+	p := &Policy{keys: map[string]key{}}
 	for _, k := range keys {
-		p.keys[k.Name] = k
+		compiled := key{Key: k}
+		if k.JWT != nil {
+			var err error
+			if compiled.rules, err = k.JWT.Compile(); err != nil {
+				return nil, fmt.Errorf("key %.64q: jwt: %w", k.Name, err)
+			}
+		}
+		p.keys[k.Name] = compiled
 	}
 	for i, g := range grants {
 		if err := p.checkGrant(g); err != nil {
 			return nil, &Error{i, fmt.Errorf("%w: %w", signer.ErrInvalid, err)}
 		}
+		compiled := grant{Grant: g}
+		if g.JWT != nil {
+			var err error
+			if compiled.narrowed, err = p.narrow(g); err != nil {
+				return nil, &Error{i, err}
+			}
+		}
+		p.grants = append(p.grants, compiled)
 	}
 	return p, nil
+}
+
+// claimOps are the operations that sign claims by the rules of the key.
+var claimOps = []Op{OpSignJWT}
+
+// narrow returns the rules of each key of a grant that has rules of its own.
+func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
+	if g.BypassClaimPolicy || !slices.ContainsFunc(g.Ops, func(op Op) bool { return slices.Contains(claimOps, op) }) {
+		return nil, fmt.Errorf("%w: jwt: it narrows what sign-jwt may sign, which is not granted, or bypassed", signer.ErrInvalid)
+	}
+	narrowed := map[string]*Rules{}
+	for _, name := range g.Keys {
+		rules, err := p.keys[name].rules.Narrow(g.JWT)
+		if err != nil {
+			return nil, err
+		}
+		narrowed[name] = rules
+	}
+	return narrowed, nil
 }
 
 func (p *Policy) checkGrant(g Grant) error {
@@ -174,6 +226,10 @@ func (p *Policy) Check(peer Peer, op Op, key string) error {
 			return nil
 		}
 	}
+	return p.noGrant(peer, op, key)
+}
+
+func (*Policy) noGrant(peer Peer, op Op, key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, peer.UID, op)
 	}
@@ -221,5 +277,65 @@ func (p *Policy) Ops(peer Peer, key string) []Op {
 	return ops
 }
 
-// JWT returns the claim rules of a key, or nil if it has none.
-func (p *Policy) JWT(key string) *JWT { return p.keys[key].JWT }
+// Rules returns the claim rules of a key, or nil if it has none.
+func (p *Policy) Rules(key string) *Rules { return p.keys[key].rules }
+
+// Apply is [Rules.Apply] with the rules of the grants that let peer do op on key:
+// the first, in the order of the config, whose rules the claims keep says what is
+// added to them. If they keep none the error is that of the first. It is
+// ErrDenied where there is no such grant, or the key has no rules.
+func (p *Policy) Apply(peer Peer, op Op, key string, q ClaimsRequest, now time.Time) (*Claims, error) {
+	var doc *document
+	defer func() {
+		if doc != nil {
+			doc.release()
+		}
+	}()
+	var noted *Claims // what a key in dry-run signs although it would deny it
+	var denial error
+	for i := range p.grants {
+		rules := p.grants[i].rules(p.keys[key], peer, op)
+		if rules == nil {
+			continue
+		}
+		claims, err := rules.applyOnce(&doc, q, now)
+		switch {
+		case err == nil && len(claims.Would) == 0:
+			return claims, nil
+		case errors.Is(err, signer.ErrInvalid): // under each grant alike
+			return nil, err
+		case noted == nil && denial == nil:
+			noted, denial = claims, err
+		}
+	}
+	if noted == nil && denial == nil {
+		return nil, p.noGrant(peer, op, key)
+	}
+	return noted, denial
+}
+
+// rules are the claim rules of k for what g lets peer do with it, or nil if it
+// lets it do nothing.
+func (g *grant) rules(k key, peer Peer, op Op) *Rules {
+	if !g.allows(op, k.Name) || !g.Peer.matches(peer) {
+		return nil
+	}
+	if narrowed, ok := g.narrowed[k.Name]; ok {
+		return narrowed
+	}
+	return k.rules
+}
+
+// applyOnce is Apply with claims that are read into doc, unless they were.
+func (r *Rules) applyOnce(doc **document, q ClaimsRequest, now time.Time) (*Claims, error) {
+	if err := r.checkSize(q); err != nil {
+		return nil, err
+	}
+	if *doc == nil {
+		var err error
+		if *doc, err = readDocument(q.Claims); err != nil {
+			return nil, err
+		}
+	}
+	return r.apply(*doc, q, now)
+}

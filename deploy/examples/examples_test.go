@@ -149,14 +149,17 @@ func TestClaimsKeepTheRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rules := policy.JWT{Issuer: k.JWT.Issuer, Audiences: k.JWT.Audiences, MaxTTL: ttl, Typ: k.JWT.Typ}
+		rules, err := (&policy.JWT{Issuer: k.JWT.Issuer, Audiences: k.JWT.Audiences, MaxTTL: ttl, Typ: k.JWT.Typ}).Compile()
+		if err != nil {
+			t.Fatal(err)
+		}
 		now := time.Now()
-		claims, err := rules.Apply([]byte(read(t, "claims.json")), 0, now)
+		claims, err := rules.Apply(policy.ClaimsRequest{Claims: []byte(read(t, "claims.json"))}, now)
 		if err != nil {
 			t.Errorf("key %s: Apply(claims.json) = %v, want claims to sign", k.Name, err)
 			continue
 		}
-		if _, err := rules.Verify(claims.Payload, rules.Typ, "", "", now); err != nil {
+		if _, err := rules.Verifier().Verify(policy.Token{Payload: claims.Payload, Typ: rules.Typ()}, policy.Want{}, now); err != nil {
 			t.Errorf("key %s: Verify(%s) = %v, want nil", k.Name, claims.Payload, err)
 		}
 		signed++

@@ -1,0 +1,168 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"signetd/signer"
+)
+
+// Narrow returns the rules of a grant: those of r with what n says in their
+// place. What n leaves out is as in r. A rule of n that would allow what r does
+// not is a *[RuleError].
+func (r *Rules) Narrow(n *JWT) (*Rules, error) {
+	j := r.from
+	for _, narrow := range []func(to, n *JWT) error{r.narrowParties, r.narrowTimes, r.narrowNames, r.narrowRest} {
+		if err := narrow(&j, n); err != nil {
+			return nil, err
+		}
+	}
+	return j.Compile()
+}
+
+var errWider = fmt.Errorf("%w: wider than the key's", signer.ErrInvalid)
+
+func (r *Rules) narrowParties(to, n *JWT) error {
+	if n.Issuer != "" && !slices.Contains(r.issuers, n.Issuer) {
+		return ruleError(errWider, "issuer")
+	}
+	for i, issuer := range n.Issuers {
+		if !slices.Contains(r.issuers, issuer) {
+			return ruleError(errWider, "issuers", index(i))
+		}
+	}
+	switch {
+	case n.Issuers != nil:
+		to.Issuers = n.Issuers
+		if !slices.Contains(n.Issuers, to.Issuer) {
+			to.Issuer = ""
+		}
+		if n.Issuer != "" {
+			to.Issuer = n.Issuer
+		}
+	case n.Issuer != "":
+		to.Issuer, to.Issuers = n.Issuer, nil
+	}
+	if err := narrowPatterns("audiences", &to.Audiences, n.Audiences, r.audiences); err != nil {
+		return err
+	}
+	return narrowPatterns("subjects", &to.Subjects, n.Subjects, r.subjects)
+}
+
+// narrowPatterns puts the patterns of a grant in the place of the key's, wide. A
+// key without any takes all.
+func narrowPatterns(member string, to *[]string, texts []string, wide []pattern) error {
+	if texts == nil {
+		return nil
+	}
+	if len(texts) == 0 {
+		return ruleError(errors.New("none"), member)
+	}
+	narrow, err := compilePatterns(member, texts)
+	if err != nil {
+		return err
+	}
+	for i, p := range narrow {
+		if len(wide) > 0 && !coveredBy(wide, p) {
+			return ruleError(errWider, member, index(i))
+		}
+	}
+	*to = texts
+	return nil
+}
+
+func (*Rules) narrowTimes(to, n *JWT) error {
+	for _, t := range []struct {
+		member string
+		to     *time.Duration
+		n      time.Duration
+	}{{"max_ttl", &to.MaxTTL, n.MaxTTL}, {"skew", &to.Skew, n.Skew}} {
+		if t.n > *t.to {
+			return ruleError(errWider, t.member)
+		}
+		if t.n != 0 {
+			*t.to = t.n
+		}
+	}
+	if n.TTL != 0 {
+		to.TTL = n.TTL
+	}
+	if n.TTL == 0 || n.MaxTTL == 0 { // one of them is the key's, which need not fit the other
+		if n.TTL > to.MaxTTL {
+			return ruleError(errWider, "ttl")
+		}
+		to.TTL = min(to.TTL, to.MaxTTL)
+	}
+	return nil
+}
+
+func (*Rules) narrowNames(to, n *JWT) error {
+	if err := (&Rules{from: *n}).compileNames(); err != nil {
+		return err
+	}
+	for i, name := range n.NotSecret {
+		if !hasName(to.NotSecret, name) {
+			return ruleError(errWider, "not_secret", index(i))
+		}
+	}
+	for i, name := range n.Required {
+		if hasName(to.Forbidden, name) {
+			return ruleError(errors.New("the key forbids it"), "required", index(i))
+		}
+	}
+	for i, name := range n.Forbidden {
+		if hasName(to.Required, name) {
+			return ruleError(errors.New("the key requires it"), "forbidden", index(i))
+		}
+	}
+	if n.NotSecret != nil {
+		to.NotSecret = n.NotSecret
+	}
+	// What a grant takes for a secret is one, also if the key says that it is none.
+	to.NotSecret = slices.DeleteFunc(slices.Clone(to.NotSecret), func(name string) bool { return hasName(n.Secret, name) })
+	to.Required = slices.Concat(to.Required, n.Required)
+	to.Forbidden = slices.Concat(to.Forbidden, n.Forbidden)
+	to.Secret = slices.Concat(to.Secret, n.Secret)
+	return nil
+}
+
+func hasName(list []string, name string) bool {
+	return slices.ContainsFunc(list, func(s string) bool { return normalize(s) == normalize(name) })
+}
+
+func (*Rules) narrowRest(to, n *JWT) error {
+	switch {
+	case n.DryRun:
+		return ruleError(errors.New("a key is in dry-run or it is not"), "policy")
+	case n.Typ != "" && n.Typ != to.Typ:
+		return ruleError(errors.New("the key's is fixed"), "typ")
+	case n.MaxBytes > to.MaxBytes:
+		return ruleError(errWider, "max_bytes")
+	case n.MaxDepth > to.MaxDepth:
+		return ruleError(errWider, "max_depth")
+	}
+	if n.MaxBytes != 0 {
+		to.MaxBytes = n.MaxBytes
+	}
+	if n.MaxDepth != 0 {
+		to.MaxDepth = n.MaxDepth
+	}
+	to.Values = maps.Clone(to.Values)
+	for _, claim := range slices.Sorted(maps.Keys(n.Values)) {
+		if _, err := compileValue(claim, n.Values[claim]); err != nil {
+			return err
+		}
+		v, err := to.Values[claim].narrowedBy(claim, n.Values[claim])
+		if err != nil {
+			return err
+		}
+		if to.Values == nil {
+			to.Values = map[string]Value{}
+		}
+		to.Values[claim] = v
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"signetd/signer"
+)
+
+// An Accept says which tokens of somebody else are taken. Every field is held
+// against the config and none against what the token says of itself (RFC 8725
+// sections 3.1, 3.8, 3.9 and 3.11).
+type Accept struct {
+	Algs      []signer.Alg  // the algorithms that the issuer signs with; required
+	Issuers   []string      // the values that "iss" may have; required
+	Audiences []string      // patterns as in [JWT]; one value of "aud" must match one; required
+	Typ       string        // the "typ" of the header; if empty, JWT or none
+	Skew      time.Duration // how far clocks may differ; [DefaultSkew] if zero
+	Required  []string      // claims that a token must have, with a value other than null
+}
+
+// Compile returns the verifier, or a *[RuleError] that names the member that
+// cannot be right.
+func (a *Accept) Compile() (*Verifier, error) {
+	v := &Verifier{algs: a.Algs, issuers: a.Issuers, typ: a.Typ, skew: cmp.Or(a.Skew, DefaultSkew), required: a.Required}
+	switch {
+	case len(a.Algs) == 0:
+		return nil, ruleError(errors.New("none: a token does not choose its algorithm"), "algs")
+	case len(a.Issuers) == 0 || slices.Contains(a.Issuers, ""):
+		return nil, ruleError(errors.New("none, or an empty one"), "issuers")
+	case len(a.Audiences) == 0:
+		return nil, ruleError(errors.New("none: a token says whom it is for"), "audiences")
+	case v.typ != "" && !typForm.MatchString(v.typ):
+		return nil, ruleError(errors.New("a media type without application/, such as at+jwt"), "typ")
+	case v.skew < time.Second || v.skew > mostSkew:
+		return nil, ruleError(fmt.Errorf("from 1s to %s", mostSkew), "skew")
+	}
+	for i, alg := range a.Algs {
+		if alg.Use() != signer.UseSig {
+			return nil, ruleError(errors.New("no signature algorithm"), "algs", index(i))
+		}
+	}
+	var err error
+	v.audiences, err = compilePatterns("audiences", a.Audiences)
+	return v, err
+}
+
+// A Verifier says whether a token is taken whose signature was verified already.
+// It is immutable and safe for concurrent use.
+type Verifier struct {
+	algs      []signer.Alg // any that the signature was verified with if empty: a key of ours is pinned already
+	typ       string
+	issuers   []string
+	audiences []pattern
+	skew      time.Duration
+	required  []string
+}
+
+// A Token is what the signature was verified on.
+type Token struct {
+	Payload []byte
+	Alg     signer.Alg
+	Typ     string // of the protected header
+}
+
+// A Want is what whoever has a token verified asks for beside the rules; empty
+// is nothing.
+type Want struct {
+	Issuer   string // the one that the token must be from
+	Audience string // one that must be among the token's
+}
+
+// Verifier takes what the rules make: tokens of the key itself, whose algorithms
+// the key pins. It takes no notice of [JWT.DryRun].
+func (r *Rules) Verifier() *Verifier { return r.verifier }
+
+// Verify checks algorithm, typ, issuer, audience, exp, nbf, iat and the required
+// claims. Errors are *[Denial]s that wrap [signer.ErrInvalid]. The payload of the
+// result is the one that was given.
+func (v *Verifier) Verify(t Token, want Want, now time.Time) (*Claims, error) {
+	if len(v.algs) > 0 && !slices.Contains(v.algs, t.Alg) {
+		return nil, refused(RuleAlgs, "", "its algorithm is none of the issuer's")
+	}
+	if !v.takesTyp(t.Typ) {
+		return nil, refused(RuleTyp, "typ", "typ is not the one that is wanted")
+	}
+	d, err := readDocument(t.Payload)
+	if err != nil {
+		return nil, err
+	}
+	defer d.release()
+	if err := v.checkParties(d, want); err != nil {
+		return nil, err
+	}
+	exp, err := v.checkTimes(d, now)
+	if err != nil {
+		return nil, err
+	}
+	if name := missing(d, v.required, nil); name != "" {
+		return nil, refused(RuleRequired, name, name+" is missing")
+	}
+	jti, _, err := d.textClaim("jti")
+	if err != nil {
+		return nil, err
+	}
+	return &Claims{Payload: t.Payload, JTI: jti, Exp: time.Unix(exp, 0)}, nil
+}
+
+func (v *Verifier) takesTyp(typ string) bool {
+	const prefix = "application/"
+	if len(typ) > len(prefix) && strings.EqualFold(typ[:len(prefix)], prefix) {
+		typ = typ[len(prefix):]
+	}
+	if v.typ == "" {
+		return typ == "" || strings.EqualFold(typ, DefaultTyp)
+	}
+	return strings.EqualFold(typ, v.typ)
+}
+
+func (v *Verifier) checkParties(d *document, want Want) error {
+	iss, ok, err := d.textClaim("iss")
+	if err != nil {
+		return err
+	}
+	if !ok || !slices.Contains(v.issuers, iss) || (want.Issuer != "" && iss != want.Issuer) {
+		return refused(RuleIssuers, "iss", "iss is not the issuer that is wanted")
+	}
+	if _, _, err := d.textClaim("sub"); err != nil {
+		return err
+	}
+	var buf [4]string
+	aud, err := d.audience(buf[:0])
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(aud, func(a string) bool { return matchesAny(v.audiences, a) }) ||
+		(want.Audience != "" && !slices.Contains(aud, want.Audience)) {
+		return refused(RuleAudiences, "aud", "aud is not the audience that is wanted")
+	}
+	return nil
+}
+
+// checkTimes returns exp.
+func (v *Verifier) checkTimes(d *document, now time.Time) (int64, error) {
+	exp, ok, err := d.anyDate("exp")
+	if err != nil {
+		return 0, err
+	}
+	if !ok || !now.Before(time.Unix(exp, 0).Add(v.skew)) {
+		return 0, refused(RuleExp, "exp", "expired, or without exp")
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		t, ok, err := d.anyDate(name)
+		if err != nil {
+			return 0, err
+		}
+		if ok && now.Before(time.Unix(t, 0).Add(-v.skew)) {
+			return 0, refused(RuleSkew, name, "not valid yet: "+name+" is in the future")
+		}
+	}
+	return exp, nil
+}
+
+// missing returns the first of the required claims that is neither in the document
+// nor among those that will be added to it, or "".
+func missing(d *document, required, added []string) string {
+	for _, name := range required {
+		if v := d.find(name); (v == nil || v.Kind() == 'n') && !slices.Contains(added, name) {
+			return name
+		}
+	}
+	return ""
+}
