@@ -40,11 +40,18 @@ type route struct {
 var routes = map[string]route{
 	api.PathSignJWT:    post(policy.OpSignJWT, (*Service).SignJWT),
 	api.PathVerifyJWT:  post(policy.OpVerify, (*Service).VerifyJWT),
+	api.PathSealJWT:    post(policy.OpSealJWT, (*Service).SealJWT),
+	api.PathOpenJWT:    post(policy.OpOpenJWT, (*Service).OpenJWT),
+	api.PathVerifyJWS:  post(policy.OpVerifyJWS, (*Service).VerifyJWS),
 	api.PathSignJWS:    post(policy.OpSignJWS, (*Service).SignJWS),
 	api.PathSignDigest: post(policy.OpSignDigest, (*Service).SignDigest),
 	api.PathUnwrapCEK:  post(policy.OpUnwrap, (*Service).UnwrapCEK),
 	api.PathDecryptJWE: post(policy.OpDecrypt, (*Service).DecryptJWE),
 	api.PathEncryptJWE: post(policy.OpEncrypt, (*Service).EncryptJWE),
+	api.PathSignMAC:    post(policy.OpSignMAC, (*Service).SignMAC),
+	api.PathVerifyMAC:  post(policy.OpVerifyMAC, (*Service).VerifyMAC),
+	api.PathWrapKey:    post(policy.OpWrapKey, (*Service).WrapKey),
+	api.PathUnwrapKey:  post(policy.OpUnwrapKey, (*Service).UnwrapKey),
 	api.PathKeys:       {http.MethodGet, serveKeys},
 	api.PathJWKS:       {http.MethodGet, serveJWKS},
 	api.PathHealth:     {http.MethodGet, serveHealth},
@@ -88,38 +95,47 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 }
 
-// post is a route that reads a Q, has the service do op with it, and writes the
-// answer.
-func post[Q, A any](op policy.Op, do func(*Service, context.Context, Request, *Q) (*A, error)) route {
+// post is a route that reads a Q, or a batch of them, has the service do op, and
+// writes the answer.
+func post[Q, A any](op policy.Op, do operation[Q, A]) route {
 	return route{http.MethodPost, func(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-		var q Q
-		if err := s.read(w, hr, &q); err != nil {
-			writeError(w, r, s.service.refuse(hr.Context(), r, op, err))
-			return
+		data, err := s.readBody(w, hr)
+		defer clear(data)
+		var one *Q
+		var items []jsontext.Value
+		if err == nil {
+			one, items, err = decodeRequests[Q](data, s.limits.Batch)
 		}
-		answer, err := do(s.service, hr.Context(), r, &q)
-		s.write(w, r, answer, err)
+		switch {
+		case err != nil:
+			writeError(w, r, s.service.refuse(hr.Context(), r, op, err))
+		case items != nil:
+			writeJSON(w, r, http.StatusOK, answerBatch(hr.Context(), s.service, r, op, do, items))
+		default:
+			answer, err := do(s.service, hr.Context(), r, one)
+			s.write(w, r, answer, err)
+		}
 	}}
 }
 
-// read decodes a body strictly: one JSON value with known members, none twice.
-// An error says where and never what: the body may hold secrets.
-func (s *Server) read(w http.ResponseWriter, hr *http.Request, q any) error {
+// readBody reads a body, which may hold secrets: the caller clears it.
+func (s *Server) readBody(w http.ResponseWriter, hr *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, hr.Body, s.limits.RequestBytes))
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return fmt.Errorf("%w: the body is longer than %d bytes", signer.ErrInvalid, tooLong.Limit)
+		return body, fmt.Errorf("%w: the body is longer than %d bytes", signer.ErrInvalid, tooLong.Limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
-		return fmt.Errorf("the body did not come in time: %w", context.DeadlineExceeded)
+		return body, fmt.Errorf("the body did not come in time: %w", context.DeadlineExceeded)
 	case err != nil:
-		return fmt.Errorf("%w: the body ends early", signer.ErrInvalid)
+		return body, fmt.Errorf("%w: the body ends early", signer.ErrInvalid)
 	}
-	defer clear(body)
-	return decode(body, q)
+	return body, nil
 }
 
+// decode reads JSON strictly: one value with known members, none twice. An error
+// says where and never what: the body may hold secrets.
 func decode(body []byte, q any) error {
 	err := json.Unmarshal(body, q, json.RejectUnknownMembers(true))
 	if err == nil {
@@ -157,14 +173,19 @@ func writeError(w http.ResponseWriter, r Request, err error) {
 }
 
 func writeStatus(w http.ResponseWriter, r Request, status int, err error) {
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, r, status, api.ErrorResponse{Error: errorOf(r, err)})
+}
+
+// errorOf is what an answer says of err.
+func errorOf(r Request, err error) api.Error {
 	code, message := signer.Code(err), err.Error()
 	if code == signer.CodeInternal {
 		message = "internal error: report the request id" // the text stays in the log
 	}
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
-	writeJSON(w, r, status, api.ErrorResponse{Error: api.Error{Code: code, Message: message, RequestID: r.ID, Rule: rule(err)}})
+	return api.Error{Code: code, Message: message, RequestID: r.ID, Rule: rule(err)}
 }
 
 func writeJSON(w http.ResponseWriter, r Request, status int, answer any) {
@@ -218,7 +239,11 @@ func serveVersion(s *Server, w http.ResponseWriter, _ *http.Request, r Request) 
 func serveReload(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
 	var q api.Reload
 	if hr.ContentLength != 0 { // it has nothing to say
-		if err := s.read(w, hr, &q); err != nil {
+		data, err := s.readBody(w, hr)
+		if err == nil {
+			err = decode(data, &q)
+		}
+		if err != nil {
 			writeError(w, r, s.service.refuse(hr.Context(), r, policy.OpReload, err))
 			return
 		}

@@ -15,6 +15,7 @@ type Limits struct {
 	InFlight     int           // requests being worked on at once (default 64)
 	PerPeer      int           // of these, of one user (default 16)
 	Refusals     int           // refused requests of one user a second, above which they are answered late (default 50)
+	Batch        int           // requests in one batch (default 64)
 	RequestBytes int64         // the size of a request's body (default 1 MiB)
 	Timeout      time.Duration // to read a request, and again to work on it (default 5 s)
 }
@@ -30,6 +31,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.InFlight, 64)
 	def(&l.PerPeer, 16)
 	def(&l.Refusals, 50)
+	def(&l.Batch, 64)
 	if l.RequestBytes == 0 {
 		l.RequestBytes = 1 << 20
 	}
@@ -40,8 +42,8 @@ func (l Limits) WithDefaults() Limits {
 }
 
 // slots hands out the right to work on a request: one of the peer's, then one of
-// all. A request waits for at most half of its time, and there are never more
-// waiting than there are connections.
+// all. A request waits for at most half of its time. There are never more waiting
+// than connections, times half the slots of a peer where they bring batches.
 type slots struct {
 	all     chan struct{}
 	perPeer int
@@ -63,6 +65,9 @@ func newSlots(l Limits) *slots {
 // acquire returns a function that gives the slots back, or ErrOverloaded, or
 // ctx.Err().
 func (s *slots) acquire(ctx context.Context, uid uint32) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // of a batch whose time is up
+	}
 	p := s.peer(uid)
 	deadline := time.Now().Add(s.wait)
 	if err := take(ctx, p.free, deadline, "this user's"); err != nil {

@@ -18,35 +18,52 @@ import (
 // may not use, is told as little as that its tag is wrong.
 func (s *Service) DecryptJWE(ctx context.Context, r Request, q *api.DecryptJWERequest) (*api.DecryptJWEResponse, error) {
 	return do(ctx, s, r, policy.OpDecrypt, q.Key, func(ctx context.Context, c *call) (*api.DecryptJWEResponse, error) {
-		c.rec.Object = hash([]byte(q.JWE))
-		names := c.Policy.Keys(c.peer, policy.OpDecrypt)
-		if q.Key != "" {
-			if err := c.allow(policy.OpDecrypt, q.Key); err != nil {
-				return nil, err
-			}
-			names = []string{q.Key}
-		}
-		if len(names) == 0 {
-			return nil, fmt.Errorf("%w: no grant lets uid %d decrypt", signer.ErrDenied, c.peer.UID)
-		}
-		t, err := signer.ParseSealed(q.JWE)
+		o, err := c.open(ctx, policy.OpDecrypt, q.JWE, q.Key)
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range c.candidates(t, names) {
-			c.use(k.name, k.version, k.recipient.Alg)
-			plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
-			if errors.Is(err, signer.ErrDecrypt) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			head := api.JWEHeader{Alg: string(k.recipient.Alg), Enc: t.Enc, KID: k.recipient.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
-			return &api.DecryptJWEResponse{Plaintext: plaintext, Header: head, KID: k.version.KID()}, nil
-		}
-		return nil, signer.ErrDecrypt
+		return &api.DecryptJWEResponse{Plaintext: o.plaintext, Header: o.header, KID: o.kid}, nil
 	})
+}
+
+// opened is what was in a JWE.
+type opened struct {
+	plaintext []byte
+	header    api.JWEHeader
+	kid       string // of the version that opened it
+}
+
+// open opens a JWE with one of the keys that the peer may do op with; with the named
+// one, unless key is empty.
+func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened, error) {
+	c.rec.Object = hash([]byte(jwe))
+	names := c.Policy.Keys(c.peer, op)
+	if key != "" {
+		if err := c.allow(op, key); err != nil {
+			return nil, err
+		}
+		names = []string{key}
+	}
+	if err := c.allowAny(op); err != nil {
+		return nil, err
+	}
+	t, err := signer.ParseSealed(jwe)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range c.candidates(t, names) {
+		c.use(k.name, k.version, k.recipient.Alg)
+		plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
+		if errors.Is(err, signer.ErrDecrypt) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		head := api.JWEHeader{Alg: string(k.recipient.Alg), Enc: t.Enc, KID: k.recipient.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
+		return &opened{plaintext, head, k.version.KID()}, nil
+	}
+	return nil, signer.ErrDecrypt
 }
 
 // A candidate is a version that may open a JWE, as one of its recipients.
@@ -57,7 +74,8 @@ type candidate struct {
 }
 
 // candidates are the versions that may open t: for each recipient the one with its
-// kid, or all of the named keys if it has none.
+// kid, or all of the named keys that do its algorithm if it has none, and no more
+// than [maxTries] in all.
 func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 	var list []candidate
 	for _, r := range t.Recipients {
@@ -66,13 +84,13 @@ func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 				continue
 			}
 			for _, v := range k.Versions {
-				if r.KID == "" || v.KID() == r.KID {
+				if r.KID == v.KID() || r.KID == "" && slices.Contains(v.Algs(), r.Alg) {
 					list = append(list, candidate{k.Name, v, r})
 				}
 			}
 		}
 	}
-	return list
+	return list[:min(len(list), maxTries)]
 }
 
 // UnwrapCEK decrypts the encrypted key of a JWE and gives the CEK away.
@@ -142,48 +160,48 @@ func (c *call) unwrapKey(q *api.UnwrapCEKRequest) (string, error) {
 	return name, c.allow(policy.OpUnwrap, name)
 }
 
-// EncryptJWE encrypts to the active version of a key, or to the public key in
-// the request.
+// EncryptJWE encrypts to the active version of a key, to a configured recipient, or
+// to the public key in the request.
 func (s *Service) EncryptJWE(ctx context.Context, r Request, q *api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
+	op := policy.OpEncrypt
 	if q.Recipient != nil {
-		return s.encryptJWK(ctx, r, q)
+		op = policy.OpEncryptJWK
 	}
-	return do(ctx, s, r, policy.OpEncrypt, q.Key, func(ctx context.Context, c *call) (*api.EncryptJWEResponse, error) {
-		if err := c.allow(policy.OpEncrypt, q.Key); err != nil {
-			return nil, err
-		}
-		v, _, err := c.active(q.Key, "")
+	return do(ctx, s, r, op, q.Key, func(ctx context.Context, c *call) (*api.EncryptJWEResponse, error) {
+		to, err := c.encryptFor(q)
 		if err != nil {
 			return nil, err
 		}
-		jwe, err := v.EncryptJWE(ctx, q.Enc, header(q.Header), q.Plaintext)
+		if err := checkForm(q.Serialization); err != nil {
+			return nil, err
+		}
+		jwe, err := to.encrypt(ctx, q.Enc, header(q.Header), q.Plaintext)
 		if err != nil {
 			return nil, err
 		}
-		return &api.EncryptJWEResponse{JWE: jwe, KID: v.KID()}, nil
+		if form := q.Serialization; form == api.Flattened || form == api.General {
+			jwe = signer.FlattenJWE(jwe, form == api.General)
+		}
+		return &api.EncryptJWEResponse{JWE: jwe, KID: to.kid}, nil
 	})
 }
 
-func (s *Service) encryptJWK(ctx context.Context, r Request, q *api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
-	return do(ctx, s, r, policy.OpEncryptJWK, "", func(_ context.Context, c *call) (*api.EncryptJWEResponse, error) {
-		if err := c.allow(policy.OpEncryptJWK, ""); err != nil {
-			return nil, err
+// encryptFor is the recipient of q, noted in the record.
+func (c *call) encryptFor(q *api.EncryptJWERequest) (to *addressee, err error) {
+	switch {
+	case q.Recipient == nil:
+		if to, err = c.addressee(q.Key); err == nil {
+			c.rec.KID, c.rec.Alg = to.kid, string(to.alg)
 		}
-		jwk := q.Recipient
-		switch {
-		case q.Key != "":
-			return nil, fmt.Errorf("%w: key and recipient: give one of them", signer.ErrInvalid)
-		case !jwk.IsPublic() || !jwk.Valid():
-			return nil, fmt.Errorf("%w: recipient: not a public key", signer.ErrInvalid)
-		case jwk.Algorithm == "" || (jwk.Use != "" && jwk.Use != string(signer.UseEnc)):
-			return nil, fmt.Errorf("%w: recipient: needs an alg, and a use of enc or none", signer.ErrInvalid)
+	default:
+		if to, err = c.jwkAddressee(q.Recipient); err == nil && q.Key != "" {
+			err = fmt.Errorf("%w: key and recipient: give one of them", signer.ErrInvalid)
 		}
-		jwe, err := signer.EncryptJWE(jwk.Key, jwk.KeyID, signer.Alg(jwk.Algorithm), q.Enc, header(q.Header), q.Plaintext)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			c.rec.To = to.name
 		}
-		return &api.EncryptJWEResponse{JWE: jwe, KID: jwk.KeyID}, nil
-	})
+	}
+	return to, err
 }
 
 // hash is what the audit record has of an object: its SHA-256.

@@ -87,6 +87,13 @@ func (s *Service) Close(ctx context.Context) error {
 type Request struct {
 	ID   string
 	Peer policy.Peer
+	Item int // its place in a batch, from 1; 0 for a request that is in none
+}
+
+// item is r for one of the requests in it, counted from 0.
+func (r Request) item(i int) Request {
+	r.Item = i + 1
+	return r
 }
 
 // NewRequest returns a request of peer with a random id.
@@ -171,7 +178,7 @@ func (s *Service) refuse(ctx context.Context, r Request, op policy.Op, reason er
 // record completes and writes the audit record, and counts and logs the request.
 func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome error) error {
 	rec.Time = start.UTC()
-	rec.Request = r.ID
+	rec.Request, rec.Item = r.ID, r.Item
 	rec.Peer = audit.Peer{UID: r.Peer.UID, GID: r.Peer.GID, PID: r.Peer.PID}
 	rec.Key = clip(rec.Key)
 	rec.Outcome = signer.Code(outcome)

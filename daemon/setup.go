@@ -16,6 +16,10 @@ type Setup struct {
 	Ring     *signer.Ring
 	Policy   *policy.Policy
 	Backends map[string]signer.Backend // by name
+	// Issuers and Recipients are of other people, and may be none. The policy knows
+	// their names.
+	Issuers    []Issuer
+	Recipients []Recipient
 }
 
 // Close closes the backends.

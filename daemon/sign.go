@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -19,34 +18,43 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 		if err := c.allow(policy.OpSignJWT, q.Key); err != nil {
 			return nil, err
 		}
-		v, alg, err := c.active(q.Key, q.Alg)
+		v, jws, err := c.signClaims(ctx, policy.OpSignJWT, q)
 		if err != nil {
 			return nil, err
 		}
-		claims, err := c.claims(q)
-		if err != nil {
-			return nil, err
-		}
-		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
-		jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: c.Policy.Rules(q.Key).Typ()}, claims.Payload)
-		if err != nil {
-			return nil, err
-		}
-		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWTResponse{Token: jws.Compact(), KID: v.KID()}, nil
 	})
 }
 
+// signClaims signs the claims of q, for op, as the rules have them.
+func (c *call) signClaims(ctx context.Context, op policy.Op, q *api.SignJWTRequest) (*signer.Version, *signer.JWS, error) {
+	v, alg, err := c.active(q.Key, q.Alg)
+	if err != nil {
+		return nil, nil, err
+	}
+	claims, err := c.claims(op, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
+	jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: c.Policy.Rules(q.Key).Typ()}, claims.Payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.rec.Digest = encode(jws.Digest)
+	return v, jws, nil
+}
+
 // claims returns what is to be signed for q by the rules of the peer's grants, and
 // notes in the record what they would have denied were they not in dry-run.
-func (c *call) claims(q *api.SignJWTRequest) (*policy.Claims, error) {
+func (c *call) claims(op policy.Op, q *api.SignJWTRequest) (*policy.Claims, error) {
 	ttl, err := seconds(q.TTL)
 	if err != nil {
 		return nil, err
 	}
 	head := header(q.Header)
-	asked := policy.ClaimsRequest{Claims: q.Claims, TTL: ttl, Typ: head.Typ, Cty: head.Cty}
-	claims, err := c.Policy.Apply(c.peer, policy.OpSignJWT, q.Key, asked, c.now)
+	asked := policy.ClaimsRequest{Claims: q.Claims, TTL: ttl, Typ: head.Typ, Cty: head.Cty, Sealed: op == policy.OpSealJWT}
+	claims, err := c.Policy.Apply(c.peer, op, q.Key, asked, c.now)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +74,8 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err != nil {
 			return nil, err
 		}
-		if q.Serialization != "" && q.Serialization != api.Compact && q.Serialization != api.Flattened {
-			return nil, fmt.Errorf("%w: serialization: %s or %s", signer.ErrInvalid, api.Compact, api.Flattened)
+		if err := checkForm(q.Serialization); err != nil {
+			return nil, err
 		}
 		jws, err := v.SignJWS(ctx, alg, header(q.Header), q.Payload)
 		if err != nil {
@@ -78,8 +86,21 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 	})
 }
 
+// checkForm refuses a serialization that is none.
+func checkForm(form string) error {
+	switch form {
+	case "", api.Compact, api.Flattened, api.General:
+		return nil
+	}
+	return fmt.Errorf("%w: serialization: %s, %s or %s", signer.ErrInvalid, api.Compact, api.Flattened, api.General)
+}
+
 func serialize(jws *signer.JWS, q *api.SignJWSRequest) string {
 	switch {
+	case q.Serialization == api.General && q.Detached:
+		return jws.GeneralDetached()
+	case q.Serialization == api.General:
+		return jws.General()
 	case q.Serialization == api.Flattened && q.Detached:
 		return jws.FlattenedDetached()
 	case q.Serialization == api.Flattened:
@@ -113,39 +134,6 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 			c.rec.Digest = hash(q.Digest)
 		}
 		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
-	})
-}
-
-// VerifyJWT verifies a token of one of the keys that the peer may verify with:
-// signature, algorithm, typ, issuer, audience and times, all as the key's rules
-// have them and none as the token says.
-func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
-	return do(ctx, s, r, policy.OpVerify, "", func(ctx context.Context, c *call) (*api.VerifyJWTResponse, error) {
-		if len(c.Policy.Keys(c.peer, policy.OpVerify)) == 0 {
-			return nil, fmt.Errorf("%w: no grant lets uid %d verify", signer.ErrDenied, c.peer.UID)
-		}
-		t, err := signer.ParseSigned(q.Token)
-		if err != nil {
-			return nil, err
-		}
-		name, v, err := c.Ring.Version(t.KID)
-		if err != nil || c.allow(policy.OpVerify, name) != nil {
-			return nil, fmt.Errorf("%w: token: its kid is none of a key that uid %d may verify with", signer.ErrInvalid, c.peer.UID)
-		}
-		c.use(name, v, t.Alg)
-		c.rec.Digest = encode(t.Digest)
-		payload, err := v.VerifyJWS(ctx, t)
-		if err != nil {
-			return nil, err
-		}
-		token := policy.Token{Payload: payload, Alg: t.Alg, Typ: t.Typ}
-		claims, err := c.Policy.Rules(name).Verifier().Verify(token, policy.Want{Issuer: q.Issuer, Audience: q.Audience}, c.now)
-		if err != nil {
-			return nil, err
-		}
-		c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
-		head := api.JWSHeader{Alg: string(t.Alg), KID: t.KID, Typ: t.Typ}
-		return &api.VerifyJWTResponse{Claims: json.RawMessage(claims.Payload), Header: head, Key: name}, nil
 	})
 }
 

@@ -29,9 +29,18 @@ func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, pla
 	if v.Use() != UseEnc {
 		return "", fmt.Errorf("%w: the key is not for encryption", ErrUnsupported)
 	}
+	alg, err := v.EncryptAlg()
+	if err != nil {
+		return "", err
+	}
+	return v.encryptJWE(ctx, alg, enc, header, plaintext)
+}
+
+// EncryptAlg returns the algorithm of [Version.EncryptJWE].
+func (v *Version) EncryptAlg() (Alg, error) {
 	for _, alg := range v.algs {
 		if alg != RSA15 {
-			return v.encryptJWE(ctx, alg, enc, header, plaintext)
+			return alg, nil
 		}
 	}
 	return "", fmt.Errorf("%w: nothing is encrypted with %s", ErrUnsupported, RSA15)

@@ -51,8 +51,8 @@ func (t *SealedToken) content(r *Recipient) Content {
 // section 7.2).
 type jweJSON struct {
 	Protected    string          `json:"protected"`
-	Unprotected  joseHeader       `json:"unprotected"`
-	Header       joseHeader       `json:"header"`
+	Unprotected  joseHeader      `json:"unprotected"`
+	Header       joseHeader      `json:"header"`
 	EncryptedKey *string         `json:"encrypted_key"`
 	Recipients   *[]jweRecipient `json:"recipients"`
 	AAD          *string         `json:"aad"`
@@ -63,7 +63,7 @@ type jweJSON struct {
 
 type jweRecipient struct {
 	Header       joseHeader `json:"header"`
-	EncryptedKey string    `json:"encrypted_key"`
+	EncryptedKey string     `json:"encrypted_key"`
 }
 
 // A joseHeader is one of the headers of a JWE or a JWS: its members as they stand.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -104,6 +105,49 @@ func (v *Version) JWK() *JWK {
 		jwk.Algorithm = string(v.algs[0])
 	}
 	return jwk
+}
+
+// maxKeys bounds the keys of a set that is read: each may cost a verification.
+const maxKeys = 64
+
+// ParseJWKSet reads a set of public keys. Keys of types and curves that are not
+// known are passed over (RFC 7517 section 5); a private or symmetric key, and one
+// that is none, is ErrInvalid. An error says which key by its place and nothing of
+// what is in it.
+func ParseJWKSet(data []byte) (*JWKSet, error) {
+	var raw struct {
+		Keys *[]json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil || raw.Keys == nil || len(*raw.Keys) > maxKeys {
+		return nil, fmt.Errorf("%w: no JWK set of %d keys at most", ErrInvalid, maxKeys)
+	}
+	set := &JWKSet{Keys: []JWK{}}
+	for i, text := range *raw.Keys {
+		var is struct{ Kty, Crv string }
+		if json.Unmarshal(text, &is) == nil && unknownKey(is.Kty, is.Crv) {
+			continue
+		}
+		var k JWK
+		if err := json.Unmarshal(text, &k); err != nil || !k.Valid() || !k.IsPublic() {
+			return nil, fmt.Errorf("%w: key %d of the JWK set is no public key", ErrInvalid, i+1)
+		}
+		set.Keys = append(set.Keys, k)
+	}
+	return set, nil
+}
+
+// unknownKey reports whether a JWK is of a type or curve that other people may well
+// use, but nobody here.
+func unknownKey(kty, crv string) bool {
+	switch kty {
+	case "RSA", "oct":
+		return false
+	case "EC":
+		return !slices.Contains([]string{"P-256", "P-384", "P-521", "secp256k1"}, crv)
+	case "OKP":
+		return crv != "Ed25519"
+	}
+	return kty != ""
 }
 
 // Key returns the keys of s with the given kid.

@@ -34,6 +34,9 @@ func (d *document) build(ctx context.Context, metrics *daemon.Metrics) (setup da
 	if err != nil {
 		return setup, err
 	}
+	if rules, err = d.trust(&setup, rules); err != nil {
+		return setup, err
+	}
 	if setup.Policy, err = d.policy(rules); err != nil {
 		return setup, err
 	}
@@ -258,8 +261,8 @@ func (d *document) version(ctx context.Context, at string, open map[string]signe
 // limits reads the limits. Zero means the default.
 func (d *document) limits() (l daemon.Limits, err error) {
 	c := d.Limits
-	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, Refusals: c.Refusals, RequestBytes: c.RequestBytes}
-	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "refusals": int64(c.Refusals), "request_bytes": c.RequestBytes} {
+	l = daemon.Limits{Connections: c.Connections, InFlight: c.InFlight, PerPeer: c.PerPeer, Refusals: c.Refusals, Batch: c.Batch, RequestBytes: c.RequestBytes}
+	for name, n := range map[string]int64{"connections": int64(c.Connections), "in_flight": int64(c.InFlight), "per_peer": int64(c.PerPeer), "refusals": int64(c.Refusals), "batch": int64(c.Batch), "request_bytes": c.RequestBytes} {
 		if n < 0 || n > 1<<30 {
 			return l, d.at("$.limits."+name, fmt.Errorf("%w: a number from 1 to 2^30", signer.ErrInvalid))
 		}

@@ -48,6 +48,12 @@ and writes no audit log.`,
 				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), v.Backend(), v.Algs())
 			}
 		}
+		for _, is := range setup.Issuers {
+			fmt.Fprintf(out, "issuer %s: %d public keys, %v: ok\n", is.Name, len(is.Keys), is.Algs)
+		}
+		for _, r := range setup.Recipients {
+			fmt.Fprintf(out, "recipient %s: %s: ok\n", r.Name, r.Alg)
+		}
 		fmt.Fprintf(out, "%s: ok\n", *path)
 		return setup.Close()
 	}

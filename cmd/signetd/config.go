@@ -26,6 +26,8 @@ type Config struct {
 	InsecureSoftwareKeys bool              `yaml:"insecure_software_keys"`
 	Backends             []backends.Config `yaml:"backends"`
 	Keys                 []KeyConfig       `yaml:"keys"`
+	Issuers              []IssuerConfig    `yaml:"issuers"`
+	Recipients           []RecipientConfig `yaml:"recipients"`
 	Grants               []GrantConfig     `yaml:"grants"`
 }
 
@@ -42,6 +44,7 @@ type LimitsConfig struct {
 	InFlight     int    `yaml:"in_flight"`
 	PerPeer      int    `yaml:"per_peer"`
 	Refusals     int    `yaml:"refusals"`
+	Batch        int    `yaml:"batch"`
 	RequestBytes int64  `yaml:"request_bytes"`
 	Timeout      string `yaml:"timeout"`
 }

@@ -18,11 +18,18 @@ import (
 const (
 	PathSignJWT    = "/v1/jwt/sign"
 	PathVerifyJWT  = "/v1/jwt/verify"
+	PathSealJWT    = "/v1/jwt/seal"
+	PathOpenJWT    = "/v1/jwt/open"
 	PathSignJWS    = "/v1/jws/sign"
+	PathVerifyJWS  = "/v1/jws/verify"
 	PathSignDigest = "/v1/digest/sign"
 	PathUnwrapCEK  = "/v1/cek/unwrap"
 	PathDecryptJWE = "/v1/jwe/decrypt"
 	PathEncryptJWE = "/v1/jwe/encrypt"
+	PathSignMAC    = "/v1/mac/sign"
+	PathVerifyMAC  = "/v1/mac/verify"
+	PathWrapKey    = "/v1/key/wrap"
+	PathUnwrapKey  = "/v1/key/unwrap"
 	PathKeys       = "/v1/keys" // and PathKeys + "/" + name
 	PathJWKS       = "/v1/jwks"
 	PathHealth     = "/v1/health"
@@ -82,10 +89,11 @@ type SignJWTResponse struct {
 	KID   string `json:"kid"`
 }
 
-// The serializations of [SignJWSRequest].
+// The serializations of [SignJWSRequest] and [EncryptJWERequest].
 const (
 	Compact   = "compact"
 	Flattened = "flattened"
+	General   = "general" // with one signature, or one recipient
 )
 
 // SignJWSRequest asks for a JWS (RFC 7515) over any payload.
@@ -95,7 +103,7 @@ type SignJWSRequest struct {
 	Alg           string  `json:"alg,omitempty"`
 	Header        *Header `json:"header,omitempty"`
 	Detached      bool    `json:"detached,omitempty"`      // leave the payload out of the answer (RFC 7515 appendix F)
-	Serialization string  `json:"serialization,omitempty"` // compact (if absent) or flattened
+	Serialization string  `json:"serialization,omitempty"` // compact (if absent), flattened or general
 }
 
 // SignJWSResponse holds the JWS and its parts, which are base64url as they stand
@@ -171,24 +179,26 @@ type JWEHeader struct {
 	Cty string `json:"cty,omitempty"`
 }
 
-// EncryptJWERequest asks for a JWE to the active version of a key, or to the
-// public key of somebody else. It uses no private key.
+// EncryptJWERequest asks for a JWE to the active version of a key, to a configured
+// recipient, or to the public key of somebody else. It uses no private key.
 type EncryptJWERequest struct {
-	Key       string           `json:"key,omitempty"`       // key or recipient
-	Recipient *jose.JSONWebKey `json:"recipient,omitempty"` // a public RSA key with "alg"
-	Plaintext Bytes            `json:"plaintext"`
-	Enc       string           `json:"enc,omitempty"` // A256GCM if absent
-	Header    *Header          `json:"header,omitempty"`
+	Key           string           `json:"key,omitempty"`       // key or recipient: the name of a key, or of a configured recipient
+	Recipient     *jose.JSONWebKey `json:"recipient,omitempty"` // a public key with "alg"
+	Plaintext     Bytes            `json:"plaintext"`
+	Enc           string           `json:"enc,omitempty"` // that of the recipient, or A256GCM
+	Header        *Header          `json:"header,omitempty"`
+	Serialization string           `json:"serialization,omitempty"` // compact (if absent), flattened or general
 }
 
-// EncryptJWEResponse holds the JWE in compact form.
+// EncryptJWEResponse holds the JWE in the form that was asked for.
 type EncryptJWEResponse struct {
 	JWE string `json:"jwe"`
 	KID string `json:"kid,omitempty"`
 }
 
-// VerifyJWTRequest asks whether a token was signed by one of the keys that the
-// peer may verify with, and is valid now under that key's policy.
+// VerifyJWTRequest asks whether a token was signed by a key that the peer may
+// verify with, the daemon's or that of a trusted issuer, and is valid now under its
+// rules.
 type VerifyJWTRequest struct {
 	Token    string `json:"token"`
 	Issuer   string `json:"issuer,omitempty"`   // if given, the issuer that it must be from
@@ -199,14 +209,15 @@ type VerifyJWTRequest struct {
 type VerifyJWTResponse struct {
 	Claims json.RawMessage `json:"claims"`
 	Header JWSHeader       `json:"header"`
-	Key    string          `json:"key"`
+	Key    string          `json:"key"` // the name of the key or of the trusted issuer
 }
 
-// JWSHeader is the header of a token that was verified.
+// JWSHeader is the header of a signature that was verified.
 type JWSHeader struct {
 	Alg string `json:"alg"`
-	KID string `json:"kid"`
+	KID string `json:"kid"` // empty if it has none
 	Typ string `json:"typ,omitempty"`
+	Cty string `json:"cty,omitempty"`
 }
 
 // Keys lists the keys on which the peer has a grant.
@@ -254,6 +265,18 @@ type Reload struct{}
 // Reloaded is the answer when the new config is in force.
 type Reloaded struct {
 	Keys int `json:"keys"` // how many keys are served now
+}
+
+// Batch is a POST that asks for several things of one kind at once. The requests
+// are done independently: one that is refused does not concern the others.
+type Batch[Q any] struct {
+	Batch []Q `json:"batch"`
+}
+
+// Results answers a [Batch], in its order. Each A is the answer to one request, or
+// an [ErrorResponse].
+type Results[A any] struct {
+	Results []A `json:"results"`
 }
 
 // ErrorResponse is the body of every answer that is no success.

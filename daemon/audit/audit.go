@@ -21,6 +21,7 @@ import (
 type Record struct {
 	Time    time.Time `json:"time"` // when the request was taken up, UTC
 	Request string    `json:"request"`
+	Item    int       `json:"item,omitempty"` // the place in a batch, from 1
 	Peer    Peer      `json:"peer"`
 	Op      string    `json:"op"`
 	Key     string    `json:"key,omitempty"` // as the request names it, or that of the version that was used
@@ -36,9 +37,14 @@ type Record struct {
 	// signature says which token it was, for an ECDSA signature has a twin that
 	// anybody can compute.
 	Digest string `json:"digest,omitempty"`
-	// Object is the SHA-256, in base64url, of what was to be opened: of the JWE as
-	// received, or of the bytes of the encrypted key.
+	// Object is the SHA-256, in base64url, of what was to be opened or was sealed: of
+	// the JWE, or of the bytes of the encrypted key.
 	Object string `json:"object_sha256,omitempty"`
+	// To is whom something was encrypted for, if it is not Key: a name of the config, or
+	// "jwk" and the RFC 7638 thumbprint of a key in the request.
+	To string `json:"to,omitempty"`
+	// SignedBy is the key, or the trusted issuer, of the token in a JWE.
+	SignedBy string `json:"signed_by,omitempty"`
 	// WouldDeny is what the claim policy of a key in dry-run would have refused. The
 	// token was signed.
 	WouldDeny []Denial `json:"would_deny,omitempty"`

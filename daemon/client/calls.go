@@ -21,6 +21,23 @@ func (c *Client) VerifyJWT(ctx context.Context, req api.VerifyJWTRequest) (*api.
 	return post[api.VerifyJWTResponse](ctx, c, api.PathVerifyJWT, req)
 }
 
+// SealJWT asks for a JWT that is signed and then encrypted for a recipient.
+func (c *Client) SealJWT(ctx context.Context, req api.SealJWTRequest) (*api.SealJWTResponse, error) {
+	return post[api.SealJWTResponse](ctx, c, api.PathSealJWT, req)
+}
+
+// OpenJWT opens such a JWT and returns the claims of the token in it. What does not
+// open gives signer.ErrDecrypt, and a token that is not valid signer.ErrInvalid.
+func (c *Client) OpenJWT(ctx context.Context, req api.OpenJWTRequest) (*api.OpenJWTResponse, error) {
+	return post[api.OpenJWTResponse](ctx, c, api.PathOpenJWT, req)
+}
+
+// VerifyJWS returns the payload of a JWS that one of the daemon's keys, or of a
+// trusted issuer's, signed. Another gives signer.ErrInvalid.
+func (c *Client) VerifyJWS(ctx context.Context, req api.VerifyJWSRequest) (*api.VerifyJWSResponse, error) {
+	return post[api.VerifyJWSResponse](ctx, c, api.PathVerifyJWS, req)
+}
+
 // SignJWS asks for a JWS over any payload.
 func (c *Client) SignJWS(ctx context.Context, req api.SignJWSRequest) (*api.SignJWSResponse, error) {
 	return post[api.SignJWSResponse](ctx, c, api.PathSignJWS, req)
@@ -46,6 +63,28 @@ func (c *Client) DecryptJWE(ctx context.Context, req api.DecryptJWERequest) (*ap
 // EncryptJWE makes a JWE to one of the daemon's keys or to a public key.
 func (c *Client) EncryptJWE(ctx context.Context, req api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
 	return post[api.EncryptJWEResponse](ctx, c, api.PathEncryptJWE, req)
+}
+
+// SignMAC asks for a bare MAC.
+func (c *Client) SignMAC(ctx context.Context, req api.SignMACRequest) (*api.SignMACResponse, error) {
+	return post[api.SignMACResponse](ctx, c, api.PathSignMAC, req)
+}
+
+// VerifyMAC says which version of a key made a MAC. One that is wrong gives
+// signer.ErrInvalid.
+func (c *Client) VerifyMAC(ctx context.Context, req api.VerifyMACRequest) (*api.VerifyMACResponse, error) {
+	return post[api.VerifyMACResponse](ctx, c, api.PathVerifyMAC, req)
+}
+
+// WrapKey wraps a key of whatever kind with one of the daemon's.
+func (c *Client) WrapKey(ctx context.Context, req api.WrapKeyRequest) (*api.WrapKeyResponse, error) {
+	return post[api.WrapKeyResponse](ctx, c, api.PathWrapKey, req)
+}
+
+// UnwrapKey undoes WrapKey. The caller clears the key when done. Whatever is wrong
+// with the wrapped key, the error is signer.ErrDecrypt.
+func (c *Client) UnwrapKey(ctx context.Context, req api.UnwrapKeyRequest) (*api.UnwrapKeyResponse, error) {
+	return post[api.UnwrapKeyResponse](ctx, c, api.PathUnwrapKey, req)
 }
 
 // Keys lists the keys on which this process has a grant.

@@ -23,7 +23,7 @@ type Error struct {
 	Message   string // for people
 	RequestID string // finds the request in the daemon's log and audit records
 	Rule      string // the rule on claims or tokens that refused, if one did
-	Status    int    // of HTTP
+	Status    int    // of HTTP; 0 for one request of a batch
 	// RetryAfter is how long the daemon asks to wait before the next attempt; 0 if
 	// it did not say. The client never waits and retries by itself.
 	RetryAfter time.Duration
@@ -58,11 +58,17 @@ func (a *answer) err() error {
 			Message: fmt.Sprintf("status %d without signetd's error: does another program listen there?", a.status),
 		}
 	}
-	e := &Error{Code: body.Error.Code, Message: body.Error.Message, RequestID: body.Error.RequestID, Rule: body.Error.Rule, Status: a.status}
+	e := wireError(body.Error)
+	e.Status = a.status
 	if seconds, err := strconv.ParseUint(a.retryAfter, 10, 16); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	return e
+}
+
+// wireError is the error that e describes, without what HTTP says beside it.
+func wireError(e api.Error) *Error {
+	return &Error{Code: e.Code, Message: e.Message, RequestID: e.RequestID, Rule: e.Rule}
 }
 
 // isDial reports whether err means that no connection was made.

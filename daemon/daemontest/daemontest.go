@@ -44,6 +44,11 @@ type Config struct {
 	// Ops are what the user who runs the test may do beside what Keys say: the
 	// operations that are not on a key.
 	Ops []policy.Op
+	// Issuers are trusted, and the user who runs the test may verify and verify-jws with
+	// each of them.
+	Issuers []daemon.Issuer
+	// Recipients may be encrypted to by the user who runs the test.
+	Recipients []daemon.Recipient
 	// Limits are the daemon's; a field that is zero has its default.
 	Limits daemon.Limits
 	// Reload is called by the operation reload. Nil is a daemon without a config

@@ -48,6 +48,16 @@ func setup(t testing.TB, c Config) daemon.Setup {
 			grants = append(grants, policy.Grant{Peer: me, Ops: k.Ops, Keys: []string{k.Name}})
 		}
 	}
+	allow := func(of policy.Owner, use signer.Use, name string, ops ...policy.Op) {
+		known = append(known, policy.Key{Name: name, Use: use, Of: of})
+		grants = append(grants, policy.Grant{Peer: me, Ops: ops, Keys: []string{name}})
+	}
+	for _, is := range c.Issuers {
+		allow(policy.Issuer, signer.UseSig, is.Name, policy.OpVerify, policy.OpVerifyJWS)
+	}
+	for _, r := range c.Recipients {
+		allow(policy.Recipient, signer.UseEnc, r.Name, policy.OpEncrypt)
+	}
 	ring, err := signer.NewRing(named)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +66,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{backendName: backend{soft, c.Ping}}}
+	return daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{backendName: backend{soft, c.Ping}}, Issuers: c.Issuers, Recipients: c.Recipients}
 }
 
 func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, error) {

@@ -24,10 +24,17 @@ const (
 	OpSignJWT    Op = "sign-jwt"    // sign claims that keep the key's rules
 	OpSignJWS    Op = "sign-jws"    // sign any payload
 	OpSignDigest Op = "sign-digest" // sign a bare digest
-	OpVerify     Op = "verify"      // verify tokens of the key
+	OpSealJWT    Op = "seal-jwt"    // sign claims that keep the key's rules, and encrypt the token
+	OpVerify     Op = "verify"      // verify tokens of the key, or of a trusted issuer
+	OpVerifyJWS  Op = "verify-jws"  // verify any payload that the key, or a trusted issuer, signed
+	OpSignMAC    Op = "mac-sign"    // make a bare MAC
+	OpVerifyMAC  Op = "mac-verify"  // verify one
 	OpDecrypt    Op = "decrypt"     // open a JWE
+	OpOpenJWT    Op = "open-jwt"    // open a JWE for the valid token in it
 	OpUnwrap     Op = "unwrap"      // be given a CEK
-	OpEncrypt    Op = "encrypt"     // encrypt to the key
+	OpEncrypt    Op = "encrypt"     // encrypt to the key, or to a configured recipient
+	OpWrapKey    Op = "wrap-key"    // wrap a key of any kind
+	OpUnwrapKey  Op = "unwrap-key"  // be given a key that is wrapped
 	OpList       Op = "list"        // see the public half; every other grant on the key allows it too
 	OpEncryptJWK Op = "encrypt-jwk" // encrypt to a public key in the request
 	OpReload     Op = "reload"      // have the config read again
@@ -35,8 +42,10 @@ const (
 )
 
 var keyOps = map[Op]signer.Use{
-	OpSignJWT: signer.UseSig, OpSignJWS: signer.UseSig, OpSignDigest: signer.UseSig, OpVerify: signer.UseSig,
-	OpDecrypt: signer.UseEnc, OpUnwrap: signer.UseEnc, OpEncrypt: signer.UseEnc,
+	OpSignJWT: signer.UseSig, OpSignJWS: signer.UseSig, OpSignDigest: signer.UseSig, OpSealJWT: signer.UseSig,
+	OpVerify: signer.UseSig, OpVerifyJWS: signer.UseSig, OpSignMAC: signer.UseSig, OpVerifyMAC: signer.UseSig,
+	OpDecrypt: signer.UseEnc, OpOpenJWT: signer.UseEnc, OpUnwrap: signer.UseEnc, OpEncrypt: signer.UseEnc,
+	OpWrapKey: signer.UseEnc, OpUnwrapKey: signer.UseEnc,
 	OpList: "", // of any use
 }
 
@@ -74,8 +83,8 @@ type Grant struct {
 	Peer Match
 	Ops  []Op
 	Keys []string // none for operations that are not on a key
-	// BypassClaimPolicy must be set to grant [OpSignJWS] or [OpSignDigest] on a key
-	// that has claim rules, since either signs any claims at all.
+	// BypassClaimPolicy must be set to grant [OpSignJWS], [OpSignDigest] or [OpSignMAC]
+	// on a key that has claim rules, since each signs any claims at all.
 	BypassClaimPolicy bool
 	// JWT narrows the claim rules of each of the keys for what this grant allows to
 	// sign; nil leaves them as they are. See [Rules.Narrow].
@@ -87,6 +96,29 @@ type Key struct {
 	Name string
 	Use  signer.Use
 	JWT  *JWT // the claim rules, or nil
+	Of   Owner
+}
+
+// An Owner says whose key it is. Grants name keys, recipients and trusted issuers
+// alike, so that no two have the same name.
+type Owner int
+
+// The owners of keys.
+const (
+	Own       Owner = iota // the daemon, which has the private half
+	Recipient              // somebody to encrypt to
+	Issuer                 // somebody whose tokens are trusted
+)
+
+// lacks says why op does not go with a key of somebody else, or "".
+func (o Owner) lacks(op Op) string {
+	switch {
+	case o == Recipient && op != OpEncrypt:
+		return "a recipient: it takes encrypt alone"
+	case o == Issuer && op != OpVerify && op != OpVerifyJWS:
+		return "a trusted issuer: it takes verify and verify-jws alone"
+	}
+	return ""
 }
 
 // A Policy is a set of grants over a set of keys. It is immutable and safe for
@@ -152,12 +184,12 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 }
 
 // claimOps are the operations that sign claims by the rules of the key.
-var claimOps = []Op{OpSignJWT}
+var claimOps = []Op{OpSignJWT, OpSealJWT}
 
 // narrow returns the rules of each key of a grant that has rules of its own.
 func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
 	if g.BypassClaimPolicy || !slices.ContainsFunc(g.Ops, func(op Op) bool { return slices.Contains(claimOps, op) }) {
-		return nil, fmt.Errorf("%w: jwt: it narrows what sign-jwt may sign, which is not granted, or bypassed", signer.ErrInvalid)
+		return nil, fmt.Errorf("%w: jwt: it narrows what sign-jwt and seal-jwt may sign, of which none is granted, or which are bypassed", signer.ErrInvalid)
 	}
 	narrowed := map[string]*Rules{}
 	for _, name := range g.Keys {
@@ -207,11 +239,13 @@ func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("keys: no key is named %q", name)
+	case key.Of.lacks(op) != "":
+		return fmt.Errorf("ops: %s does not go with %q, which is %s", op, name, key.Of.lacks(op))
 	case use != "" && key.Use != use:
 		return fmt.Errorf("ops: %s does not go with key %q, whose use is %s", op, name, key.Use)
-	case (op == OpSignJWT || op == OpVerify) && key.JWT == nil:
+	case (op == OpSignJWT || op == OpSealJWT || op == OpVerify) && key.JWT == nil && key.Of == Own:
 		return fmt.Errorf("ops: %s needs a jwt block in key %q: issuer, audiences and lifetime are never left open", op, name)
-	case (op == OpSignJWS || op == OpSignDigest) && key.JWT != nil && !g.BypassClaimPolicy:
+	case (op == OpSignJWS || op == OpSignDigest || op == OpSignMAC) && key.JWT != nil && !g.BypassClaimPolicy:
 		return fmt.Errorf("ops: %s on key %q would go round its jwt block; if that is meant, say bypass_claim_policy: true", op, name)
 	}
 	return nil
