@@ -42,9 +42,8 @@ func parse(text []byte) (*Document, error) {
 	if err := yaml.UnmarshalWithOptions(text, &tree, yaml.Strict()); err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
-	for _, s := range object(tree, "components", "schemas") {
-		seal(s)
-	}
+	seal(tree["components"])
+	seal(tree["paths"])
 	data, err := json.Marshal(tree)
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -128,14 +127,31 @@ func (d *Document) Schemas() (names []string) {
 func (d *Document) RequestSchemas() (names []string) {
 	for _, item := range object(d.tree, "paths") {
 		for _, op := range object(item) {
-			schema := object(op, "requestBody", "content", "application/json", "schema")
-			if ref, ok := schema["$ref"].(string); ok {
-				names = append(names, ref[strings.LastIndexByte(ref, '/')+1:])
+			if name, _ := request(object(op)); name != "" {
+				names = append(names, name)
 			}
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// request is the name of the schema that a request body of an operation has, and
+// whether it may hold a batch of such.
+func request(op map[string]any) (name string, batch bool) {
+	schema := object(op, "requestBody", "content", "application/json", "schema")
+	if forms, ok := schema["oneOf"].([]any); ok && len(forms) == 2 {
+		schema = object(forms[0])
+		batch = object(forms[1], "properties", "batch") != nil
+	}
+	ref, _ := schema["$ref"].(string)
+	return ref[strings.LastIndexByte(ref, '/')+1:], batch
+}
+
+// Batches reports whether a path's POST takes a batch.
+func (d *Document) Batches(path string) bool {
+	_, batch := request(object(d.tree, "paths", path, "post"))
+	return batch
 }
 
 // schema compiles the schema at a JSON pointer.

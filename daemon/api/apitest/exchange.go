@@ -2,6 +2,8 @@ package apitest
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,14 +41,9 @@ func (d *Document) check(e Exchange) error {
 		return d.refusal(e)
 	}
 	at := "/paths/" + escape(path) + "/" + strings.ToLower(e.Method)
-	if body := object(op["requestBody"]); body != nil && e.Status == http.StatusOK {
-		switch {
-		case len(e.Request) > 0:
-			if err := d.validate(at+"/requestBody/content/application~1json/schema", e.Request); err != nil {
-				return fmt.Errorf("request: %w", err)
-			}
-		case body["required"] == true:
-			return fmt.Errorf("request: no body")
+	if e.Status == http.StatusOK {
+		if err := d.request(e, op, at); err != nil {
+			return fmt.Errorf("request: %w", err)
 		}
 	}
 	status := strconv.Itoa(e.Status)
@@ -56,6 +53,38 @@ func (d *Document) check(e Exchange) error {
 	}
 	pointer := at + "/responses/" + status
 	return d.answer(e, response, pointer)
+}
+
+// request checks the body of a request that was answered with 200. One in a batch
+// that was refused may be anything.
+func (d *Document) request(e Exchange, op map[string]any, at string) error {
+	body := object(op["requestBody"])
+	switch {
+	case body == nil:
+		return nil
+	case len(e.Request) == 0 && body["required"] == true:
+		return errors.New("no body")
+	case len(e.Request) == 0:
+		return nil
+	}
+	var several struct{ Batch []json.RawMessage }
+	var answers struct{ Results []map[string]json.RawMessage }
+	name, batches := request(op)
+	if !batches || json.Unmarshal(e.Request, &several) != nil || several.Batch == nil {
+		return d.validate(at+"/requestBody/content/application~1json/schema", e.Request)
+	}
+	if err := json.Unmarshal(e.Response, &answers); err != nil || len(answers.Results) != len(several.Batch) {
+		return fmt.Errorf("%d results for %d requests: %v", len(answers.Results), len(several.Batch), err)
+	}
+	for i, item := range several.Batch {
+		if _, refused := answers.Results[i]["error"]; refused {
+			continue
+		}
+		if err := d.Valid(name, item); err != nil {
+			return fmt.Errorf("batch %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // refusal checks the answer to a request for which there is no operation.
