@@ -19,7 +19,8 @@ func (a *app) encrypt() *cobra.Command {
 		Use:   "encrypt {KEY | --recipient JWK} [FILE]",
 		Short: "Encrypt bytes to a key of the daemon or to a public key",
 		Long: `Encrypt reads bytes from FILE or standard input and prints a JWE in compact form,
-to the active version of KEY or to the public RSA key in a JWK file.`,
+to the active version of KEY, to the recipient of signetd's config that KEY names,
+or to the public key in a JWK file.`,
 		Example: `  signet encrypt inbox secret.txt > secret.jwe
   signet encrypt --recipient partner.jwk < secret.txt`,
 		Args:              cobra.MaximumNArgs(2),
@@ -92,7 +93,7 @@ func (a *app) decrypt() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "decrypt [FILE]",
 		Short: "Open a JWE and print what was in it",
-		Long: `Decrypt reads a JWE, in compact or flattened JSON form, from FILE or standard
+		Long: `Decrypt reads a JWE, in compact or JSON form, from FILE or standard
 input and writes the plaintext to standard output, byte for byte. Its kid says
 which key opens it. Whatever is wrong with a JWE, the answer is the same.`,
 		Args: cobra.MaximumNArgs(1),

@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "claims": claims, "fill": fill,
+			"status": status, "claims": claims, "fill": fill, "verifymac": verifyMAC,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -79,6 +79,18 @@ func claims(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), data, 0o600))
 }
 
+// verifyMAC makes the MAC of a file and verifies it: verifymac key file.
+func verifyMAC(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: verifymac key file")
+	}
+	ts.Check(ts.Exec("signet", "mac", args[0], args[1]))
+	ts.Check(ts.Exec("signet", "mac", args[0], args[1], "--verify", strings.TrimSpace(ts.ReadFile("stdout"))))
+	if got := ts.ReadFile("stdout"); got != "ok: made by "+args[0]+"-1\n" {
+		ts.Fatalf("signet mac --verify prints %q", got)
+	}
+}
+
 // fill makes a file of n bytes: fill n file.
 func fill(ts *testscript.TestScript, neg bool, args []string) {
 	var n int
@@ -92,11 +104,13 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 
 var keys = []daemontest.Key{
 	{
-		Name: "oidc", KID: "oidc-1", Algs: []signer.Alg{signer.ES256}, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify},
+		Name: "oidc", KID: "oidc-1", Algs: []signer.Alg{signer.ES256}, Ops: []policy.Op{policy.OpSignJWT, policy.OpSealJWT, policy.OpVerify},
 		JWT: &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: 15 * time.Minute, Typ: "JWT"},
 	},
-	{Name: "files", KID: "files-1", Algs: []signer.Alg{signer.RS256, signer.PS256}, Ops: []policy.Op{policy.OpSignJWS}},
-	{Name: "inbox", KID: "inbox-1", Algs: []signer.Alg{signer.RSAOAEP256}, Ops: []policy.Op{policy.OpDecrypt, policy.OpEncrypt}},
+	{Name: "files", KID: "files-1", Algs: []signer.Alg{signer.RS256, signer.PS256}, Ops: []policy.Op{policy.OpSignJWS, policy.OpVerifyJWS}},
+	{Name: "inbox", KID: "inbox-1", Algs: []signer.Alg{signer.RSAOAEP256}, Ops: []policy.Op{policy.OpDecrypt, policy.OpOpenJWT, policy.OpEncrypt}},
+	{Name: "webhooks", KID: "webhooks-1", Algs: []signer.Alg{signer.HS256}, Ops: []policy.Op{policy.OpSignMAC, policy.OpVerifyMAC}},
+	{Name: "kek", KID: "kek-1", Algs: []signer.Alg{signer.A128KW}, Ops: []policy.Op{policy.OpWrapKey, policy.OpUnwrapKey}},
 	{Name: "hidden", KID: "hidden-1", Algs: []signer.Alg{signer.ES384}},
 }
 

@@ -36,6 +36,7 @@ Results go to standard output, everything else to standard error. Exit status:
 		Example: `  signet keys
   echo '{"sub":"alice","aud":"api"}' | signet sign oidc --ttl 5m
   signet sign oidc claims.json | signet verify
+  signet seal oidc claims.json --to partner
   signet encrypt inbox secret.txt | signet decrypt`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -44,7 +45,8 @@ Results go to standard output, everything else to standard error. Exit status:
 	flags.StringVar(&a.socket, "socket", "", "`path` of the daemon's socket (default $"+client.SocketEnv+" or "+api.DefaultSocket+")")
 	flags.BoolVar(&a.json, "json", false, "print the daemon's whole answer as JSON")
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for an answer")
-	root.AddCommand(a.keys(), a.jwks(), a.sign(), a.verify(), a.encrypt(), a.decrypt(), a.health(), a.reload(), a.version())
+	root.AddCommand(a.keys(), a.jwks(), a.sign(), a.verify(), a.seal(), a.open(), a.encrypt(), a.decrypt(),
+		a.mac(), a.wrap(), a.unwrap(), a.health(), a.reload(), a.version())
 	a.stderr = root.ErrOrStderr()
 	return root
 }

@@ -17,6 +17,7 @@ type signFlags struct {
 	payload   bool
 	detached  bool
 	flattened bool
+	general   bool
 	cty       string
 }
 
@@ -49,6 +50,7 @@ With --payload it signs the bytes of FILE as they are and prints a JWS.`,
 	flags.BoolVar(&f.payload, "payload", false, "sign the bytes of FILE as a JWS")
 	flags.BoolVar(&f.detached, "detached", false, "with --payload: leave the payload out (RFC 7515 appendix F)")
 	flags.BoolVar(&f.flattened, "flattened", false, "with --payload: print the flattened JSON form")
+	flags.BoolVar(&f.general, "general", false, "with --payload: print the general JSON form")
 	flags.StringVar(&f.cty, "cty", "", "with --payload: cty of the header, the media type of the payload")
 	return cmd
 }
@@ -57,8 +59,10 @@ func (f *signFlags) check() error {
 	switch {
 	case f.payload && f.ttl != 0:
 		return usage("--ttl goes with claims, not with --payload")
-	case !f.payload && (f.detached || f.flattened || f.cty != ""):
-		return usage("--detached, --flattened and --cty need --payload")
+	case !f.payload && (f.detached || f.flattened || f.general || f.cty != ""):
+		return usage("--detached, --flattened, --general and --cty need --payload")
+	case f.flattened && f.general:
+		return usage("--flattened and --general: one of them")
 	case f.ttl < 0 || f.ttl%time.Second != 0:
 		return usage("--ttl is %s: it must be whole seconds, 90s or 5m for example", f.ttl)
 	}
@@ -88,8 +92,11 @@ func (a *app) signPayload(cmd *cobra.Command, args []string, f *signFlags) error
 		return err
 	}
 	req := api.SignJWSRequest{Key: args[0], Payload: in.data, Alg: f.alg, Detached: f.detached, Header: header(f.typ, f.cty)}
-	if f.flattened {
+	switch {
+	case f.flattened:
 		req.Serialization = api.Flattened
+	case f.general:
+		req.Serialization = api.General
 	}
 	resp, err := a.client.SignJWS(cmd.Context(), req)
 	if err != nil {

@@ -228,8 +228,6 @@ func (a *application) checkExpiry(ttl time.Duration) error {
 		return malformed(RuleTTL, "", "ttl is not a whole number of seconds above zero")
 	case ok && ttl != 0:
 		return malformed(RuleTTL, "exp", "ttl and exp: give one of them")
-	case ok && exp <= a.now:
-		err = a.deny(RuleExp, "exp", "exp has passed")
 	case ok && exp-a.iat > r.maxTTL:
 		err = a.deny(RuleMaxTTL, "exp", "exp is later than the key's max_ttl allows")
 	case !ok:
@@ -243,14 +241,14 @@ func (a *application) checkExpiry(ttl time.Duration) error {
 		exp = a.iat + seconds
 		a.add("exp")
 	}
-	if err != nil {
-		return err
-	}
 	a.exp = exp
-	if a.nbf >= exp {
-		return a.deny(RuleExp, "nbf", "nbf is not before exp")
+	if err == nil && exp <= a.now {
+		err = a.deny(RuleExp, "exp", "exp has passed")
 	}
-	return nil
+	if err == nil && a.nbf >= exp {
+		err = a.deny(RuleExp, "nbf", "nbf is not before exp")
+	}
+	return err
 }
 
 func (a *application) checkJTI(*ClaimsRequest) error {

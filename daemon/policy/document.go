@@ -214,7 +214,7 @@ func checkName(name, folded []byte, claim bool) error {
 	}
 	switch registered := string(folded); registered {
 	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti":
-		return malformed(RuleCase, registered, "a registered name in another case")
+		return malformed(RuleCase, registered, "a registered name in another case: "+registered)
 	}
 	return nil
 }

@@ -45,7 +45,10 @@ func TestExampleChecks(t *testing.T) {
 	}
 	dir := t.TempDir()
 	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
-	config := filepath.Join(dir, example)
+	config, jwks := filepath.Join(dir, example), filepath.Join(dir, "partner-idp.jwks")
+	if err := os.WriteFile(jwks, []byte(partnerJWKS), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	text := read(t, example)
 	for _, r := range []struct{ old, new string }{
 		{"/usr/lib/softhsm/libsofthsm2.so", token.Module()},
@@ -53,6 +56,7 @@ func TestExampleChecks(t *testing.T) {
 		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
 		{"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl")},
 		{"/run/signetd-metrics/metrics.sock", filepath.Join(dir, "metrics.sock")},
+		{"/etc/signetd/partner-idp.jwks", jwks},
 		{"group: signet #", `group: "` + gid + `" #`},
 		{"{user: issuer}", "{user: " + uid + "}"},
 		{"{group: mailroom}", "{group: " + gid + "}"},
@@ -72,8 +76,8 @@ func TestExampleChecks(t *testing.T) {
 		t.Fatalf("signetd check: %v\n%s", err, out)
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if len(lines) != len(keys)+1 {
-		t.Fatalf("signetd check printed %d lines, want one for each of %d versions and one for the file:\n%s", len(lines), len(keys), out)
+	if others := 3; len(lines) != len(keys)+others+1 { // two issuers and a recipient
+		t.Fatalf("signetd check printed %d lines, want one for each of %d versions, three for issuers and recipients and one for the file:\n%s", len(lines), len(keys), out)
 	}
 	for i, k := range keys {
 		want := regexp.MustCompile(`^key ` + k.name + `: kid \S{43} in hsm: \[.+\]: ok$`)
@@ -83,13 +87,16 @@ func TestExampleChecks(t *testing.T) {
 	}
 }
 
+// partnerJWKS has the key of RFC 7517 appendix A.1.
+const partnerJWKS = `{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1"}]}`
+
 // As it stands, the example is right up to what this machine lacks.
 func TestExampleStopsAtTheMachine(t *testing.T) {
 	out, err := check(t, example)
 	if err == nil {
 		return // this machine has all that the example names
 	}
-	want := regexp.MustCompile(`^signetd: signetd\.yaml:\d+:\d+: (socket\.group|grants\[\d\]\.peer\.(user|group): .*this host does not know|backends\[0\]: backend "hsm")`)
+	want := regexp.MustCompile(`^signetd: signetd\.yaml:\d+:\d+: (socket\.group|issuers\[0\]\.jwks_file|grants\[\d\]\.peer\.(user|group): .*this host does not know|backends\[0\]: backend "hsm")`)
 	if !want.MatchString(out) {
 		t.Errorf("signetd check printed %q, want a complaint of an account or of the token", out)
 	}
@@ -100,7 +107,7 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 func TestEveryMemberIsExplained(t *testing.T) {
 	text, manual := read(t, example), read(t, "../../docs/operations.md")
 	var members []string
-	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go"), -1) {
+	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go")+read(t, "../../cmd/signetd/trust.go"), -1) {
 		members = append(members, tag[1])
 	}
 	for _, typ := range []reflect.Type{reflect.TypeFor[backends.Config](), reflect.TypeFor[pkcs11.Config]()} {

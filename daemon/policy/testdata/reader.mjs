@@ -1,0 +1,46 @@
+// Reads claims as a program in JavaScript does, for FuzzApply: a line of base64
+// on standard input is a JSON text, and the line that answers it is what
+// JSON.parse made of it.
+import { createInterface } from 'node:readline'
+
+const double = new DataView(new ArrayBuffer(8))
+
+// A value as [type, text], so that no reader of the answer can bend it.
+function flat (v) {
+  if (v === null) return ['null', '']
+  if (Array.isArray(v)) return ['array', String(v.length)]
+  switch (typeof v) {
+    case 'number':
+      double.setFloat64(0, v)
+      return ['number', double.getBigUint64(0).toString(16)]
+    case 'string':
+      return ['string', Buffer.from(v, 'utf8').toString('base64url')]
+    case 'boolean':
+      return ['boolean', String(v)]
+    default:
+      return ['object', String(Object.keys(v).length)]
+  }
+}
+
+// Every value in the document with the path to it.
+function walk (v, path, out) {
+  out.push([path, ...flat(v)])
+  if (v === null || typeof v !== 'object') return
+  for (const [name, member] of Object.entries(v)) {
+    walk(member, path + '/' + Buffer.from(name, 'utf8').toString('base64url'), out)
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let answer
+  try {
+    const claims = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(line, 'base64')))
+    const values = []
+    walk(claims, '', values)
+    const { iss, sub, aud, exp, nbf, iat, jti } = claims
+    answer = { values, claims: { iss, sub, aud, exp, nbf, iat, jti } }
+  } catch (e) {
+    answer = { error: e.name }
+  }
+  process.stdout.write(JSON.stringify(answer) + '\n')
+}

@@ -1,0 +1,43 @@
+package daemon
+
+import (
+	"testing"
+
+	"signetd/signer"
+)
+
+// TestCandidates: a JWE that does not say whose it is costs no more than a few
+// tries, and none with a key that does not do its algorithm.
+func TestCandidates(t *testing.T) {
+	f := serve(t, Limits{})
+	c := &call{generation: f.service.enter(), peer: me()}
+	defer c.leave()
+	name, v, err := c.Ring.Version(f.setup.Ring.Keys()[2].Versions[0].KID())
+	if err != nil || name != "inbox" {
+		t.Fatalf("%q, %v", name, err)
+	}
+	tests := []struct {
+		name string
+		r    signer.Recipient
+		want int
+	}{
+		{"a kid", signer.Recipient{KID: v.KID(), WrappedCEK: signer.WrappedCEK{Alg: signer.RSAOAEP256}}, 1},
+		{"a kid and another alg", signer.Recipient{KID: v.KID(), WrappedCEK: signer.WrappedCEK{Alg: signer.RSAOAEP}}, 1},
+		{"no kid", signer.Recipient{WrappedCEK: signer.WrappedCEK{Alg: signer.RSAOAEP256}}, 1},
+		{"no kid and another alg", signer.Recipient{WrappedCEK: signer.WrappedCEK{Alg: signer.RSAOAEP}}, 0},
+		{"an unknown kid", signer.Recipient{KID: "x", WrappedCEK: signer.WrappedCEK{Alg: signer.RSAOAEP256}}, 0},
+	}
+	for _, tt := range tests {
+		sealed := &signer.SealedToken{Recipients: []*signer.Recipient{&tt.r}}
+		if got := c.candidates(sealed, []string{"inbox"}); len(got) != tt.want {
+			t.Errorf("%s: %d candidates, want %d", tt.name, len(got), tt.want)
+		}
+	}
+	many := &signer.SealedToken{}
+	for range 100 {
+		many.Recipients = append(many.Recipients, &tests[2].r)
+	}
+	if got := c.candidates(many, []string{"inbox"}); len(got) != maxTries {
+		t.Errorf("100 recipients without a kid: %d candidates, want %d", len(got), maxTries)
+	}
+}
