@@ -236,7 +236,7 @@ func (k *key) tryWays(t *trial, pub *rsa.PublicKey, hash crypto.Hash) (way, erro
 	if err != nil {
 		return 0, err
 	}
-	var refusals []error
+	refusals := []error{fmt.Errorf("%w: no way that the key's attributes allow works", signer.ErrUnsupported)}
 	for _, w := range k.ways() {
 		var got []byte
 		err := t.run(func(s *session, h p11.ObjectHandle) (err error) {

@@ -238,19 +238,16 @@ static hot_answer hot_derive(const hot_use *u, hot_object o, hot_bytes point, ho
 	return a.rv == 0 ? hot_take(u, object, out) : hot_end(a, out);
 }
 
-/* Decrypts with a new session object that must be a key of size bytes. */
+/* Decrypts with a new session object that must be a key of size bytes. Not every
+ * module tells: SoftHSM2 says that an unwrapped key has none. */
 static hot_answer hot_use_cek(const hot_use *u, CK_ULONG object, CK_ULONG size, hot_gcm g, hot_bytes in, hot_buffer out) {
 	CK_GCM_PARAMS params = hot_gcm_params(g);
 	CK_MECHANISM m = {CKM_AES_GCM, &params, sizeof params};
 	CK_ULONG len = 0;
 	CK_ATTRIBUTE value_len = {CKA_VALUE_LEN, &len, sizeof len};
-	hot_answer a = {0, HOT_READ, out.n};
-	a.rv = u->f->C_GetAttributeValue(u->session, object, &value_len, 1);
-	if (a.rv == 0 && len != size) {
-		a.step = HOT_CONTENT;
-		a.rv = CKR_WRAPPED_KEY_LEN_RANGE;
-	}
-	if (a.rv == 0) {
+	hot_answer a = {CKR_WRAPPED_KEY_LEN_RANGE, HOT_CONTENT, out.n};
+	if (u->f->C_GetAttributeValue(u->session, object, &value_len, 1) != 0) len = 0;
+	if (len == 0 || len == size) {
 		a.step = HOT_CONTENT_INIT;
 		a.rv = u->f->C_DecryptInit(u->session, &m, object);
 	}

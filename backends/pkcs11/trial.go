@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"errors"
+	"fmt"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -21,7 +22,8 @@ type trial struct {
 }
 
 // run runs f, which uses the key once. A way that fails leaves its operation
-// active in some tokens, so that the next needs another session.
+// active in some tokens, so that the next needs another session. That a key is of
+// the wrong type says no more than that while the user is logged in.
 func (t *trial) run(f func(*session, p11.ObjectHandle) error) error {
 	err := f(t.session, t.h)
 	if t.used && answered(err, p11.CKR_OPERATION_ACTIVE) {
@@ -31,6 +33,11 @@ func (t *trial) run(f func(*session, p11.ObjectHandle) error) error {
 		err = f(t.session, t.h)
 	}
 	t.used = t.used || err != nil
+	if answered(err, p11.CKR_KEY_TYPE_INCONSISTENT) || answered(err, p11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT) {
+		if in, lost := t.loggedIn(); lost == nil && in {
+			return fmt.Errorf("%w: %v", signer.ErrUnsupported, err) //nolint:errorlint // the session is not lost
+		}
+	}
 	return err
 }
 
@@ -49,7 +56,7 @@ func (t *trial) renew() error {
 // end closes the session, unless it is the pool's.
 func (t *trial) end() {
 	if t.own {
-		t.session.close()
+		t.close()
 	}
 }
 

@@ -98,7 +98,7 @@ func (k *key) wrapping(form signer.WrapForm) (wrapping, error) {
 
 func (k *key) wrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wrapWay, value []byte) ([]byte, error) {
 	if w.how == byBlocks {
-		return signer.WrapBlocks(form, value, func(block []byte) error { return k.block(s, h, s.seal, block) })
+		return signer.WrapBlocks(form, value, func(block []byte) error { return k.block(h, s.seal, block) })
 	}
 	want := (len(value)+7)/8*8 + 8
 	out := make([]byte, want+16) // room for what another form would make
@@ -117,7 +117,7 @@ func (k *key) wrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wr
 func (k *key) unwrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, way wrapping, wrapped []byte) ([]byte, error) {
 	w := way.unwrap
 	if w.how == byBlocks {
-		return signer.UnwrapBlocks(form, wrapped, func(block []byte) error { return k.block(s, h, s.open, block) })
+		return signer.UnwrapBlocks(form, wrapped, func(block []byte) error { return k.block(h, s.open, block) })
 	}
 	out := make([]byte, len(wrapped)) // tokens want more than the key needs
 	n, err := k.withPIN(func(pin []byte) (int, error) {
@@ -140,7 +140,7 @@ func (k *key) unwrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, wa
 type cipherCall func(m mechanism, key p11.ObjectHandle, pin []byte, g gcm, in, out []byte) (int, error)
 
 // block encrypts or decrypts a block of 16 bytes in place.
-func (k *key) block(s *session, h p11.ObjectHandle, call cipherCall, block []byte) error {
+func (k *key) block(h p11.ObjectHandle, call cipherCall, block []byte) error {
 	var out [16]byte
 	defer clear(out[:])
 	n, err := k.withPIN(func(pin []byte) (int, error) {
@@ -178,8 +178,9 @@ func (k *key) proveWrapping(t *trial) (map[signer.WrapForm]wrapping, error) {
 	return found, nil
 }
 
-// tryWrapping tries each way to wrap with each way to unwrap. SoftHSM2 wraps by RFC
-// 5649 and then leaves the padding on.
+// tryWrapping tries each way to wrap with each way to unwrap. A way that is right in
+// one direction may be wrong in the other: SoftHSM2 unwraps by RFC 5649, and pads
+// what it wraps before it comes to that.
 func (k *key) tryWrapping(t *trial, form signer.WrapForm) (wrapping, error) {
 	keys := [][]byte{proofKey()} // whose wrapped length is another in other forms with padding
 	if form == signer.WrapRFC5649 {

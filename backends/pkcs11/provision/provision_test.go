@@ -194,7 +194,7 @@ func wantPublic(t *testing.T, token *softhsm.Token, key provision.Key) {
 // pkixK1 is the PKIX form of a key on secp256k1: a fixed head, and the point.
 func pkixK1(pub *ecdsa.PublicKey) ([]byte, error) {
 	head, err := hex.DecodeString("3056301006072a8648ce3d020106052b8104000a03420004")
-	return slices.Concat(head, pub.X.FillBytes(make([]byte, 32)), pub.Y.FillBytes(make([]byte, 32))), err
+	return slices.Concat(head, pub.X.FillBytes(make([]byte, 32)), pub.Y.FillBytes(make([]byte, 32))), err //nolint:staticcheck // it has no other way to the point of this curve
 }
 
 func TestGenerateKeyRefuses(t *testing.T) {
