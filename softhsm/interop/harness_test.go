@@ -115,23 +115,28 @@ func encode(t testing.TB, v any) []byte {
 	return data
 }
 
-// config is the config file.
+// config is the config file. Beside each key that signs stands a trusted issuer with
+// that key, since a JWS of somebody else may have no kid.
 func config(dir, backends string, keys []key, refs []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "socket: {path: %q, mode: \"0600\"}\naudit: {path: %q, sync: never}\nlimits: {refusals: 1000000}\n%s", dir+"/s", dir+"/audit.jsonl", backends)
-	grants := fmt.Sprintf("grants:\n  - {peer: {user: %d}, ops: [encrypt-jwk]}\n", os.Getuid())
+	issuers, grants := "", fmt.Sprintf("grants:\n  - {peer: {user: %d}, ops: [encrypt-jwk]}\n", os.Getuid())
 	b.WriteString("keys:\n")
 	for i, k := range keys {
-		use := k.algs[0].Use()
-		version := fmt.Sprintf("{backend: b, ref: %q, kid: %q}", refs[i], k.kid)
-		fmt.Fprintf(&b, "  - name: %q\n    use: %s\n    algs: [%s]\n    versions: [%s]\n", k.name, use, join(k.algs), version)
-		ops := "sign-jws, sign-digest"
-		if use == signer.UseEnc {
-			ops = "decrypt, unwrap, encrypt"
+		use, ops, granted := k.algs[0].Use(), "decrypt, unwrap, encrypt, wrap-key, unwrap-key", fmt.Sprintf("%q", k.name)
+		fmt.Fprintf(&b, "  - name: %q\n    use: %s\n    algs: [%s]\n    versions: [{backend: b, ref: %q, kid: %q}]\n", k.name, use, join(k.algs), refs[i], k.kid)
+		if use == signer.UseSig {
+			ops = "verify-jws"
+			issuers += fmt.Sprintf("  - {name: %q, issuer: \"https://id.example\", key: %q, algs: [%s], audiences: [a]}\n", "by."+k.name, k.name, join(k.algs))
+			granted += fmt.Sprintf(", %q", "by."+k.name)
+			grants += fmt.Sprintf("  - {peer: {user: %d}, ops: [sign-jws, sign-digest, mac-sign, mac-verify], keys: [%q]}\n", os.Getuid(), k.name)
 		}
-		grants += fmt.Sprintf("  - {peer: {user: %d}, ops: [%s], keys: [%q]}\n", os.Getuid(), ops, k.name)
+		grants += fmt.Sprintf("  - {peer: {user: %d}, ops: [%s], keys: [%s]}\n", os.Getuid(), ops, granted)
 	}
-	return b.String() + grants
+	if issuers != "" {
+		issuers = "issuers:\n" + issuers
+	}
+	return b.String() + issuers + grants
 }
 
 func join(algs []signer.Alg) string {
@@ -223,6 +228,14 @@ func (d *daemon) open(t testing.TB, jwe string) (string, error) {
 	t.Helper()
 	a, err := ask[api.DecryptJWEResponse](t, d, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe})
 	return string(a.Plaintext), err
+}
+
+// verify has the daemon verify a JWS with the key of that name, or the issuer that has
+// it, and returns the payload.
+func (d *daemon) verify(t testing.TB, k key, jws string, detached []byte) (string, error) {
+	t.Helper()
+	a, err := ask[api.VerifyJWSResponse](t, d, api.PathVerifyJWS, api.VerifyJWSRequest{JWS: jws, Payload: detached, Key: "by." + k.name})
+	return string(a.Payload), err
 }
 
 // makers are how the tests of this package give their keys to a daemon, by the name
