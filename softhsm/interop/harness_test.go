@@ -29,6 +29,7 @@ import (
 type key struct {
 	name string
 	algs []signer.Alg
+	use  signer.Use     // what its JWK says, or that of its algs
 	jwk  map[string]any // private or symmetric
 	kid  string
 }
@@ -45,7 +46,11 @@ func newKey(name string, jwk map[string]any, algs ...signer.Alg) key {
 		}
 		return '.'
 	}, strings.ToLower(name))
-	return key{name: name, algs: algs, jwk: jwk, kid: kid}
+	use := algs[0].Use()
+	if said, ok := jwk["use"].(string); ok {
+		use = signer.Use(said)
+	}
+	return key{name: name, algs: algs, use: use, jwk: jwk, kid: kid}
 }
 
 // A daemon is the real signetd with some keys, all of which this user may use in
@@ -61,7 +66,15 @@ type daemon struct {
 func serve(t testing.TB, keys ...key) *daemon {
 	t.Helper()
 	dir := newDir(t)
-	var refs []string
+	return run(t, dir, software, keys, keyFiles(t, dir, keys))
+}
+
+// software is the part of a config that has software keys.
+const software = "insecure_software_keys: true\nbackends:\n  - {name: b, software: {}}\n"
+
+// keyFiles writes keys to files and returns their refs.
+func keyFiles(t testing.TB, dir string, keys []key) (refs []string) {
+	t.Helper()
 	for i, k := range keys {
 		path := filepath.Join(dir, fmt.Sprintf("%d.jwk", i))
 		jwk := map[string]any{}
@@ -76,7 +89,23 @@ func serve(t testing.TB, keys ...key) *daemon {
 		write(t, path, encode(t, jwk))
 		refs = append(refs, path)
 	}
-	return run(t, dir, "insecure_software_keys: true\nbackends:\n  - {name: b, software: {}}\n", keys, refs)
+	return refs
+}
+
+// checkConfig has `signetd check` look at a config with software keys.
+func checkConfig(t testing.TB, keys ...key) error {
+	t.Helper()
+	bin, err := softhsm.Signetd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := newDir(t)
+	path := filepath.Join(dir, "signetd.yaml")
+	write(t, path, []byte(config(dir, software, keys, keyFiles(t, dir, keys))))
+	if out, err := exec.CommandContext(t.Context(), bin, "check", "--config", path).CombinedOutput(); err != nil {
+		return fmt.Errorf("signetd check: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // serveToken is serve with the keys imported into a fresh SoftHSM2 token.
@@ -123,9 +152,9 @@ func config(dir, backends string, keys []key, refs []string) string {
 	issuers, grants := "", fmt.Sprintf("grants:\n  - {peer: {user: %d}, ops: [encrypt-jwk]}\n", os.Getuid())
 	b.WriteString("keys:\n")
 	for i, k := range keys {
-		use, ops, granted := k.algs[0].Use(), "decrypt, unwrap, encrypt, wrap-key, unwrap-key", fmt.Sprintf("%q", k.name)
-		fmt.Fprintf(&b, "  - name: %q\n    use: %s\n    algs: [%s]\n    versions: [{backend: b, ref: %q, kid: %q}]\n", k.name, use, join(k.algs), refs[i], k.kid)
-		if use == signer.UseSig {
+		ops, granted := "decrypt, unwrap, encrypt, wrap-key, unwrap-key", fmt.Sprintf("%q", k.name)
+		fmt.Fprintf(&b, "  - name: %q\n    use: %s\n    algs: [%s]\n    versions: [{backend: b, ref: %q, kid: %q}]\n", k.name, k.use, join(k.algs), refs[i], k.kid)
+		if k.use == signer.UseSig {
 			ops = "verify-jws"
 			issuers += fmt.Sprintf("  - {name: %q, issuer: \"https://id.example\", key: %q, algs: [%s], audiences: [a]}\n", "by."+k.name, k.name, join(k.algs))
 			granted += fmt.Sprintf(", %q", "by."+k.name)
