@@ -224,7 +224,7 @@ func serveHealth(s *Server, w http.ResponseWriter, _ *http.Request, r Request) {
 }
 
 func serveReady(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-	ready, status := s.service.Ready(hr.Context()), http.StatusOK
+	ready, status := s.service.Ready(hr.Context(), r), http.StatusOK
 	if !ready.Ready {
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "1")

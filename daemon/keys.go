@@ -3,7 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"sync"
+	"slices"
 	"time"
 
 	"signetd/daemon/api"
@@ -75,57 +75,30 @@ func (c *call) describe(k signer.NamedKey) api.Key {
 		key.Ops = append(key.Ops, string(op))
 	}
 	for _, v := range k.Versions {
-		kv := api.KeyVersion{KID: v.KID(), Active: v == active, Backend: v.Backend(), Public: v.JWK()}
-		if t := v.NotBefore(); !t.IsZero() {
-			kv.NotBefore = &t
+		kv := api.KeyVersion{KID: v.KID(), Active: v == active, Backend: v.Backend(), Public: v.JWK(), NotBefore: notBefore(v)}
+		places := v.Places()
+		best := slices.MinFunc(places, func(a, b signer.Place) int { return rank(a.State) - rank(b.State) })
+		kv.State = string(best.State)
+		if len(places) > 1 {
+			for _, p := range places {
+				kv.Places = append(kv.Places, api.KeyPlace{Backend: p.Backend, State: string(p.State)})
+			}
 		}
 		key.Versions = append(key.Versions, kv)
 	}
 	return key
 }
 
-// readyFor is how long an answer about readiness holds. Anybody who can open the
-// socket may ask, and a question is a round trip to each backend.
-const readyFor = time.Second
-
-type readiness struct {
-	mu     sync.Mutex // held while the backends are asked: who asks meanwhile gets the same answer
-	at     time.Time
-	of     *generation
-	answer *api.Ready
+func notBefore(v *signer.Version) *time.Time {
+	if t := v.NotBefore(); !t.IsZero() {
+		return &t
+	}
+	return nil
 }
 
-// Ready tells whether every backend answers, as of a second ago at most. It has
-// no audit record: it uses no key and names none.
-func (s *Service) Ready(ctx context.Context) *api.Ready {
-	g := s.enter()
-	defer g.leave()
-	s.ready.mu.Lock()
-	defer s.ready.mu.Unlock()
-	if s.ready.answer == nil || s.ready.of != g || time.Since(s.ready.at) > readyFor {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
-		defer cancel()
-		s.ready.answer, s.ready.of, s.ready.at = ask(ctx, g.Backends), g, time.Now()
-	}
-	return s.ready.answer
-}
-
-// ask pings all backends at once.
-func ask(ctx context.Context, backends map[string]signer.Backend) *api.Ready {
-	ready := &api.Ready{Ready: true, Backends: map[string]string{}}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for name, b := range backends {
-		wg.Go(func() { // ends with its Ping, which obeys ctx
-			code := signer.Code(b.Ping(ctx))
-			mu.Lock()
-			defer mu.Unlock()
-			ready.Backends[name] = code
-			ready.Ready = ready.Ready && code == "ok"
-		})
-	}
-	wg.Wait()
-	return ready
+// rank orders states, the best first.
+func rank(s signer.State) int {
+	return slices.Index([]signer.State{signer.StateOK, signer.StateAway, signer.StateMissing}, s)
 }
 
 // Reload checks the grant for a reload, runs it and records it.

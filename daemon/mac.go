@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"signetd/daemon/api"
@@ -15,15 +16,24 @@ func (s *Service) SignMAC(ctx context.Context, r Request, q *api.SignMACRequest)
 		if err := c.allow(policy.OpSignMAC, q.Key); err != nil {
 			return nil, err
 		}
+		c.rec.Digest = hash(q.Message)
 		v, alg, err := c.macVersion(q.Key, q.KID, q.Alg)
 		if err != nil {
 			return nil, err
 		}
-		mac, err := v.SignMessage(ctx, alg, q.Message)
+		var mac []byte
+		sign := func(v *signer.Version, alg signer.Alg) (err error) {
+			mac, err = v.SignMessage(ctx, alg, q.Message)
+			return err
+		}
+		if q.KID != "" {
+			err = sign(v, alg)
+		} else {
+			v, err = c.signing(ctx, q.Key, q.Alg, sign)
+		}
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Digest = hash(q.Message)
 		return &api.SignMACResponse{MAC: mac, KID: v.KID()}, nil
 	})
 }
@@ -45,17 +55,20 @@ func (s *Service) VerifyMAC(ctx context.Context, r Request, q *api.VerifyMACRequ
 		if q.KID == "" {
 			tries = c.begun(q.Key)
 		}
+		failure := fmt.Errorf("%w: mac: does not verify", signer.ErrInvalid)
 		for _, v := range tries {
 			ok, err := v.Verify(ctx, alg, q.Message, q.MAC)
-			if err != nil {
+			switch {
+			case errors.Is(err, signer.ErrUnavailable) && ctx.Err() == nil:
+				failure = err // another may have made it; if none did, this one might have
+			case err != nil:
 				return nil, err
-			}
-			if ok {
+			case ok:
 				c.use(q.Key, v, alg)
 				return &api.VerifyMACResponse{KID: v.KID()}, nil
 			}
 		}
-		return nil, fmt.Errorf("%w: mac: does not verify", signer.ErrInvalid)
+		return nil, failure
 	})
 }
 

@@ -23,6 +23,7 @@ type Metrics struct {
 	auditErrors prometheus.Counter
 	reloads     *prometheus.CounterVec
 	denials     *prometheus.CounterVec
+	failovers   *prometheus.CounterVec
 }
 
 // buckets go from 50 µs, a P-256 signature in memory, to the 5 s that a request
@@ -60,12 +61,15 @@ func NewMetrics(version string) *Metrics {
 		denials: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "signetd_policy_denials_total", Help: "Claims and tokens that a rule refused (mode enforce) or would have refused (mode dry-run).",
 		}, []string{"key", "rule", "mode"}),
+		failovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "signetd_failovers_total", Help: "Attempts that a backend did not serve, so that the request went on to another place or version of the key.",
+		}, []string{"key", "backend"}),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.denials, info,
+	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.denials, m.failovers, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -91,4 +95,9 @@ func (m *Metrics) observePolicy(key string, rec *audit.Record) {
 // ObserveReload counts a reload.
 func (m *Metrics) ObserveReload(err error) {
 	m.reloads.WithLabelValues(signer.Code(err)).Inc()
+}
+
+// ObserveFailover counts a request that left a backend for another one.
+func (m *Metrics) ObserveFailover(key, backend string) {
+	m.failovers.WithLabelValues(key, backend).Inc()
 }

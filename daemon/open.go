@@ -51,10 +51,15 @@ func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened
 	if err != nil {
 		return nil, err
 	}
+	failure := signer.ErrDecrypt
 	for _, k := range c.candidates(t, names) {
 		c.use(k.name, k.version, k.recipient.Alg)
 		plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
 		if errors.Is(err, signer.ErrDecrypt) {
+			continue
+		}
+		if errors.Is(err, signer.ErrUnavailable) && ctx.Err() == nil {
+			failure = err // another may open it; if none does, this one might have
 			continue
 		}
 		if err != nil {
@@ -63,7 +68,7 @@ func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened
 		head := api.JWEHeader{Alg: string(k.recipient.Alg), Enc: t.Enc, KID: k.recipient.KID, Typ: t.Header.Typ, Cty: t.Header.Cty}
 		return &opened{plaintext, head, k.version.KID()}, nil
 	}
-	return nil, signer.ErrDecrypt
+	return nil, failure
 }
 
 // A candidate is a version that may open a JWE, as one of its recipients.
@@ -75,16 +80,18 @@ type candidate struct {
 
 // candidates are the versions that may open t: for each recipient the one with its
 // kid, or all of the named keys that do its algorithm if it has none, and no more
-// than [maxTries] in all.
+// than [maxTries] in all. A version of which nobody knows the kid yet may be the one
+// with a kid that nobody knows.
 func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 	var list []candidate
 	for _, r := range t.Recipients {
+		_, _, unknown := c.Ring.Version(r.KID)
 		for _, k := range c.Ring.Keys() {
 			if !slices.Contains(names, k.Name) {
 				continue
 			}
 			for _, v := range k.Versions {
-				if r.KID == v.KID() || r.KID == "" && slices.Contains(v.Algs(), r.Alg) {
+				if v.KID() == r.KID || r.KID == "" && slices.Contains(v.Algs(), r.Alg) || v.KID() == "" && unknown != nil {
 					list = append(list, candidate{k.Name, v, r})
 				}
 			}
@@ -152,6 +159,9 @@ func (c *call) unwrapKey(q *api.UnwrapCEKRequest) (string, error) {
 	name := q.Key
 	if name == "" {
 		owner, _, err := c.Ring.Version(q.KID)
+		if err != nil && c.unseen(c.Policy.Keys(c.peer, policy.OpUnwrap)) {
+			return "", fmt.Errorf("%w: the kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable)
+		}
 		if err != nil || c.allow(policy.OpUnwrap, owner) != nil {
 			return "", fmt.Errorf("%w: no grant lets uid %d unwrap with that kid", signer.ErrDenied, c.peer.UID)
 		}

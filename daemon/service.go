@@ -51,8 +51,11 @@ func (s *Service) Swap(setup Setup) {
 			s.log.Warn("closing the backends of the config before", "err", old.err)
 		}
 	})
-	old.leave()
+	old.retire()
 }
+
+// Ring returns the ring that requests find their keys in now.
+func (s *Service) Ring() *signer.Ring { return s.current.Load().ring.Load() }
 
 // EachBackend calls f with each backend in use. f must not keep it.
 func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
@@ -68,7 +71,7 @@ func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
 // come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
-	g.leave()
+	g.retire()
 	all := make(chan struct{})
 	go func() { // ends when the backends are closed
 		defer close(all)
@@ -103,13 +106,15 @@ func NewRequest(peer policy.Peer) Request {
 	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
 }
 
-// A call is one request on its way: the setup that it began with, the time that
-// it began, and the audit record that its steps fill in.
+// A call is one request on its way: the setup and the ring that it began with, the
+// time that it began, and the audit record that its steps fill in.
 type call struct {
 	*generation
-	peer policy.Peer
-	now  time.Time
-	rec  *audit.Record
+	Ring    *signer.Ring
+	peer    policy.Peer
+	now     time.Time
+	rec     *audit.Record
+	metrics *Metrics
 }
 
 // allow asks the policy. An operation asks before it looks a key up by name, so
@@ -162,7 +167,7 @@ func guarded[A any](ctx context.Context, s *Service, r Request, rec *audit.Recor
 			answer, err = none, errors.New("panic")
 		}
 	}()
-	return act(ctx, &call{generation: g, peer: r.Peer, now: start, rec: rec})
+	return act(ctx, &call{generation: g, Ring: g.ring.Load(), peer: r.Peer, now: start, rec: rec, metrics: s.metrics})
 }
 
 // refuse records a request that got no further than its syntax, and returns why,

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,10 @@ type Setup struct {
 	// their names.
 	Issuers    []Issuer
 	Recipients []Recipient
+	// Finish opens what was away when the setup was made, and hands each ring that has
+	// more of it to swap. The [Service] runs it until it returns, or until its context
+	// ends when the setup is no more the current one. Optional.
+	Finish func(ctx context.Context, swap func(*signer.Ring))
 }
 
 // Close closes the backends.
@@ -35,16 +40,32 @@ func (s *Setup) Close() error {
 // until the requests that began with them have ended.
 type generation struct {
 	Setup
-	users atomic.Int64 // the requests, and one for being the current one
+	ring  atomic.Pointer[signer.Ring] // the one of Setup, and after that those of Finish
+	users atomic.Int64                // the requests, and one for being the current one
 	end   sync.Once
 	ended chan struct{} // closed when the backends are
 	err   error
+
+	finishing sync.WaitGroup
+	finish    context.CancelFunc // ends it
 }
 
 func newGeneration(s Setup) *generation {
 	g := &generation{Setup: s, ended: make(chan struct{})}
+	g.ring.Store(s.Ring)
 	g.users.Store(1)
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // it is nobody's request
+	g.finish = cancel
+	if s.Finish != nil {
+		g.finishing.Go(func() { s.Finish(ctx, g.ring.Store) }) // a goroutine; ends with finish
+	}
 	return g
+}
+
+// retire lets go of g, which is no more the current one.
+func (g *generation) retire() {
+	g.finish()
+	g.leave()
 }
 
 // enter returns the current generation, which stays open until leave.
@@ -65,6 +86,7 @@ func (g *generation) leave() {
 	if g.users.Add(-1) == 0 {
 		g.end.Do(func() {
 			go func() { // ends when the backends are closed
+				g.finishing.Wait()
 				g.err = g.Close()
 				close(g.ended)
 			}()

@@ -28,8 +28,7 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 
 // signClaims signs the claims of q, for op, as the rules have them.
 func (c *call) signClaims(ctx context.Context, op policy.Op, q *api.SignJWTRequest) (*signer.Version, *signer.JWS, error) {
-	v, alg, err := c.active(q.Key, q.Alg)
-	if err != nil {
+	if _, _, err := c.active(q.Key, q.Alg); err != nil { // the record names it whatever is wrong with the claims
 		return nil, nil, err
 	}
 	claims, err := c.claims(op, q)
@@ -37,12 +36,8 @@ func (c *call) signClaims(ctx context.Context, op policy.Op, q *api.SignJWTReque
 		return nil, nil, err
 	}
 	c.rec.JTI, c.rec.Exp = clip(claims.JTI), claims.Exp.Unix()
-	jws, err := v.SignJWS(ctx, alg, signer.Header{Typ: c.Policy.Rules(q.Key).Typ()}, claims.Payload)
-	if err != nil {
-		return nil, nil, err
-	}
-	c.rec.Digest = encode(jws.Digest)
-	return v, jws, nil
+	jws, v, err := c.signJWS(ctx, q.Key, q.Alg, signer.Header{Typ: c.Policy.Rules(q.Key).Typ()}, claims.Payload)
+	return v, jws, err
 }
 
 // claims returns what is to be signed for q by the rules of the peer's grants, and
@@ -70,18 +65,16 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err := c.allow(policy.OpSignJWS, q.Key); err != nil {
 			return nil, err
 		}
-		v, alg, err := c.active(q.Key, q.Alg)
-		if err != nil {
+		if _, _, err := c.active(q.Key, q.Alg); err != nil {
 			return nil, err
 		}
 		if err := checkForm(q.Serialization); err != nil {
 			return nil, err
 		}
-		jws, err := v.SignJWS(ctx, alg, header(q.Header), q.Payload)
+		jws, v, err := c.signJWS(ctx, q.Key, q.Alg, header(q.Header), q.Payload)
 		if err != nil {
 			return nil, err
 		}
-		c.rec.Digest = encode(jws.Digest)
 		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
 	})
 }
@@ -121,47 +114,16 @@ func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRe
 		if q.Alg == "" {
 			return nil, fmt.Errorf("%w: alg: none", signer.ErrInvalid)
 		}
-		v, alg, err := c.version(q.Key, q.KID, q.Alg)
-		if err != nil {
-			return nil, err
-		}
-		sig, err := v.Sign(ctx, alg, q.Digest)
+		sig, v, err := c.signDigest(ctx, q)
 		if err != nil {
 			return nil, err
 		}
 		c.rec.Digest = encode(q.Digest)
-		if alg.Hash() == 0 { // it is the message, which is for no log
+		if signer.Alg(c.rec.Alg).Hash() == 0 { // it is the message, which is for no log
 			c.rec.Digest = hash(q.Digest)
 		}
 		return &api.SignDigestResponse{Signature: sig, KID: v.KID()}, nil
 	})
-}
-
-// active returns the version of a key that signs and encrypts now and the
-// algorithm to use, and notes both in the record.
-func (c *call) active(key, want string) (*signer.Version, signer.Alg, error) {
-	return c.version(key, "", want)
-}
-
-// version is active for a request that may name a version by its kid. One whose time has
-// not come does not sign. It decrypts: its public key is out already.
-func (c *call) version(key, kid, want string) (*signer.Version, signer.Alg, error) {
-	v, err := c.Ring.Active(key, c.now)
-	if kid != "" {
-		var name string
-		if name, v, err = c.Ring.Version(kid); err == nil && (name != key || v.Use() == signer.UseSig && v.NotBefore().After(c.now)) {
-			err = fmt.Errorf("%w: key %.64q has no version with that kid", signer.ErrNotFound, key)
-		}
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	alg, err := v.Alg(signer.Alg(want))
-	if err != nil {
-		return nil, "", err
-	}
-	c.use(key, v, alg)
-	return v, alg, nil
 }
 
 func seconds(n int64) (time.Duration, error) {

@@ -10,7 +10,7 @@ import (
 // tries, and none with a key that does not do its algorithm.
 func TestCandidates(t *testing.T) {
 	f := serve(t, Limits{})
-	c := &call{generation: f.service.enter(), peer: me()}
+	c := &call{generation: f.service.enter(), Ring: f.setup.Ring, peer: me()}
 	defer c.leave()
 	name, v, err := c.Ring.Version(f.setup.Ring.Keys()[2].Versions[0].KID())
 	if err != nil || name != "inbox" {

@@ -55,7 +55,7 @@ func (c *call) verifyClaims(ctx context.Context, t *signer.SignedToken, want pol
 		}
 	}
 	if by == nil {
-		err = fmt.Errorf("%w: token: no key or issuer that uid %d may verify with has its kid and alg", signer.ErrInvalid, c.peer.UID)
+		err = c.noVerifier("token", policy.OpVerify)
 	}
 	return by, nil, err
 }
@@ -76,7 +76,7 @@ func (s *Service) VerifyJWS(ctx context.Context, r Request, q *api.VerifyJWSRequ
 		if err != nil {
 			return nil, err
 		}
-		reason := fmt.Errorf("%w: jws: no key or issuer that uid %d may verify with has its kid and alg", signer.ErrInvalid, c.peer.UID)
+		reason := c.noVerifier("jws", policy.OpVerifyJWS)
 		tries := 0
 		for _, t := range tokens {
 			for _, by := range c.verifiers(t, policy.OpVerifyJWS, q.Key) {
@@ -96,6 +96,14 @@ func (s *Service) VerifyJWS(ctx context.Context, r Request, q *api.VerifyJWSRequ
 		}
 		return nil, reason
 	})
+}
+
+// noVerifier says that no key may have signed, or that none is known that may.
+func (c *call) noVerifier(what string, op policy.Op) error {
+	if c.unseen(c.Policy.Keys(c.peer, op)) {
+		return fmt.Errorf("%w: %s: its kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable, what)
+	}
+	return fmt.Errorf("%w: %s: no key or issuer that uid %d may verify with has its kid and alg", signer.ErrInvalid, what, c.peer.UID)
 }
 
 // allowAny refuses a peer that may do op with no key at all.

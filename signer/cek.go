@@ -29,6 +29,9 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if _, err := v.Alg(w.Alg); err != nil {
 		return nil, err
 	}
+	if err := v.seen(); err != nil {
+		return nil, err
+	}
 	switch w.Alg.Family() { //nolint:exhaustive // of use enc
 	case FamilyOAEP:
 		if d, ok := v.key.(Decrypter); ok {
@@ -74,12 +77,10 @@ func (v *Version) sessionKey(ctx context.Context, d SessionKeyDecrypter, w Wrapp
 func (v *Version) opened(open func() ([]byte, error)) ([]byte, error) {
 	start := time.Now()
 	plaintext, err := open()
-	took := time.Since(start)
+	v.used(UseEnc, start, observable(err))
 	if errors.Is(err, ErrDecrypt) {
-		v.observe(UseEnc, took, nil) // the backend did its work; what came of it is for no metric
-		return nil, ErrDecrypt
+		return nil, ErrDecrypt // the backend did its work; what came of it is for no metric
 	}
-	v.observe(UseEnc, took, err)
 	if err != nil {
 		return nil, fmt.Errorf("unwrap: %w", err)
 	}

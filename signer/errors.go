@@ -71,3 +71,34 @@ func FromCode(code string) error {
 	}
 	return nil
 }
+
+// NeedsOperator marks err, an ErrUnavailable of opening a backend or a key, as one
+// that does not pass by itself: a PIN that is refused, a module that is not there.
+// Its text and what it wraps stay as they are.
+func NeedsOperator(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &operatorError{err}
+}
+
+type operatorError struct{ error }
+
+// Unwrap returns what was marked.
+func (e *operatorError) Unwrap() error { return e.error }
+
+// Passing reports whether err, of opening a backend or a key, may pass by itself: a
+// backend that is down, slow or overloaded. Every other error is a mistake in the
+// config or the backend, for the operator to mend.
+func Passing(err error) bool {
+	var operator *operatorError
+	if errors.As(err, &operator) {
+		return false
+	}
+	for _, mistake := range []error{ErrInvalid, ErrDenied, ErrNotFound, ErrUnsupported, ErrDecrypt} {
+		if errors.Is(err, mistake) {
+			return false
+		}
+	}
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOverloaded) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -45,6 +45,9 @@ func (v *Version) DecryptJWE(ctx context.Context, t *SealedToken, r *Recipient) 
 }
 
 func (v *Version) decryptContent(ctx context.Context, t *SealedToken, r *Recipient) ([]byte, error) {
+	if err := v.seen(); err != nil {
+		return nil, err
+	}
 	if slices.Contains(v.algs, r.Alg) {
 		if r.Alg == Dir {
 			return v.decryptDir(ctx, t, r)

@@ -47,6 +47,9 @@ func (v *Version) EncryptAlg() (Alg, error) {
 }
 
 func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	if err := v.seen(); err != nil {
+		return "", err
+	}
 	if !alg.Symmetric() {
 		return EncryptJWE(v.key.Public(), v.kid, alg, enc, header, plaintext)
 	}

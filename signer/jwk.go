@@ -94,10 +94,10 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 	return b64(sum), nil
 }
 
-// JWK returns the public key of v (RFC 7517), or nil if it has none. It names an
-// algorithm only if the key has no other.
+// JWK returns the public key of v (RFC 7517), or nil if it has none or nobody has
+// seen it. It names an algorithm only if the key has no other.
 func (v *Version) JWK() *JWK {
-	if v.Symmetric() {
+	if v.Symmetric() || v.Public() == nil {
 		return nil
 	}
 	jwk := &JWK{jose.JSONWebKey{Key: v.key.Public(), KeyID: v.kid, Use: string(v.Use())}}

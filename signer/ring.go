@@ -42,14 +42,17 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 			return nil, fmt.Errorf("%w: key %q has no versions", ErrInvalid, k.Name)
 		}
 		for _, v := range k.Versions {
-			if other, ok := r.kids[v.kid]; ok {
+			if other, ok := r.kids[v.kid]; ok && v.kid != "" {
 				return nil, fmt.Errorf("%w: keys %q and %q: the same kid %q: one key pair, or one kid, is configured twice", ErrInvalid, other.name, k.Name, v.kid)
 			}
 			if !slices.Equal(v.algs, k.Versions[0].algs) {
 				return nil, fmt.Errorf("%w: key %q: versions with different algorithms", ErrInvalid, k.Name)
 			}
-			if v.Symmetric() {
-				r.kids[v.kid] = place{k.Name, v}
+			if v.kid == "" {
+				continue // nobody has seen it yet
+			}
+			r.kids[v.kid] = place{k.Name, v}
+			if v.Symmetric() || !v.Seen() {
 				continue // nothing to tell it from another by
 			}
 			pair, err := Thumbprint(v.key.Public())
@@ -60,7 +63,6 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 				return nil, fmt.Errorf("%w: keys %q and %q: the same key pair under two names (kid %q)", ErrInvalid, other, k.Name, v.kid)
 			}
 			pairs[pair] = k.Name
-			r.kids[v.kid] = place{k.Name, v}
 		}
 		r.names[k.Name] = len(r.keys)
 		r.keys = append(r.keys, NamedKey{Name: k.Name, Versions: slices.Clone(k.Versions)})
@@ -89,20 +91,79 @@ func (r *Ring) Active(name string, now time.Time) (*Version, error) {
 	return k.Active(now)
 }
 
-// Active returns the version that signs and encrypts at the given time: of those
-// whose not-before has come the one with the latest, and the first listed among
-// equals. It follows from config and clock alone, so many hosts agree on it.
+// Active returns the version that signs and encrypts at the given time. By config
+// and clock it is, of those whose not-before has come, the one with the latest, and
+// the first listed among equals, so many hosts agree on it. While its backend is
+// away, the next in that order whose backend is not takes its place.
+//
+// Errors are ErrNotFound if no version's time has come, and ErrUnavailable if no
+// backend has opened one of those yet.
 func (k NamedKey) Active(now time.Time) (*Version, error) {
-	var active *Version
-	for _, v := range k.Versions {
-		if !v.notBefore.After(now) && (active == nil || v.notBefore.After(active.notBefore)) {
-			active = v
+	list, err := k.started(now)
+	if err != nil {
+		return nil, err
+	}
+	active := list[0]
+	if i := slices.IndexFunc(list, func(v *Version) bool { return !v.away() }); i >= 0 {
+		active = list[i]
+	}
+	return active, active.seen()
+}
+
+// Intended is [NamedKey.Active] by config and clock alone: what was made for one
+// version is of no use to another.
+func (k NamedKey) Intended(now time.Time) (*Version, error) {
+	list, err := k.started(now)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], list[0].seen()
+}
+
+// Candidates returns the versions that may sign at the given time, in the order in
+// which to try them: as for [NamedKey.Active], and those that are away last. Once
+// in a while one of these is in its own place, to see whether it is back: whoever
+// asks is to use the versions until one is not ErrUnavailable.
+func (k NamedKey) Candidates(now time.Time) ([]*Version, error) {
+	list, err := k.started(now)
+	if err != nil || len(list) == 1 {
+		return list, err
+	}
+	there := make([]*Version, 0, len(list))
+	var away []*Version
+	for _, v := range list {
+		// Once one is there, nothing is to be learnt of those after it.
+		if !v.away() || !slices.ContainsFunc(there, func(t *Version) bool { return !t.away() }) && v.probe(now) {
+			there = append(there, v)
+		} else {
+			away = append(away, v)
 		}
 	}
-	if active == nil {
+	return append(there, away...), nil
+}
+
+// started returns the versions whose not-before has come, the latest first: at
+// least one.
+func (k NamedKey) started(now time.Time) ([]*Version, error) {
+	if len(k.Versions) == 1 && !k.Versions[0].notBefore.After(now) {
+		return k.Versions, nil // no copy, for most keys
+	}
+	list := make([]*Version, 0, len(k.Versions))
+	for _, v := range k.Versions {
+		if !v.notBefore.After(now) {
+			list = append(list, v)
+		}
+	}
+	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: key %q: no version is active yet", ErrNotFound, k.Name)
 	}
-	return active, nil
+	slices.SortStableFunc(list, func(a, b *Version) int { return b.notBefore.Compare(a.notBefore) })
+	return list, nil
+}
+
+// Missing reports whether no version of k has been opened yet.
+func (k NamedKey) Missing() bool {
+	return !slices.ContainsFunc(k.Versions, func(v *Version) bool { return !v.Missing() })
 }
 
 // Version returns the version with the given kid, and the name of its key.

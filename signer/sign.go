@@ -72,7 +72,7 @@ func (v *Version) signer(alg Alg) (Signer, error) {
 func (v *Version) sign(alg Alg, digest []byte, make func() ([]byte, error)) ([]byte, error) {
 	start := time.Now()
 	sig, err := make()
-	v.observe(UseSig, time.Since(start), err)
+	v.used(UseSig, start, err)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -100,7 +100,7 @@ func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, err
 	}
 	start := time.Now()
 	mac, err := m.MACContext(ctx, message, alg.Hash())
-	v.observe(UseSig, time.Since(start), err)
+	v.used(UseSig, start, err)
 	if err != nil {
 		return nil, fmt.Errorf("mac: %w", err)
 	}
@@ -118,6 +118,9 @@ func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (boo
 		return false, fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
 	}
 	if _, err := v.Alg(alg); err != nil {
+		return false, err
+	}
+	if err := v.seen(); err != nil {
 		return false, err
 	}
 	if alg.Family() != FamilyHMAC {

@@ -24,11 +24,15 @@ type VersionConfig struct {
 	// backend took. A ciphertext that does not decrypt is no error here: who sees
 	// what is observed must not tell it from one that does. Optional.
 	Observe func(use Use, took time.Duration, err error)
+	// Changed is called when the backend goes away, with the error of the request
+	// that found out, and with nil when one finds it back. Optional. For a key that
+	// is [Replicas], theirs are called instead of both.
+	Changed func(err error)
 }
 
 // A Version is one key version: one key pair in one backend, with its kid and
-// the algorithms that it is pinned to. It is immutable and safe for concurrent
-// use.
+// the algorithms that it is pinned to. All that changes of it is whether its backend
+// is away. It is safe for concurrent use.
 type Version struct {
 	key       Key
 	kid       string
@@ -37,10 +41,14 @@ type Version struct {
 	verify    bool
 	backend   string
 	observe   func(use Use, took time.Duration, err error)
+	changed   func(err error)
+	health    health // unused for Replicas, which have that of each place
 }
 
 // NewVersion returns the version that c describes. Each algorithm must be one
-// that key can do; the errors are ErrInvalid and ErrUnsupported.
+// that key can do; the errors are ErrInvalid and ErrUnsupported. If key is [Replicas]
+// that nobody has seen, the kid is that of c or empty, and every operation of the
+// version is ErrUnavailable.
 func NewVersion(key Key, c VersionConfig) (*Version, error) {
 	if len(c.Algs) == 0 {
 		return nil, fmt.Errorf("%w: no algorithms", ErrInvalid)
@@ -54,24 +62,40 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		}
 	}
 	if c.KID == "" {
-		if _, ok := key.Public().(Secret); ok {
+		if c.Algs[0].Symmetric() {
 			return nil, fmt.Errorf("%w: a symmetric key has no thumbprint: give it a kid", ErrInvalid)
+		}
+		if r, ok := key.(*Replicas); ok && r.Public() == nil {
+			return newVersion(key, c), nil
 		}
 		var err error
 		if c.KID, err = Thumbprint(key.Public()); err != nil {
 			return nil, err
 		}
 	}
+	return newVersion(key, c), nil
+}
+
+func newVersion(key Key, c VersionConfig) *Version {
 	if c.Observe == nil {
 		c.Observe = func(Use, time.Duration, error) {}
 	}
+	if c.Changed == nil {
+		c.Changed = func(error) {}
+	}
 	return &Version{
 		key: key, kid: c.KID, algs: slices.Clone(c.Algs), notBefore: c.NotBefore,
-		verify: !c.SkipVerify, backend: c.Backend, observe: c.Observe,
-	}, nil
+		verify: !c.SkipVerify, backend: c.Backend, observe: c.Observe, changed: c.Changed,
+	}
 }
 
 func checkAlg(key Key, alg Alg) error {
+	if r, ok := key.(*Replicas); ok && r.Public() == nil {
+		if alg.Family() == 0 {
+			return fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(alg))
+		}
+		return nil // it is checked when the first place joins
+	}
 	if err := alg.Fits(key.Public()); err != nil {
 		return err
 	}
@@ -90,6 +114,9 @@ func checkAlg(key Key, alg Alg) error {
 
 // can reports whether key has the operation that a family of algorithms needs.
 func can(key Key, f Family) (ok bool) {
+	if r, ok := key.(*Replicas); ok { // which has the methods of all families
+		return r.can(f)
+	}
 	switch f {
 	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA:
 		_, ok = key.(Signer)
@@ -109,13 +136,15 @@ func can(key Key, f Family) (ok bool) {
 	return ok
 }
 
-// Public returns the public half of v's key, or the [Secret] that describes it.
+// Public returns the public half of v's key, or the [Secret] that describes it, or
+// nil if nobody has seen it.
 func (v *Version) Public() crypto.PublicKey { return v.key.Public() }
 
 // Symmetric reports whether v's key has no public half.
 func (v *Version) Symmetric() bool { return v.algs[0].Symmetric() }
 
-// KID returns the "kid" of v.
+// KID returns the "kid" of v. It is empty for a version that nobody has seen and
+// whose config names none.
 func (v *Version) KID() string { return v.kid }
 
 // Use returns what v is for.
@@ -127,7 +156,7 @@ func (v *Version) Algs() []Alg { return slices.Clone(v.algs) }
 // NotBefore returns when v becomes active; the zero time means always.
 func (v *Version) NotBefore() time.Time { return v.notBefore }
 
-// Backend returns the name of the backend that holds v.
+// Backend returns the name of the backend that holds v: the first, if several do.
 func (v *Version) Backend() string { return v.backend }
 
 // Alg returns the algorithm to use for a request that asks for want, or for

@@ -70,7 +70,6 @@ func TestE2ETokenRefused(t *testing.T) {
 		change func(*settings)
 		words  []string
 	}{
-		{"an unknown token", func(s *settings) { s.backends = strings.Replace(s.backends, "$token", "isuer", 1) }, []string{`"isuer"`, `"e2e"`}},
 		{"a token without a name", func(s *settings) { s.backends = strings.Replace(s.backends, `token: "$token", `, "", 1) }, []string{"token or serial"}},
 		{"a key that is not there", func(s *settings) { s.keys = strings.Replace(s.keys, "$oidc", "pkcs11:object=oicd", 1) }, []string{`key "oidc"`, "oicd"}},
 		{"a module that is not there", func(s *settings) { s.backends = strings.Replace(s.backends, "$module", "/nowhere/lib.so", 1) }, []string{"/nowhere/lib.so"}},
@@ -114,6 +113,22 @@ func TestE2ETokenRefused(t *testing.T) {
 				t.Errorf("the error shows the PIN: %s", got)
 			}
 		})
+	}
+}
+
+// A token that is not there may come yet, so serve waits for it. Check says that it
+// is not.
+func TestE2ETokenUnknown(t *testing.T) {
+	s := newSettings(t).oneKey()
+	s.backends = strings.Replace(s.backends, "$token", "isuer", 1)
+	got := refused(t, s, "check")
+	placeOf(t, s, got)
+	p := start(t, s)
+	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
+	for _, text := range []string{got, p.stderr.String()} {
+		if !strings.Contains(text, "isuer") || !strings.Contains(text, "e2e") {
+			t.Errorf("no word of the token that is wanted, or of the one that is there: %s", text)
+		}
 	}
 }
 

@@ -14,7 +14,9 @@ import (
 // CheckModule says why path cannot be a PKCS#11 module, as far as that shows
 // without loading it: loading runs the library's code, and the loader's words
 // for a library of another machine are misleading.
-func CheckModule(path string) error {
+func CheckModule(path string) error { return signer.NeedsOperator(checkModule(path)) }
+
+func checkModule(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: pkcs11 module %s does not exist", signer.ErrUnavailable, path)

@@ -82,7 +82,7 @@ func (m *module) login(slot uint, c credential) (*login, error) {
 		// The token would not look at the PIN: it answers that the user is
 		// logged in already.
 		if !hmac.Equal(l.pin[:], pin[:]) {
-			return nil, fmt.Errorf("%w: token %q: another PIN than the one in %s is in use for this token in this process", signer.ErrUnavailable, token.Label, c.file)
+			return nil, signer.NeedsOperator(fmt.Errorf("%w: token %q: another PIN than the one in %s is in use for this token in this process", signer.ErrUnavailable, token.Label, c.file))
 		}
 		l.users++
 		return l, nil
@@ -185,9 +185,9 @@ func (m *module) dropKeeperLocked(l *login) {
 func mayTry(token p11.TokenInfo) error {
 	switch {
 	case token.Flags&p11.CKF_USER_PIN_LOCKED != 0:
-		return fmt.Errorf("%w: token %q: its user PIN is locked: the security officer must unlock it", signer.ErrUnavailable, token.Label)
+		return signer.NeedsOperator(fmt.Errorf("%w: token %q: its user PIN is locked: the security officer must unlock it", signer.ErrUnavailable, token.Label))
 	case token.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return fmt.Errorf("%w: token %q: one more wrong PIN locks it, so none is tried: log in once by another program with the right one", signer.ErrUnavailable, token.Label)
+		return signer.NeedsOperator(fmt.Errorf("%w: token %q: one more wrong PIN locks it, so none is tried: log in once by another program with the right one", signer.ErrUnavailable, token.Label))
 	}
 	return nil
 }
@@ -204,8 +204,8 @@ func (m *module) loginOnceLocked(l *login, token p11.TokenInfo, c credential, pi
 		return fmt.Errorf("token %q: %w", token.Label, callError(callLogin, err))
 	}
 	m.refused[refusal{idOf(token), pin}] = true
-	return fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w",
-		token.Label, c.file, callError(callLogin, rv))
+	return signer.NeedsOperator(fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w",
+		token.Label, c.file, callError(callLogin, rv)))
 }
 
 // showPIN runs f, which shows the token the PIN for one operation of a key that
@@ -231,7 +231,7 @@ func (m *module) showPIN(l *login, id tokenID, credential func() (credential, er
 		l.pin = pin
 	case errors.As(err, &e) && e.call == callLogin && e.class == classLogin:
 		m.refused[refusal{id, pin}] = true
-		err = fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w", id.label, c.file, err)
+		err = signer.NeedsOperator(fmt.Errorf("token %q refuses the PIN in %s: one attempt was used, and this PIN will not be tried again: %w", id.label, c.file, err))
 	}
 	return n, err
 }
@@ -255,7 +255,7 @@ func (m *module) mayShow(l *login, id tokenID, pin mark, file string) error {
 }
 
 func errRefusedBefore(id tokenID, file string) error {
-	return fmt.Errorf("%w: token %q has refused the PIN in %s before: it is not tried again until the file holds another", signer.ErrUnavailable, id.label, file)
+	return signer.NeedsOperator(fmt.Errorf("%w: token %q has refused the PIN in %s before: it is not tried again until the file holds another", signer.ErrUnavailable, id.label, file))
 }
 
 // logout ends the login if nobody else uses it.

@@ -52,7 +52,7 @@ func acquireModule(path, initArgs string) (*module, error) {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: pkcs11 module: %w", signer.ErrUnavailable, err)
+		return nil, signer.NeedsOperator(fmt.Errorf("%w: pkcs11 module: %w", signer.ErrUnavailable, err))
 	}
 	modules.Lock()
 	m := modules.byPath[real]
@@ -99,7 +99,7 @@ func (m *module) acquire(initArgs string) error {
 // dynamic loader, and asks for the functions before the binding relies on them.
 func (m *module) load() error {
 	if err := tryLoad(m.path); err != nil {
-		return err
+		return signer.NeedsOperator(err)
 	}
 	ctx := p11.New(m.path)
 	if ctx == nil {

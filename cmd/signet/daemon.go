@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"signetd/daemon/api"
 )
 
 // version is set by the linker (-X main.version=1.2.3).
@@ -18,28 +21,40 @@ func (a *app) health() *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
 		Short: "Ask whether the daemon and its backends are ready",
-		Long:  "Health prints the state of each backend. The exit status is 1 if one of them does\nnot answer.",
-		Args:  cobra.NoArgs,
+		Long: `Health prints the state of each backend, and which versions of the keys that you
+may use are missing because their backend has not answered yet. The exit status is
+1 if a key has no version that can be used.`,
+		Args: cobra.NoArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			ready, err := a.client.Ready(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if err := a.print(cmd, ready, func(w io.Writer) error { return printStates(w, ready.Backends) }); err != nil {
+			if err := a.print(cmd, ready, func(w io.Writer) error { return printStates(w, ready) }); err != nil {
 				return err
 			}
 			if !ready.Ready {
-				return fmt.Errorf("not ready: %s", strings.Join(failing(ready.Backends), ", "))
+				return fmt.Errorf("not ready: %s", cmp.Or(strings.Join(failing(ready.Backends), ", "), "versions are missing"))
 			}
 			return nil
 		}),
 	}
 }
 
-func printStates(w io.Writer, backends map[string]string) error {
+func printStates(w io.Writer, ready *api.Ready) error {
 	rows := [][]string{{"BACKEND", "STATE"}}
-	for _, name := range slices.Sorted(maps.Keys(backends)) {
-		rows = append(rows, []string{name, backends[name]})
+	for _, name := range slices.Sorted(maps.Keys(ready.Backends)) {
+		rows = append(rows, []string{name, ready.Backends[name]})
+	}
+	if err := printTable(w, rows); err != nil || ready.MissingVersions == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "\n%d missing:\n", ready.MissingVersions); err != nil {
+		return err
+	}
+	rows = [][]string{{"KEY", "KID", "BACKEND"}}
+	for _, m := range ready.Missing {
+		rows = append(rows, []string{m.Key, cmp.Or(m.KID, "-"), m.Backend})
 	}
 	return printTable(w, rows)
 }

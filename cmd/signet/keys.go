@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"signetd/daemon/api"
+	"signetd/signer"
 )
 
 func (a *app) keys() *cobra.Command {
@@ -40,17 +42,33 @@ func printKeys(w io.Writer, keys []api.Key) error {
 	for _, k := range keys {
 		kid, backend := "-", "-"
 		if i := slices.IndexFunc(k.Versions, func(v api.KeyVersion) bool { return v.Active }); i >= 0 {
-			kid, backend = k.Versions[i].KID, k.Versions[i].Backend
+			kid, backend = k.Versions[i].KID, backendsOf(k.Versions[i])
 		}
 		rows = append(rows, []string{k.Name, k.Use, strings.Join(k.Algs, ","), kid, backend, strings.Join(k.Ops, ",")})
 	}
 	return printTable(w, rows)
 }
 
+// backendsOf names the backends that hold v, and says which cannot be used.
+func backendsOf(v api.KeyVersion) string {
+	places := v.Places
+	if len(places) == 0 {
+		places = []api.KeyPlace{{Backend: v.Backend, State: v.State}}
+	}
+	var names []string
+	for _, p := range places {
+		if p.State != "" && p.State != string(signer.StateOK) {
+			p.Backend += " (" + p.State + ")"
+		}
+		names = append(names, p.Backend)
+	}
+	return strings.Join(names, ",")
+}
+
 func printVersions(w io.Writer, k *api.Key) error {
 	rows := [][]string{{"name", k.Name}, {"use", k.Use}, {"algs", strings.Join(k.Algs, ",")}, {"you may", strings.Join(k.Ops, ",")}}
 	for _, v := range k.Versions {
-		notes := []string{v.KID, v.Backend}
+		notes := []string{cmp.Or(v.KID, "-"), backendsOf(v)}
 		if v.Active {
 			notes = append(notes, "active")
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,38 +13,11 @@ import (
 	"strconv"
 	"time"
 
-	"signetd/backends"
 	"signetd/daemon"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
-
-// build opens the backends, opens and proves every key, and resolves the users
-// of the grants. What it opened is closed again if anything is wrong.
-func (d *document) build(ctx context.Context, metrics *daemon.Metrics) (setup daemon.Setup, err error) {
-	setup.Backends = map[string]signer.Backend{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, closeWithin(&setup, closeTimeout))
-		}
-	}()
-	rules, err := d.keyRules()
-	if err != nil {
-		return setup, err
-	}
-	if rules, err = d.trust(&setup, rules); err != nil {
-		return setup, err
-	}
-	if setup.Policy, err = d.policy(rules); err != nil {
-		return setup, err
-	}
-	if err := d.openBackends(ctx, setup.Backends); err != nil {
-		return setup, err
-	}
-	setup.Ring, err = d.ring(ctx, setup.Backends, metrics)
-	return setup, err
-}
 
 // closeTimeout is how long a setup that came to nothing may take to close.
 const closeTimeout = 5 * time.Second
@@ -61,24 +33,6 @@ func closeWithin(s *daemon.Setup, wait time.Duration) error {
 	case <-time.After(wait):
 		return errors.New("a backend does not answer and was left open")
 	}
-}
-
-func (d *document) openBackends(ctx context.Context, open map[string]signer.Backend) error {
-	for i, c := range d.Backends {
-		at := fmt.Sprintf("$.backends[%d]", i)
-		if _, ok := open[c.Name]; ok || c.Name == "" {
-			return d.at(at+".name", fmt.Errorf("%w: %q is empty or there twice", signer.ErrInvalid, c.Name))
-		}
-		if c.Software != nil && !d.InsecureSoftwareKeys {
-			return d.at(at+".software", fmt.Errorf("%w: software keys are not protected by hardware; if that is meant, say insecure_software_keys: true", signer.ErrInvalid))
-		}
-		b, err := backends.Open(ctx, c)
-		if err != nil {
-			return d.at(at, fmt.Errorf("backend %q: %w", c.Name, err))
-		}
-		open[c.Name] = b
-	}
-	return nil
 }
 
 var keyName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -204,58 +158,6 @@ func principal(v any, lookup func(string) (string, error)) (*uint32, error) {
 		return nil, fmt.Errorf("%w: %d is the id of nobody: it stands for -1", signer.ErrInvalid, n)
 	}
 	return &n, nil
-}
-
-func (d *document) ring(ctx context.Context, open map[string]signer.Backend, metrics *daemon.Metrics) (*signer.Ring, error) {
-	var keys []signer.NamedKey
-	for i, c := range d.Keys {
-		named := signer.NamedKey{Name: c.Name}
-		for j, vc := range c.Versions {
-			at := fmt.Sprintf("$.keys[%d].versions[%d]", i, j)
-			v, err := d.version(ctx, at, open, c, vc, metrics)
-			if err != nil {
-				return nil, err
-			}
-			named.Versions = append(named.Versions, v)
-		}
-		keys = append(keys, named)
-	}
-	ring, err := signer.NewRing(keys)
-	if err != nil {
-		return nil, d.at("$.keys", err)
-	}
-	return ring, nil
-}
-
-func (d *document) version(ctx context.Context, at string, open map[string]signer.Backend, c KeyConfig, vc VersionConfig, metrics *daemon.Metrics) (*signer.Version, error) {
-	b, ok := open[vc.Backend]
-	if !ok {
-		return nil, d.at(at+".backend", fmt.Errorf("%w: no backend is named %.64q", signer.ErrInvalid, vc.Backend))
-	}
-	config := signer.VersionConfig{
-		KID: vc.KID, Backend: vc.Backend, SkipVerify: c.Verify != nil && !*c.Verify, Observe: metrics.ObserveBackend(vc.Backend),
-	}
-	for _, alg := range c.Algs {
-		config.Algs = append(config.Algs, signer.Alg(alg))
-	}
-	if vc.NotBefore != "" {
-		var err error
-		if config.NotBefore, err = time.Parse(time.RFC3339, vc.NotBefore); err != nil {
-			return nil, d.at(at+".not_before", fmt.Errorf("%w: a time such as 2026-11-01T00:00:00Z", signer.ErrInvalid))
-		}
-	}
-	key, err := b.OpenKey(ctx, vc.Ref)
-	if err != nil {
-		return nil, d.at(at+".ref", fmt.Errorf("key %q: %w", c.Name, err))
-	}
-	v, err := signer.NewVersion(key, config)
-	if err != nil {
-		return nil, d.at(at, fmt.Errorf("key %q: %w", c.Name, err))
-	}
-	if err := v.Prove(ctx); err != nil {
-		return nil, d.at(at, fmt.Errorf("key %q: %w", c.Name, err))
-	}
-	return v, nil
 }
 
 // limits reads the limits. Zero means the default.

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"signetd/daemon"
+	"signetd/signer"
 )
 
 const defaultConfig = "/etc/signetd/signetd.yaml"
@@ -23,8 +25,9 @@ func checkCommand() *cobra.Command {
 		Short: "Read the config, open every key, use each once, and exit",
 		Long: `check reads the config file as serve does, logs in to every backend, opens every
 key and signs and verifies, or encrypts and decrypts, once with each of its
-algorithms. Run it as the user that the daemon runs as. It listens on nothing
-and writes no audit log.`,
+algorithms. A backend that does not answer is an error here, although serve would
+start without it. Run it as the user that the daemon runs as. It listens on
+nothing and writes no audit log.`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(cmd)
@@ -45,7 +48,7 @@ and writes no audit log.`,
 		out := cmd.OutOrStdout()
 		for _, k := range setup.Ring.Keys() {
 			for _, v := range k.Versions {
-				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), v.Backend(), v.Algs())
+				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), backendsOf(v), v.Algs())
 			}
 		}
 		for _, is := range setup.Issuers {
@@ -58,6 +61,15 @@ and writes no audit log.`,
 		return setup.Close()
 	}
 	return cmd
+}
+
+// backendsOf names the backends that hold v.
+func backendsOf(v *signer.Version) string {
+	var names []string
+	for _, p := range v.Places() {
+		names = append(names, p.Backend)
+	}
+	return strings.Join(names, ", ")
 }
 
 // settings checks what serve reads beside backends, keys and grants.

@@ -108,12 +108,28 @@ type ValueConfig struct {
 	Max       *int64   `yaml:"max"`
 }
 
-// A VersionConfig is one key pair in one backend.
+// A VersionConfig is one key pair in one backend, or in several: then Refs takes the
+// place of Backend and Ref.
 type VersionConfig struct {
-	Backend   string `yaml:"backend"`
-	Ref       string `yaml:"ref"`
-	KID       string `yaml:"kid"`
-	NotBefore string `yaml:"not_before"` // RFC 3339
+	Backend   string      `yaml:"backend"`
+	Ref       string      `yaml:"ref"`
+	Refs      []RefConfig `yaml:"refs"`
+	KID       string      `yaml:"kid"`
+	NotBefore string      `yaml:"not_before"` // RFC 3339
+}
+
+// A RefConfig is one of several places of a key pair.
+type RefConfig struct {
+	Backend string `yaml:"backend"`
+	Ref     string `yaml:"ref"`
+}
+
+// places returns where the version is.
+func (c VersionConfig) places() []RefConfig {
+	if len(c.Refs) > 0 {
+		return c.Refs
+	}
+	return []RefConfig{{c.Backend, c.Ref}}
 }
 
 // A GrantConfig allows peers operations on keys; see policy.Grant.

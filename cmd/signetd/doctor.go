@@ -165,8 +165,10 @@ func configured(path string) ([]patient, error) {
 		p := patient{name: b.Name, config: *b.PKCS11}
 		for _, k := range d.Keys {
 			for i, v := range k.Versions {
-				if v.Backend == b.Name {
-					p.keys = append(p.keys, keyRef(k, i))
+				for _, ref := range v.places() {
+					if ref.Backend == b.Name {
+						p.keys = append(p.keys, keyRef(k, i, ref.Ref))
+					}
 				}
 			}
 		}
@@ -178,9 +180,9 @@ func configured(path string) ([]patient, error) {
 	return patients, nil
 }
 
-// keyRef names version i of a key; the number is left out if there is but one.
-func keyRef(k KeyConfig, i int) pkcs11.KeyRef {
-	ref := pkcs11.KeyRef{Name: k.Name, Ref: k.Versions[i].Ref}
+// keyRef names version i of a key, in one of its places; the number is left out if there is but one.
+func keyRef(k KeyConfig, i int, place string) pkcs11.KeyRef {
+	ref := pkcs11.KeyRef{Name: k.Name, Ref: place}
 	if len(k.Versions) > 1 {
 		ref.Name = fmt.Sprintf("%s, version %d", k.Name, i+1)
 	}

@@ -29,7 +29,7 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := d.unchanged(&r.doc.Config); err != nil {
 		return 0, err
 	}
-	setup, err := r.build(ctx, d)
+	setup, err := r.build(ctx, d, r.service.Ring())
 	if err != nil {
 		return 0, err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"signetd/daemon"
 	"signetd/daemon/audit"
+	"signetd/signer"
 )
 
 const (
@@ -31,7 +32,8 @@ func serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve the keys of the config until told to stop",
 		Long: `serve opens every key of the config file and answers on the Unix socket, or on
-the one that systemd hands over. SIGHUP and "signet reload" read the config
+the one that systemd hands over. A backend that does not answer takes its own key
+versions away and no others: they are opened when it does. SIGHUP and "signet reload" read the config
 again: the new one is built and proven beside the running one, and takes over
 whole or not at all. SIGTERM and SIGINT end it when the requests in flight
 are answered.`,
@@ -56,6 +58,7 @@ type running struct {
 	metrics *daemon.Metrics
 	service *daemon.Service
 	log     *slog.Logger
+	known   *publicKeys
 
 	mu sync.Mutex // one reload at a time
 }
@@ -66,7 +69,7 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 	if err := d.settings(); err != nil {
 		return err
 	}
-	r := &running{doc: d, metrics: daemon.NewMetrics(version)}
+	r := &running{doc: d, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
 	if d.path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or
 		// answering its last requests.
@@ -87,17 +90,20 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.audit.Close()) }()
-	setup, err := r.build(ctx, d)
+	setup, err := r.build(ctx, d, nil)
 	if err != nil {
 		return err
 	}
 	return r.run(ctx, setup, started)
 }
 
-func (r *running) build(ctx context.Context, d *document) (daemon.Setup, error) {
+// build makes the setup of d, in which versions may be missing. before is the ring
+// that is served now, or nil at start.
+func (r *running) build(ctx context.Context, d *document, before *signer.Ring) (daemon.Setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	return d.build(ctx, r.metrics)
+	b := &builder{document: d, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
+	return b.build(ctx)
 }
 
 // run listens, serves, and stops in the order that loses no request.
@@ -107,7 +113,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		return errors.Join(err, setup.Close())
 	}
 	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
-	r.metrics.Registry.MustRegister(statsCollector{r.service})
+	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
 	config := daemon.ServerConfig{Limits: limits, Version: version}
 	if r.doc.path != "" {
 		config.Reload = r.reloadOnRequest

@@ -59,6 +59,9 @@ func (c statsCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	c.service.EachBackend(func(name string, b signer.Backend) {
+		if l, ok := b.(*lateBackend); ok {
+			b, _ = l.opened()
+		}
 		reporter, ok := b.(interface{ Stats() pkcs11.Stats })
 		if !ok {
 			return
@@ -68,4 +71,31 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(s.desc, s.typ, s.value(now), name)
 		}
 	})
+}
+
+// A placesCollector makes a metric of the versions that cannot be used now.
+type placesCollector struct{ service *daemon.Service }
+
+var placesMissing = prometheus.NewDesc("signetd_versions_missing", "Versions of the key that the backend has not opened yet, or does not serve now.", []string{"key", "backend"}, nil)
+
+// Describe implements [prometheus.Collector].
+func (c placesCollector) Describe(out chan<- *prometheus.Desc) { out <- placesMissing }
+
+// Collect implements [prometheus.Collector].
+func (c placesCollector) Collect(out chan<- prometheus.Metric) {
+	for _, k := range c.service.Ring().Keys() {
+		missing := map[string]int{}
+		for _, v := range k.Versions {
+			for _, p := range v.Places() {
+				n := 0
+				if p.State != signer.StateOK {
+					n = 1
+				}
+				missing[p.Backend] += n
+			}
+		}
+		for backend, n := range missing {
+			out <- prometheus.MustNewConstMetric(placesMissing, prometheus.GaugeValue, float64(n), k.Name, backend)
+		}
+	}
 }

@@ -236,11 +236,19 @@ type Key struct {
 
 // KeyVersion describes one version of a key.
 type KeyVersion struct {
-	KID       string      `json:"kid"`
+	KID       string      `json:"kid"` // empty while nobody has seen the version and the config names none
 	Active    bool        `json:"active"`
 	NotBefore *time.Time  `json:"not_before,omitempty"`
-	Backend   string      `json:"backend"`
-	Public    *signer.JWK `json:"public,omitempty"` // a symmetric key has none
+	Backend   string      `json:"backend"`          // the first, if several hold it
+	State     string      `json:"state"`            // ok, away or missing, see signer.State: the best of its places
+	Places    []KeyPlace  `json:"places,omitempty"` // if several backends hold it
+	Public    *signer.JWK `json:"public,omitempty"` // a symmetric key has none, nor one that nobody has seen
+}
+
+// KeyPlace is one of several backends that hold a version.
+type KeyPlace struct {
+	Backend string `json:"backend"`
+	State   string `json:"state"`
 }
 
 // Health is the answer of a process that lives.
@@ -248,10 +256,25 @@ type Health struct {
 	Status string `json:"status"` // "ok"
 }
 
-// Ready says whether every backend answers: "ok" or an error code for each.
+// Ready says whether every key has a version that can be used, and whether each
+// backend answers: "ok" or an error code.
 type Ready struct {
 	Ready    bool              `json:"ready"`
 	Backends map[string]string `json:"backends"`
+	// MissingVersions counts what Missing would be for a peer with grants on all keys.
+	MissingVersions int `json:"missing_versions,omitzero"`
+	// Missing are the places of versions that no backend has opened yet, of the keys on
+	// which the peer has a grant.
+	Missing []MissingVersion `json:"missing,omitempty"`
+}
+
+// MissingVersion is a version, or one of several places of it, that its backend has
+// not opened yet.
+type MissingVersion struct {
+	Key       string     `json:"key"`
+	KID       string     `json:"kid,omitempty"` // if it is known
+	Backend   string     `json:"backend"`
+	NotBefore *time.Time `json:"not_before,omitempty"`
 }
 
 // Version says which build answers.

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"signetd/signer"
+)
+
+// A plan is a version as the config has it.
+type plan struct {
+	keyName string
+	at      string // where in the config
+	refs    []RefConfig
+	refsAt  []string // where in the config each of refs is
+	config  signer.VersionConfig
+
+	replicas *signer.Replicas // of the version, if it has several places or one that is missing
+}
+
+// ring opens every key.
+func (b *builder) ring(ctx context.Context) (*signer.Ring, error) {
+	for i, c := range b.Keys {
+		named := signer.NamedKey{Name: c.Name}
+		for j, vc := range c.Versions {
+			p, err := b.plan(fmt.Sprintf("$.keys[%d].versions[%d]", i, j), c, vc)
+			if err != nil {
+				return nil, err
+			}
+			v, missing, err := b.version(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range missing {
+				m.key, m.version = i, j
+			}
+			b.pending = append(b.pending, missing...)
+			named.Versions = append(named.Versions, v)
+		}
+		b.keys = append(b.keys, named)
+		if err := b.stillServed(i); err != nil {
+			return nil, err
+		}
+	}
+	ring, err := signer.NewRing(b.keys)
+	if err != nil {
+		return nil, b.at("$.keys", err)
+	}
+	return ring, nil
+}
+
+// stillServed returns an error if a reload would leave key i without a version that
+// was opened, and it has one now, or is new: the config that is in force is better.
+func (b *builder) stillServed(i int) error {
+	k := b.keys[i]
+	if b.before == nil || len(k.Versions) == 0 || !k.Missing() {
+		return nil
+	}
+	if old, err := b.before.Key(k.Name); err == nil && old.Missing() {
+		return nil
+	}
+	n := slices.IndexFunc(b.pending, func(p *pending) bool { return p.key == i })
+	return b.pending[n].err
+}
+
+// plan reads a version and opens nothing.
+func (b *builder) plan(at string, c KeyConfig, vc VersionConfig) (*plan, error) {
+	p := &plan{keyName: c.Name, at: at, refs: vc.places(), refsAt: []string{at}}
+	if len(vc.Refs) > 0 {
+		if vc.Backend != "" || vc.Ref != "" {
+			return nil, b.at(at+".refs", fmt.Errorf("%w: either refs, or backend and ref", signer.ErrInvalid))
+		}
+		p.refsAt = nil
+		for i := range vc.Refs {
+			p.refsAt = append(p.refsAt, fmt.Sprintf("%s.refs[%d]", at, i))
+		}
+	}
+	for i, ref := range p.refs {
+		if _, ok := b.backends[ref.Backend]; !ok {
+			return nil, b.at(p.refsAt[i]+".backend", fmt.Errorf("%w: no backend is named %.64q", signer.ErrInvalid, ref.Backend))
+		}
+		if slices.Contains(p.refs[:i], ref) {
+			return nil, b.at(p.refsAt[i], fmt.Errorf("%w: the same place twice", signer.ErrInvalid))
+		}
+	}
+	p.config = signer.VersionConfig{KID: vc.KID, Backend: p.refs[0].Backend, SkipVerify: c.Verify != nil && !*c.Verify}
+	for _, alg := range c.Algs {
+		p.config.Algs = append(p.config.Algs, signer.Alg(alg))
+	}
+	if vc.NotBefore != "" {
+		var err error
+		if p.config.NotBefore, err = time.Parse(time.RFC3339, vc.NotBefore); err != nil {
+			return nil, b.at(at+".not_before", fmt.Errorf("%w: a time such as 2026-11-01T00:00:00Z", signer.ErrInvalid))
+		}
+	}
+	return p, nil
+}
+
+// version opens every place of p and makes a version of those that answer. The
+// others are missing.
+func (b *builder) version(ctx context.Context, p *plan) (*signer.Version, []*pending, error) {
+	keys := make([]signer.Key, len(p.refs))
+	var missing []*pending
+	for i := range p.refs {
+		var err error
+		if keys[i], err = b.open(ctx, p, i); err == nil {
+			continue
+		}
+		if !b.toleratesAway(ctx, err) {
+			return nil, nil, err
+		}
+		missing = append(missing, &pending{plan: p, place: i, err: err})
+	}
+	v, unjoined, err := b.assemble(ctx, p, keys)
+	return v, append(missing, unjoined...), err
+}
+
+// open opens the key in place i of p and uses it once with each algorithm.
+func (b *builder) open(ctx context.Context, p *plan, i int) (signer.Key, error) {
+	ref := p.refs[i]
+	if err := b.away[ref.Backend]; err != nil {
+		return nil, b.at(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
+	}
+	limited, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	at := p.refsAt[i] + ".ref"
+	key, err := b.backends[ref.Backend].OpenKey(limited, ref.Ref)
+	if err == nil {
+		at = p.refsAt[i]
+		err = b.prove(limited, p, ref.Backend, key)
+	}
+	if err != nil {
+		if b.toleratesAway(ctx, err) {
+			b.away[ref.Backend] = err
+		}
+		return nil, b.at(at, fmt.Errorf("key %q: %w", p.keyName, err))
+	}
+	b.known.add(seenAt{p.keyName, ref}, key.Public())
+	return key, nil
+}
+
+func (b *builder) prove(ctx context.Context, p *plan, backend string, key signer.Key) error {
+	config := p.config
+	config.Observe = b.metrics.ObserveBackend(backend)
+	v, err := signer.NewVersion(key, config)
+	if err != nil {
+		return err
+	}
+	return v.Prove(ctx)
+}
+
+// assemble makes the version of p out of its keys, of which some may be nil.
+func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*signer.Version, []*pending, error) {
+	config := p.config
+	if len(keys) == 1 && keys[0] != nil {
+		config.Observe = b.metrics.ObserveBackend(config.Backend)
+		config.Changed = func(err error) { b.changed(p, config.Backend, err) }
+		p.replicas = nil
+		v, err := signer.NewVersion(keys[0], config)
+		if err != nil {
+			err = b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
+		}
+		return v, nil, err
+	}
+	r := b.newReplicas(p, keys)
+	var missing []*pending
+	for i, key := range keys {
+		if key == nil {
+			continue
+		}
+		err := r.Join(ctx, i, key)
+		if err != nil {
+			err = b.at(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
+			if !b.toleratesAway(ctx, err) {
+				return nil, nil, err
+			}
+			missing = append(missing, &pending{plan: p, place: i, err: err})
+		}
+	}
+	v, err := signer.NewVersion(r, config)
+	if err != nil {
+		return nil, nil, b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
+	}
+	p.replicas = r
+	return v, missing, nil
+}
+
+// newReplicas returns the places of p, to be joined. The public half is that of the
+// first key there is, or for want of any what it was when the key was last open.
+func (b *builder) newReplicas(p *plan, keys []signer.Key) *signer.Replicas {
+	c := signer.ReplicasConfig{
+		Algs: p.config.Algs,
+		Observe: func(backend string, use signer.Use, took time.Duration, err error) {
+			b.metrics.ObserveBackend(backend)(use, took, err)
+		},
+		Changed:  func(backend string, err error) { b.changed(p, backend, err) },
+		Failover: func(backend string) { b.metrics.ObserveFailover(p.keyName, backend) },
+	}
+	for _, ref := range p.refs {
+		c.Backends = append(c.Backends, ref.Backend)
+		if c.Public == nil {
+			c.Public = b.known.get(seenAt{p.keyName, ref})
+		}
+	}
+	if i := slices.IndexFunc(keys, func(k signer.Key) bool { return k != nil }); i >= 0 {
+		c.Public = keys[i].Public()
+	}
+	return signer.NewReplicas(c)
+}
+
+// changed logs that a version's backend went away, or is back.
+func (b *builder) changed(p *plan, backend string, err error) {
+	if err == nil {
+		b.log.Info("backend is back", "key", p.keyName, "backend", backend)
+		return
+	}
+	b.log.Warn("backend away: its requests go to another place or version of the key, if there is one", "key", p.keyName, "backend", backend, "err", err)
+}
+
+// take puts a key that was opened late in its place: of its version if that is in the
+// ring, or of a new version in a new ring.
+func (b *builder) take(ctx context.Context, m *pending, key signer.Key, swap func(*signer.Ring)) error {
+	old := b.keys[m.key].Versions[m.version]
+	if r := m.replicas; r.Public() != nil {
+		err := r.Join(ctx, m.place, key)
+		if err == nil {
+			return nil
+		}
+		if !old.Missing() || !errors.Is(err, signer.ErrInvalid) {
+			return b.at(m.refsAt[m.place], fmt.Errorf("key %q: %w", m.keyName, err))
+		}
+		// It is not the key that was there before this config: the config's is right.
+	}
+	before := m.replicas
+	keys := make([]signer.Key, len(m.refs))
+	keys[m.place] = key
+	v, _, err := b.assemble(ctx, m.plan, keys)
+	if err == nil {
+		err = b.swapVersion(m, v, swap)
+	}
+	if err != nil {
+		m.replicas = before
+	}
+	return err
+}
+
+func (b *builder) swapVersion(m *pending, v *signer.Version, swap func(*signer.Ring)) error {
+	keys := slices.Clone(b.keys)
+	keys[m.key].Versions = slices.Clone(keys[m.key].Versions)
+	keys[m.key].Versions[m.version] = v
+	ring, err := signer.NewRing(keys)
+	if err != nil {
+		return b.at("$.keys", err)
+	}
+	b.keys = keys
+	swap(ring)
+	return nil
+}

@@ -1,0 +1,90 @@
+package signer_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"testing"
+
+	"signetd/signer"
+)
+
+// An aesKey is an AES key in memory that wraps and seals.
+type aesKey struct{ secret []byte }
+
+func (k aesKey) Public() crypto.PublicKey {
+	return signer.Secret{Type: signer.SecretAES, Size: len(k.secret)}
+}
+
+func (k aesKey) block() cipher.Block {
+	b, err := aes.NewCipher(k.secret)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (k aesKey) gcm() cipher.AEAD {
+	g, err := cipher.NewGCM(k.block())
+	if err != nil {
+		panic(err)
+	}
+	return g
+}
+
+func (k aesKey) WrapContext(_ context.Context, form signer.WrapForm, key []byte) ([]byte, error) {
+	return signer.WrapBlocks(form, key, func(b []byte) error { k.block().Encrypt(b, b); return nil })
+}
+
+func (k aesKey) UnwrapContext(_ context.Context, form signer.WrapForm, wrapped []byte) ([]byte, error) {
+	return signer.UnwrapBlocks(form, wrapped, func(b []byte) error { k.block().Decrypt(b, b); return nil })
+}
+
+func (k aesKey) SealContext(_ context.Context, plaintext, aad []byte) (iv, sealed []byte, err error) {
+	iv = make([]byte, 12)
+	rand.Read(iv)
+	return iv, k.gcm().Seal(nil, iv, plaintext, aad), nil
+}
+
+func (k aesKey) OpenContext(_ context.Context, iv, sealed, aad []byte) ([]byte, error) {
+	out, err := k.gcm().Open(nil, iv, sealed, aad)
+	if err != nil {
+		return nil, signer.ErrDecrypt
+	}
+	return out, nil
+}
+
+// Two AES keys are compared by one undoing what the other did, whatever they are for;
+// and as a version they do their work.
+func TestReplicasAES(t *testing.T) {
+	secret, other := make([]byte, 32), make([]byte, 32)
+	rand.Read(secret)
+	rand.Read(other)
+	for _, alg := range []signer.Alg{signer.A256KW, signer.A256GCMKW, signer.Dir} {
+		algs := []signer.Alg{alg}
+		r := signer.NewReplicas(signer.ReplicasConfig{
+			Public: aesKey{secret}.Public(), Backends: []string{"a", "b"}, Algs: algs,
+		})
+		if err := r.Join(t.Context(), 0, aesKey{secret}); err != nil {
+			t.Fatalf("%s: %v", alg, err)
+		}
+		if err := r.Join(t.Context(), 1, aesKey{other}); !errors.Is(err, signer.ErrInvalid) {
+			t.Errorf("%s: Join() of another secret = %v, want ErrInvalid", alg, err)
+		}
+		if err := r.Join(t.Context(), 1, aesKey{secret}); err != nil {
+			t.Errorf("%s: Join() of the same secret = %v", alg, err)
+		}
+		v, err := signer.NewVersion(r, signer.VersionConfig{KID: "k", Algs: algs})
+		if err != nil {
+			t.Fatalf("%s: %v", alg, err)
+		}
+		for range 4 { // each place wraps, and each unwraps
+			if err := v.Prove(t.Context()); err != nil {
+				t.Errorf("%s: %v", alg, err)
+			}
+		}
+	}
+}
