@@ -195,6 +195,9 @@ func (k *key) proveDecryption(t *trial) error {
 	if !ok {
 		return fmt.Errorf("%w: RSA keys decrypt, and no others", signer.ErrUnsupported)
 	}
+	if len(k.ways()) == 0 {
+		return fmt.Errorf("%w: with hold_cek the key needs CKA_UNWRAP", signer.ErrUnsupported)
+	}
 	k.oaep = make(map[crypto.Hash]way)
 	var refusals []error
 	for _, alg := range signer.Algs(pub) {
@@ -213,18 +216,9 @@ func (k *key) proveDecryption(t *trial) error {
 		k.algs = append(k.algs, alg)
 	}
 	if len(k.oaep) == 0 {
-		return fmt.Errorf("%w: the token decrypts RSA-OAEP with no hash%s: it lacks the mechanisms, or the public half belongs to another key: %w",
-			signer.ErrUnsupported, k.withHoldCEK(), errors.Join(refusals...))
+		return fmt.Errorf("%w: the token decrypts RSA-OAEP with no hash: it lacks the mechanisms, or the public half belongs to another key: %w", signer.ErrUnsupported, errors.Join(refusals...))
 	}
 	return nil
-}
-
-// withHoldCEK says what else may be why.
-func (k *key) withHoldCEK() string {
-	if !k.backend.cfg.HoldCEK {
-		return ""
-	}
-	return " while hold_cek has it keep the CEK (which needs CKA_UNWRAP, and CKM_AES_GCM in the token)"
 }
 
 // tryWays returns the first way by which the token decrypts what is encrypted to
@@ -236,7 +230,7 @@ func (k *key) tryWays(t *trial, pub *rsa.PublicKey, hash crypto.Hash) (way, erro
 	if err != nil {
 		return 0, err
 	}
-	refusals := []error{fmt.Errorf("%w: no way that the key's attributes allow works", signer.ErrUnsupported)}
+	var refusals []error
 	for _, w := range k.ways() {
 		var got []byte
 		err := t.run(func(s *session, h p11.ObjectHandle) (err error) {

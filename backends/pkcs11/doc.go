@@ -1,10 +1,11 @@
-// Package pkcs11 opens signing and decryption keys that stay in a PKCS#11
-// token: an HSM, a TPM, or SoftHSM2.
+// Package pkcs11 opens keys that stay in a PKCS#11 token: an HSM, a TPM, or
+// SoftHSM2. They sign, make MACs, decrypt, agree on secrets and wrap keys.
 //
 // For most uses call [Open] with a [Config] and then [Backend.OpenKey] with a
 // pkcs11: URI (RFC 7512). Open logs in, with one attempt. OpenKey reads the
 // public half, and proves that the token holds the private half of just that
-// key, before anybody relies on it.
+// key, before anybody relies on it. On the way it tries each way of using the key
+// that its attributes allow: tokens lack mechanisms, and do not say so.
 //
 // PKCS#11 sessions must not be used by two threads at once, and a call into a
 // module cannot be cancelled. So each session belongs to one worker goroutine
