@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -142,7 +143,9 @@ func startDev(t *testing.T) string {
 // verify verifies a token with the key of the daemon's JWKS that it names.
 func verify(t *testing.T, socket, token string) {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(_, _ string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
 	resp, err := c.Get("http://signetd/v1/jwks")
 	if err != nil {
 		t.Fatal(err)

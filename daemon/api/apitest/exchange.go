@@ -73,8 +73,11 @@ func (d *Document) request(e Exchange, op map[string]any, at string) error {
 	if !batches || json.Unmarshal(e.Request, &several) != nil || several.Batch == nil {
 		return d.validate(at+"/requestBody/content/application~1json/schema", e.Request)
 	}
-	if err := json.Unmarshal(e.Response, &answers); err != nil || len(answers.Results) != len(several.Batch) {
-		return fmt.Errorf("%d results for %d requests: %v", len(answers.Results), len(several.Batch), err)
+	if err := json.Unmarshal(e.Response, &answers); err != nil {
+		return fmt.Errorf("results: %w", err)
+	}
+	if len(answers.Results) != len(several.Batch) {
+		return fmt.Errorf("%d results for %d requests", len(answers.Results), len(several.Batch))
 	}
 	for i, item := range several.Batch {
 		if _, refused := answers.Results[i]["error"]; refused {
