@@ -80,6 +80,8 @@ func (k *key) agree(s *session, h p11.ObjectHandle, a agreement, peer *ecdh.Publ
 		return nil, err
 	case n == len(z):
 		return z, nil
+	case n == 0:
+		return nil, fmt.Errorf("%w: pkcs11: the token agreed on an empty secret", signer.ErrUnavailable)
 	}
 	defer clear(z)
 	padded := make([]byte, len(z)) // a token may drop leading zeros

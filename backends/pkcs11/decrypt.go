@@ -275,11 +275,11 @@ func (w way) String() string {
 	case native:
 		return "CKM_RSA_PKCS_OAEP"
 	case unwrapped, unwrappedUnsaid:
-		return "CKM_RSA_PKCS_OAEP by C_UnwrapKey; the new key read and destroyed"
+		return "C_UnwrapKey with CKM_RSA_PKCS_OAEP; the new key read and destroyed"
 	case raw:
 		return "CKM_RSA_X_509; raw RSA, and the padding decoded here"
 	case held, heldUnsaid:
-		return "CKM_RSA_PKCS_OAEP by C_UnwrapKey, and CKM_AES_GCM; the CEK stays in the token"
+		return "C_UnwrapKey with CKM_RSA_PKCS_OAEP, then CKM_AES_GCM; the CEK stays in the token"
 	}
 	return ""
 }

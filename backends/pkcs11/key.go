@@ -25,6 +25,7 @@ type key struct {
 	algs    []signer.Alg     // that worked when the key was opened
 	may     uses
 	always  bool // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
+	tells   bool // its sessions know when they are logged in
 
 	// How to use it: what the probes passed. What is empty it does not do.
 	forms     map[signer.Alg]form // to sign
@@ -95,6 +96,8 @@ func (k *key) open(s *session) error {
 	if err := k.prove(t); err != nil {
 		return err
 	}
+	in, err := s.loggedIn()
+	k.tells = err == nil && in
 	k.found.Store(&handle{h, s.stamp})
 	return nil
 }
@@ -190,7 +193,11 @@ func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byt
 				return nil, err
 			}
 		}
-		return f(s, h.object)
+		out, err := f(s, h.object)
+		if err != nil && k.tells {
+			err = s.doubt(err)
+		}
+		return out, err
 	})
 }
 

@@ -23,8 +23,8 @@ import (
 // Whatever way a token leaves open, what is wrapped is what RFC 3394 and 5649 say.
 func TestWaysToWrap(t *testing.T) {
 	const (
-		object = "CKM_AES_KEY_WRAP by C_WrapKey and C_UnwrapKey"
-		padded = "CKM_AES_KEY_WRAP_PAD by C_WrapKey and C_UnwrapKey"
+		object = "C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP"
+		padded = "C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP_PAD"
 		blocks = "CKM_AES_ECB; key wrap done here, block by block"
 	)
 	r := newRig(t)

@@ -66,6 +66,27 @@ func (s *session) loggedIn() (bool, error) {
 	return info.State == p11.CKS_RO_USER_FUNCTIONS || info.State == p11.CKS_RW_USER_FUNCTIONS, callError("C_GetSessionInfo", err)
 }
 
+// doubt asks, when an operation came to err, whether the user is still logged in.
+// What tokens say when nobody is can be anything: NSS speaks of the size of the key,
+// of a lack of memory, or of the ciphertext. It asks for whatever was said of an
+// input, so that no answer takes longer than another.
+func (s *session) doubt(err error) error {
+	switch classOf(err) {
+	case classMisuse, classInput, classCapacity:
+	case classNone, classSession, classDevice, classLogin:
+		return err
+	}
+	in, answer := s.loggedIn()
+	switch {
+	case lost(answer):
+		return answer
+	case answer == nil && !in:
+		return callError("C_GetSessionInfo", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
+	default:
+		return err
+	}
+}
+
 // find returns the objects that match template.
 func (s *session) find(template []*p11.Attribute) (found []p11.ObjectHandle, err error) {
 	if err := s.ctx.FindObjectsInit(s.handle, template); err != nil {

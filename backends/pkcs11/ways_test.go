@@ -86,8 +86,8 @@ func unwrapOnly() attrs {
 func TestWaysToDecrypt(t *testing.T) {
 	const (
 		byDecrypt = "CKM_RSA_PKCS_OAEP"
-		byUnwrap  = "CKM_RSA_PKCS_OAEP by C_UnwrapKey; the new key read and destroyed"
-		byHolding = "CKM_RSA_PKCS_OAEP by C_UnwrapKey, and CKM_AES_GCM; the CEK stays in the token"
+		byUnwrap  = "C_UnwrapKey with CKM_RSA_PKCS_OAEP; the new key read and destroyed"
+		byHolding = "C_UnwrapKey with CKM_RSA_PKCS_OAEP, then CKM_AES_GCM; the CEK stays in the token"
 	)
 	both := func() attrs {
 		return attrs{p11.CKA_SIGN: false, p11.CKA_DECRYPT: true, p11.CKA_UNWRAP: true, p11.CKA_EXTRACTABLE: false}

@@ -42,9 +42,9 @@ const (
 func (w wrapWay) String() string {
 	switch name := mechanismName(uint64(w.mechanism)); w.how {
 	case byCipher:
-		return name + " by C_Encrypt and C_Decrypt"
+		return "C_Encrypt and C_Decrypt with " + name
 	case byObject:
-		return name + " by C_WrapKey and C_UnwrapKey"
+		return "C_WrapKey and C_UnwrapKey with " + name
 	case byBlocks:
 		return "CKM_AES_ECB; key wrap done here, block by block"
 	}

@@ -1,0 +1,108 @@
+//go:build linux && cgo
+
+package tokens_test
+
+import (
+	"errors"
+	"testing"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/backends/pkcs11/provision"
+	"signetd/signer"
+	"signetd/softhsm/tokens"
+)
+
+// TestLostLogin logs out behind the backend's back, before each use of each kind of
+// key. Tokens answer that in many ways, and differently in each call; no request
+// fails for it, and none is taken for a bad ciphertext.
+func TestLostLogin(t *testing.T) {
+	for _, kit := range tokens.All() {
+		t.Run(kit.Name, func(t *testing.T) {
+			if !runAlone(t) {
+				return
+			}
+			token := kit.New(t)
+			var refs []string
+			for use, byType := range kinds {
+				for _, typ := range kit.Types {
+					if kind, ok := byType[typ]; ok && typ != provision.ECP384 && typ != provision.ECP521 && typ != provision.AES192 && typ != provision.AES256 {
+						if use == signer.UseEnc && typ == provision.ECP256 && kit.NoAgreement {
+							continue
+						}
+						refs = append(refs, token.Generate(t, string(kind), typ, use))
+					}
+				}
+			}
+			b := open(t, token.Config())
+			lose := func() { logOut(t, token) }
+			if kit.Name == "p11kit" { // whose client is another one for each who loads it
+				lose = func() { token.Cut(t) }
+			}
+			for _, ref := range refs {
+				k, err := b.OpenKey(t.Context(), ref)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, alg := range k.(signer.AlgLister).Algs() {
+					useAfter(t, k, alg, lose)
+				}
+			}
+		})
+	}
+}
+
+// logOut logs the process out, as another library in it might.
+func logOut(t *testing.T, token *tokens.Token) {
+	t.Helper()
+	ctx := p11.New(token.Module())
+	slot, err := token.Slot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ctx.Logout(s); err != nil && !errors.Is(err, p11.Error(p11.CKR_USER_NOT_LOGGED_IN)) {
+		t.Fatal(err)
+	}
+	if err := ctx.CloseSession(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// useAfter loses the login before each use of k with alg.
+func useAfter(t *testing.T, k signer.Key, alg signer.Alg, lose func()) {
+	t.Helper()
+	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "k", Algs: []signer.Alg{alg}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	if alg.Use() == signer.UseSig {
+		if _, err := v.SignMessage(t.Context(), alg, []byte("x")); err != nil {
+			t.Errorf("%s: SignMessage() = %v", alg, err)
+		}
+		return
+	}
+	enc := ""
+	if alg == signer.Dir {
+		enc = "A128GCM"
+	}
+	jwe, err := v.EncryptJWE(t.Context(), enc, signer.Header{}, []byte("x"))
+	if err != nil {
+		t.Errorf("%s: EncryptJWE() = %v", alg, err)
+		return
+	}
+	sealed, err := signer.ParseSealed(jwe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if alg.Symmetric() { // else the encryption did not use the token
+		lose()
+	}
+	if _, err := v.DecryptJWE(t.Context(), sealed, sealed.Recipients[0]); err != nil {
+		t.Errorf("%s: DecryptJWE() = %v", alg, err)
+	}
+}
