@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-jose/go-jose/v4"
+
+	"signetd/daemon/api"
 	"signetd/signer"
 )
 
@@ -97,4 +100,24 @@ func lacks(backend string, alg signer.Alg) string {
 		return "package pkcs11 does not do RSA1_5"
 	}
 	return ""
+}
+
+// RFC 7518 appendix C: what Bob derives of Alice's ephemeral key.
+func TestRFCAgreement(t *testing.T) {
+	var alice jose.JSONWebKey
+	must(t, "epk", alice.UnmarshalJSON([]byte(`{"kty":"EC","crv":"P-256",
+		"x":"gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0","y":"SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps"}`)))
+	bob := newKey("bob", map[string]any{
+		"kty": "EC", "crv": "P-256", "x": "weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ",
+		"y": "e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck", "d": "VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw",
+	}, signer.ECDHES)
+	for backend, make := range makers {
+		d := make(t, bob)
+		a, err := ask[api.UnwrapCEKResponse](t, d, api.PathUnwrapCEK, api.UnwrapCEKRequest{
+			Key: bob.name, Alg: "ECDH-ES", Enc: "A128GCM", EPK: &alice, APU: []byte("Alice"), APV: []byte("Bob"),
+		})
+		if want := "VqqN6vgjbSBcIijNcacQGg"; err != nil || b64(a.CEK) != want {
+			t.Errorf("%s: derived %s, %v; want %s", backend, b64(a.CEK), err, want)
+		}
+	}
 }
