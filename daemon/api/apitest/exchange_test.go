@@ -13,7 +13,7 @@ const (
 	full   = `{"error":{"code":"overloaded","message":"overloaded","request_id":"0123456789abcdef"}}`
 )
 
-// What differs from the description in any part is found.
+// What differs from the description in any part is found. The table makes it long.
 func TestCheck(t *testing.T) {
 	d, err := apitest.Load()
 	if err != nil {
@@ -35,6 +35,13 @@ func TestCheck(t *testing.T) {
 		{"reload without a body", "POST", "/v1/admin/reload", "", `{"keys":3}`, 200, "", true},
 		{"with Retry-After", "GET", "/v1/health", "", full, 429, "1", true},
 
+		{"a batch", "POST", "/v1/jwt/sign", `{"batch":[{"key":"k","claims":{}}]}`, `{"results":[` + signed + `]}`, 200, "", true},
+		{"a batch with a bad request, which is refused", "POST", "/v1/jwt/sign", `{"batch":[{"key":"k","claims":{}},7]}`, `{"results":[` + signed + `,` + denied + `]}`, 200, "", true},
+
+		{"a batch with a bad request, which is answered", "POST", "/v1/jwt/sign", `{"batch":[{"key":"k","claims":{}},{}]}`, `{"results":[` + signed + `,` + signed + `]}`, 200, "", false},
+		{"a batch with an answer too few", "POST", "/v1/jwt/sign", `{"batch":[{"key":"k","claims":{}},{"key":"k","claims":{}}]}`, `{"results":[` + signed + `]}`, 200, "", false},
+		{"a batch with another answer", "POST", "/v1/jwt/sign", `{"batch":[{"key":"k","claims":{}}]}`, `{"results":[{"mac":"YQ","kid":"k"}]}`, 200, "", false},
+		{"a batch of reloads", "POST", "/v1/admin/reload", `{"batch":[{}]}`, `{"results":[{"keys":3}]}`, 200, "", false},
 		{"without Retry-After", "GET", "/v1/health", "", full, 429, "", false},
 		{"another code", "GET", "/v1/health", "", denied, 429, "1", false},
 		{"a status that it has not", "POST", "/v1/jwt/sign", "{}", denied, 401, "", false},
