@@ -38,6 +38,7 @@ type group struct {
 	SHA        string         `json:"sha"`
 	MGFSHA     string         `json:"mgfSha"`
 	PrivateJWK map[string]any `json:"privateKeyJwk"`
+	PKCS8      string         `json:"privateKeyPkcs8"` // hexadecimal, for what has no JWK
 	Tests      []vector       `json:"tests"`
 }
 
