@@ -247,6 +247,13 @@ func FuzzDecode(f *testing.F) {
 		agree[api.DecryptJWERequest](t, body)
 		agree[api.EncryptJWERequest](t, body)
 		agree[api.VerifyJWTRequest](t, body)
+		agree[api.VerifyJWSRequest](t, body)
+		agree[api.SealJWTRequest](t, body)
+		agree[api.OpenJWTRequest](t, body)
+		agree[api.SignMACRequest](t, body)
+		agree[api.VerifyMACRequest](t, body)
+		agree[api.WrapKeyRequest](t, body)
+		agree[api.UnwrapKeyRequest](t, body)
 	})
 }
 

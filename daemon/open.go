@@ -198,18 +198,17 @@ func (s *Service) EncryptJWE(ctx context.Context, r Request, q *api.EncryptJWERe
 
 // encryptFor is the recipient of q, noted in the record.
 func (c *call) encryptFor(q *api.EncryptJWERequest) (to *addressee, err error) {
-	switch {
-	case q.Recipient == nil:
+	if q.Recipient == nil {
 		if to, err = c.addressee(q.Key); err == nil {
 			c.rec.KID, c.rec.Alg = to.kid, string(to.alg)
 		}
-	default:
-		if to, err = c.jwkAddressee(q.Recipient); err == nil && q.Key != "" {
-			err = fmt.Errorf("%w: key and recipient: give one of them", signer.ErrInvalid)
-		}
-		if err == nil {
-			c.rec.To = to.name
-		}
+		return to, err
+	}
+	if to, err = c.jwkAddressee(q.Recipient); err == nil && q.Key != "" {
+		err = fmt.Errorf("%w: key and recipient: give one of them", signer.ErrInvalid)
+	}
+	if err == nil {
+		c.rec.To = to.name
 	}
 	return to, err
 }

@@ -164,7 +164,7 @@ func TestSealJWTRefused(t *testing.T) {
 	w := newWorld(t, nil)
 	jwk := `{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"`
 	body := func(key, rest string) string {
-		return `{"key":"` + key + `","claims":{"aud":"api","x":"` + secret + `"},` + rest + `}`
+		return `{"key":"` + key + `","claims":{"aud":"api","x":"` + canary + `"},` + rest + `}`
 	}
 	w.checkRefusals(t, []refusal{
 		{"an unknown key", api.PathSealJWT, body("nothing", `"to":"partner"`), "denied", `"nothing"`},
@@ -179,7 +179,7 @@ func TestSealJWTRefused(t *testing.T) {
 		{"PBES2", api.PathSealJWT, body("oidc", `"recipient":`+jwk+`,"alg":"PBES2-HS256+A128KW"}`), "unsupported", "PBES2"},
 		{"another enc than the recipient's", api.PathSealJWT, body("oidc", `"to":"partner","enc":"A256GCM"`), "denied", "enc"},
 		{"an enc that is none", api.PathSealJWT, body("oidc", `"to":"inbox","enc":"A512GCM"`), "unsupported", "A512GCM"},
-		{"claims that break the rules", api.PathSealJWT, `{"key":"oidc","claims":{"aud":"` + secret + `"},"to":"partner"}`, "denied", "aud"},
+		{"claims that break the rules", api.PathSealJWT, `{"key":"oidc","claims":{"aud":"` + canary + `"},"to":"partner"}`, "denied", "aud"},
 		{"an unknown member", api.PathSealJWT, body("oidc", `"too":"partner"`), "invalid", "/too"},
 		{"a typ that is not the key's", api.PathSealJWT, body("oidc", `"to":"partner","header":{"typ":"secevent+jwt"}`), "denied", "typ"},
 	})

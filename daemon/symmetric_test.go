@@ -21,8 +21,8 @@ import (
 	"signetd/signer"
 )
 
-// secret is in requests that are refused, and must be in no answer and no record.
-const secret = "aHVudGVyMi1odW50ZXIy" // base64url of hunter2-hunter2
+// canary is in requests that are refused, and must be in no answer and no record.
+const canary = "aHVudGVyMi1odW50ZXIy" // base64url of hunter2-hunter2
 
 // A door is a daemon of its own with a client.
 type door struct {
@@ -87,12 +87,12 @@ func (d door) checkRefusals(t *testing.T, tests []refusal) {
 			if rec := d.lastRecord(t); rec.Outcome != tt.code || rec.Request != e.Error.RequestID {
 				t.Errorf("record %+v, want one of this request with outcome %s", rec, tt.code)
 			}
-			if strings.Contains(answer, secret) || strings.Contains(answer, "hunter2") {
+			if strings.Contains(answer, canary) || strings.Contains(answer, "hunter2") {
 				t.Errorf("the answer %s echoes the request", answer)
 			}
 		})
 	}
-	if log := text(t, d.AuditLog()); strings.Contains(log, secret) || strings.Contains(log, "hunter2") {
+	if log := text(t, d.AuditLog()); strings.Contains(log, canary) || strings.Contains(log, "hunter2") {
 		t.Error("the audit log echoes a request")
 	}
 }
@@ -157,17 +157,17 @@ func TestMAC(t *testing.T) {
 
 func TestMACRefused(t *testing.T) {
 	symmetric(t).checkRefusals(t, []refusal{
-		{"an unknown key", api.PathSignMAC, `{"key":"nothing","message":"` + secret + `"}`, "denied", `"nothing"`},
-		{"a hidden key", api.PathSignMAC, `{"key":"hidden","message":"` + secret + `"}`, "denied", `"hidden"`},
-		{"a grant to verify alone", api.PathSignMAC, `{"key":"check","message":"` + secret + `"}`, "denied", "mac-sign"},
-		{"verify without a grant", api.PathVerifyMAC, `{"key":"hidden","message":"` + secret + `","mac":"AA"}`, "denied", "mac-verify"},
-		{"a key that makes signatures", api.PathSignMAC, `{"key":"ec","message":"` + secret + `"}`, "unsupported", "ES256"},
-		{"an alg that is not listed", api.PathSignMAC, `{"key":"mac","alg":"HS384","message":"` + secret + `"}`, "unsupported", "HS384"},
-		{"an unknown version", api.PathSignMAC, `{"key":"mac","kid":"x","message":"` + secret + `"}`, "not_found", "kid"},
-		{"the version of another key", api.PathVerifyMAC, `{"key":"mac","kid":"c","message":"` + secret + `","mac":"AA"}`, "not_found", "kid"},
-		{"no base64url", api.PathSignMAC, `{"key":"mac","message":"` + secret + `="}`, "invalid", "/message"},
-		{"an unknown member", api.PathVerifyMAC, `{"key":"mac","message":"` + secret + `","macc":"AA"}`, "invalid", "/macc"},
-		{"a wrong MAC", api.PathVerifyMAC, `{"key":"mac","message":"` + secret + `","mac":"` + secret + `"}`, "invalid", "mac"},
+		{"an unknown key", api.PathSignMAC, `{"key":"nothing","message":"` + canary + `"}`, "denied", `"nothing"`},
+		{"a hidden key", api.PathSignMAC, `{"key":"hidden","message":"` + canary + `"}`, "denied", `"hidden"`},
+		{"a grant to verify alone", api.PathSignMAC, `{"key":"check","message":"` + canary + `"}`, "denied", "mac-sign"},
+		{"verify without a grant", api.PathVerifyMAC, `{"key":"hidden","message":"` + canary + `","mac":"AA"}`, "denied", "mac-verify"},
+		{"a key that makes signatures", api.PathSignMAC, `{"key":"ec","message":"` + canary + `"}`, "unsupported", "ES256"},
+		{"an alg that is not listed", api.PathSignMAC, `{"key":"mac","alg":"HS384","message":"` + canary + `"}`, "unsupported", "HS384"},
+		{"an unknown version", api.PathSignMAC, `{"key":"mac","kid":"x","message":"` + canary + `"}`, "not_found", "kid"},
+		{"the version of another key", api.PathVerifyMAC, `{"key":"mac","kid":"c","message":"` + canary + `","mac":"AA"}`, "not_found", "kid"},
+		{"no base64url", api.PathSignMAC, `{"key":"mac","message":"` + canary + `="}`, "invalid", "/message"},
+		{"an unknown member", api.PathVerifyMAC, `{"key":"mac","message":"` + canary + `","macc":"AA"}`, "invalid", "/macc"},
+		{"a wrong MAC", api.PathVerifyMAC, `{"key":"mac","message":"` + canary + `","mac":"` + canary + `"}`, "invalid", "mac"},
 	})
 }
 
@@ -217,17 +217,17 @@ func TestWrapKey(t *testing.T) {
 
 func TestWrapKeyRefused(t *testing.T) {
 	symmetric(t).checkRefusals(t, []refusal{
-		{"an unknown key", api.PathWrapKey, `{"key":"nothing","plain_key":"` + secret + `"}`, "denied", `"nothing"`},
-		{"a key without the grant", api.PathUnwrapKey, `{"key":"wraps","encrypted_key":"` + secret + `"}`, "denied", "unwrap-key"},
-		{"a key to sign with", api.PathWrapKey, `{"key":"mac","plain_key":"` + secret + `"}`, "denied", "wrap-key"},
-		{"a form that is none", api.PathWrapKey, `{"key":"kek","form":"` + secret + `","plain_key":"AA"}`, "invalid", "form"},
-		{"a form with RSA", api.PathWrapKey, `{"key":"rsa","form":"rfc3394","plain_key":"` + secret + `"}`, "invalid", "form"},
-		{"no multiple of 8", api.PathWrapKey, `{"key":"kek","plain_key":"` + secret + `"}`, "invalid", "multiple of 8"},
+		{"an unknown key", api.PathWrapKey, `{"key":"nothing","plain_key":"` + canary + `"}`, "denied", `"nothing"`},
+		{"a key without the grant", api.PathUnwrapKey, `{"key":"wraps","encrypted_key":"` + canary + `"}`, "denied", "unwrap-key"},
+		{"a key to sign with", api.PathWrapKey, `{"key":"mac","plain_key":"` + canary + `"}`, "denied", "wrap-key"},
+		{"a form that is none", api.PathWrapKey, `{"key":"kek","form":"` + canary + `","plain_key":"AA"}`, "invalid", "form"},
+		{"a form with RSA", api.PathWrapKey, `{"key":"rsa","form":"rfc3394","plain_key":"` + canary + `"}`, "invalid", "form"},
+		{"no multiple of 8", api.PathWrapKey, `{"key":"kek","plain_key":"` + canary + `"}`, "invalid", "multiple of 8"},
 		{"nothing to wrap", api.PathWrapKey, `{"key":"rsa"}`, "invalid", "wraps"},
-		{"an alg that is not listed", api.PathUnwrapKey, `{"key":"kek","alg":"A128KW","encrypted_key":"` + secret + `"}`, "unsupported", "A128KW"},
-		{"A*GCMKW", api.PathWrapKey, `{"key":"gcm","plain_key":"` + secret + `"}`, "unsupported", "A128GCMKW"},
-		{"an unknown version", api.PathUnwrapKey, `{"key":"kek","kid":"x","encrypted_key":"` + secret + `"}`, "not_found", "kid"},
-		{"an unknown member", api.PathUnwrapKey, `{"key":"kek","cek":"` + secret + `"}`, "invalid", "/cek"},
-		{"no base64url", api.PathWrapKey, `{"key":"kek","plain_key":"` + secret + `=="}`, "invalid", "/plain_key"},
+		{"an alg that is not listed", api.PathUnwrapKey, `{"key":"kek","alg":"A128KW","encrypted_key":"` + canary + `"}`, "unsupported", "A128KW"},
+		{"A*GCMKW", api.PathWrapKey, `{"key":"gcm","plain_key":"` + canary + `"}`, "unsupported", "A128GCMKW"},
+		{"an unknown version", api.PathUnwrapKey, `{"key":"kek","kid":"x","encrypted_key":"` + canary + `"}`, "not_found", "kid"},
+		{"an unknown member", api.PathUnwrapKey, `{"key":"kek","cek":"` + canary + `"}`, "invalid", "/cek"},
+		{"no base64url", api.PathWrapKey, `{"key":"kek","plain_key":"` + canary + `=="}`, "invalid", "/plain_key"},
 	})
 }

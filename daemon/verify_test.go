@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"signetd/daemon/api"
+	"signetd/daemon/daemontest"
+	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -121,20 +124,20 @@ func TestVerifyJWSSignatures(t *testing.T) {
 		text, _ := api.Bytes(h).MarshalText()
 		return string(text)
 	}
-	payload := "." + secret + ".AAAA"
+	payload := "." + canary + ".AAAA"
 	w.checkRefusals(t, []refusal{
 		{"strangers alone", api.PathVerifyJWS, quoted(signatures(unknown, wrong)), "invalid", "signature"},
 		{"an unknown kid", api.PathVerifyJWS, quoted(unknown), "invalid", "kid"},
 		{"another key than is wanted", api.PathVerifyJWS, `{"jws":"` + good + `","key":"notes"}`, "invalid", "kid"},
 		{"a key without the grant", api.PathVerifyJWS, `{"jws":"` + good + `","key":"hidden"}`, "denied", `"hidden"`},
 		{"an unknown key", api.PathVerifyJWS, `{"jws":"` + good + `","key":"nothing"}`, "denied", `"nothing"`},
-		{"none", api.PathVerifyJWS, quoted(b64(`{"alg":"none"}`) + "." + secret + "."), "invalid", "alg"},
+		{"none", api.PathVerifyJWS, quoted(b64(`{"alg":"none"}`) + "." + canary + "."), "invalid", "alg"},
 		{"a MAC with a public key", api.PathVerifyJWS, quoted(b64(`{"alg":"HS256","kid":"t1"}`) + payload), "invalid", "kid and alg"},
 		{"crit", api.PathVerifyJWS, quoted(b64(`{"alg":"ES256","crit":["x"],"x":1}`) + payload), "invalid", `"crit"`},
 		{"b64", api.PathVerifyJWS, quoted(b64(`{"alg":"ES256","b64":false}`) + payload), "invalid", `"b64"`},
-		{"a payload beside a payload", api.PathVerifyJWS, `{"jws":"` + good + `","payload":"` + secret + `"}`, "invalid", "payload"},
-		{"no JWS", api.PathVerifyJWS, `{"jws":"` + secret + `"}`, "invalid", "jws"},
-		{"a form to sign that is none", api.PathSignJWS, `{"key":"notes","payload":"` + secret + `","serialization":"x"}`, "invalid", "serialization"},
+		{"a payload beside a payload", api.PathVerifyJWS, `{"jws":"` + good + `","payload":"` + canary + `"}`, "invalid", "payload"},
+		{"no JWS", api.PathVerifyJWS, `{"jws":"` + canary + `"}`, "invalid", "jws"},
+		{"a form to sign that is none", api.PathSignJWS, `{"key":"notes","payload":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
 	})
 }
 
@@ -146,7 +149,11 @@ func TestEncryptForms(t *testing.T) {
 		if err != nil || sealed.KID != "t1" {
 			t.Fatalf("EncryptJWE(%q) = %+v, %v", form, sealed, err)
 		}
-		jwe, err := jose.ParseEncrypted(sealed.JWE, []jose.KeyAlgorithm{jose.ECDH_ES_A128KW}, []jose.ContentEncryption{jose.A128GCM})
+		parse := jose.ParseEncryptedJSON
+		if form == "" || form == api.Compact {
+			parse = jose.ParseEncryptedCompact
+		}
+		jwe, err := parse(sealed.JWE, []jose.KeyAlgorithm{jose.ECDH_ES_A128KW}, []jose.ContentEncryption{jose.A128GCM})
 		if err != nil {
 			t.Fatalf("%q: go-jose: %v", form, err)
 		}
@@ -165,10 +172,10 @@ func TestEncryptForms(t *testing.T) {
 		}
 	}
 	w.checkRefusals(t, []refusal{
-		{"a form that is none", api.PathEncryptJWE, `{"key":"partner","plaintext":"` + secret + `","serialization":"x"}`, "invalid", "serialization"},
-		{"an issuer", api.PathEncryptJWE, `{"key":"idp","plaintext":"` + secret + `"}`, "denied", `"idp"`},
-		{"another enc", api.PathEncryptJWE, `{"key":"partner","enc":"A256GCM","plaintext":"` + secret + `"}`, "denied", "enc"},
-		{"an old JWE to a key that does not list RSA1_5", api.PathDecryptJWE, `{"jwe":"` + secret + `","key":"shared"}`, "denied", "shared"},
+		{"a form that is none", api.PathEncryptJWE, `{"key":"partner","plaintext":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
+		{"an issuer", api.PathEncryptJWE, `{"key":"idp","plaintext":"` + canary + `"}`, "denied", `"idp"`},
+		{"another enc", api.PathEncryptJWE, `{"key":"partner","enc":"A256GCM","plaintext":"` + canary + `"}`, "denied", "enc"},
+		{"an old JWE to a key that does not list RSA1_5", api.PathDecryptJWE, `{"jwe":"` + canary + `","key":"shared"}`, "denied", "shared"},
 	})
 }
 
@@ -204,4 +211,33 @@ func publicOf(t *testing.T, w *world, name string) any {
 		t.Fatal(err)
 	}
 	return k.Versions[0].Public.Key
+}
+
+// TestMLDSA goes round with a key of the type AKP: JWS and JWT, made and verified by
+// the daemon, which says what it is in its JWK set.
+func TestMLDSA(t *testing.T) {
+	rules := &policy.JWT{Issuer: issuerURL, Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"}
+	d, ctx := open(t, daemontest.Config{Keys: []daemontest.Key{
+		{Name: "pq", Algs: []signer.Alg{signer.MLDSA65}, JWT: rules, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify, policy.OpVerifyJWS}},
+	}}), t.Context()
+	signed, err := d.SignJWT(ctx, api.SignJWTRequest{Key: "pq", Claims: json.RawMessage(`{"aud":"api"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := d.VerifyJWT(ctx, api.VerifyJWTRequest{Token: signed.Token}); err != nil || v.Header.Alg != "ML-DSA-65" {
+		t.Errorf("VerifyJWT() = %+v, %v", v, err)
+	}
+	if v, err := d.VerifyJWS(ctx, api.VerifyJWSRequest{JWS: signed.Token}); err != nil || v.Key != "pq" {
+		t.Errorf("VerifyJWS() = %+v, %v", v, err)
+	}
+	set, err := d.JWKS(ctx)
+	if err != nil || len(set.Keys) != 1 {
+		t.Fatalf("JWKS() = %+v, %v", set, err)
+	}
+	if akp, ok := set.Keys[0].Key.(*signer.AKP); !ok || akp.Alg() != signer.MLDSA65 || set.Keys[0].KeyID != signed.KID {
+		t.Errorf("JWKS() = %+v", set.Keys[0])
+	}
+	d.checkRefusals(t, []refusal{
+		{"a wrong signature", api.PathVerifyJWT, `{"token":"` + signed.Token[:len(signed.Token)-4] + `AAAA"}`, "invalid", "signature"},
+	})
 }

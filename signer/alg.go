@@ -14,8 +14,8 @@ import (
 )
 
 // An Alg is a JOSE "alg": how a key signs or unwraps (RFC 7518 sections 3.1 and
-// 4.1, RFC 8037 section 3.1, RFC 8812 section 3.2, RFC 9864 section 2.2, and the
-// IANA registry for RSA-OAEP-384 and -512).
+// 4.1, RFC 8037 section 3.1, RFC 8812 section 3.2, RFC 9864 section 2.2, RFC 9964
+// section 4, and the IANA registry for RSA-OAEP-384 and -512).
 type Alg string
 
 // The algorithms that this package knows. There is no "none".
@@ -33,6 +33,10 @@ const (
 	ES256K  Alg = "ES256K"
 	EdDSA   Alg = "EdDSA"   // with Ed25519, the only curve of it here
 	Ed25519 Alg = "Ed25519" // the same signature under its newer name
+
+	MLDSA44 Alg = "ML-DSA-44"
+	MLDSA65 Alg = "ML-DSA-65"
+	MLDSA87 Alg = "ML-DSA-87"
 
 	HS256 Alg = "HS256"
 	HS384 Alg = "HS384"
@@ -86,13 +90,14 @@ const (
 	FamilyAESKW                      // AES key wrap, RFC 7518 section 4.4
 	FamilyGCMKW                      // AES-GCM key encryption, RFC 7518 section 4.7
 	FamilyDir                        // the shared key is the CEK, RFC 7518 section 4.5
+	FamilyMLDSA                      // ML-DSA without a context, FIPS 204
 	FamilyRSA15                      // RSAES-PKCS1-v1_5, RFC 8017 section 7.2
 )
 
 // Use returns what the algorithms of f are for, or "" if f is not known.
 func (f Family) Use() Use {
 	switch f {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC:
+	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC, FamilyMLDSA:
 		return UseSig
 	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir, FamilyRSA15:
 		return UseEnc
@@ -130,6 +135,9 @@ var algorithms = []algorithm{
 	{alg: ES256K, family: FamilyECDSA, hash: crypto.SHA256, curve: Secp256k1()},
 	{alg: EdDSA, family: FamilyEdDSA},
 	{alg: Ed25519, family: FamilyEdDSA},
+	{alg: MLDSA44, family: FamilyMLDSA},
+	{alg: MLDSA65, family: FamilyMLDSA},
+	{alg: MLDSA87, family: FamilyMLDSA},
 	{alg: HS256, family: FamilyHMAC, hash: crypto.SHA256},
 	{alg: HS384, family: FamilyHMAC, hash: crypto.SHA384},
 	{alg: HS512, family: FamilyHMAC, hash: crypto.SHA512},
@@ -202,6 +210,11 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 			return x.misfit("one on Ed25519")
 		}
 		return nil
+	case *AKP:
+		if x.alg != pub.alg {
+			return x.misfit("one for " + string(pub.alg))
+		}
+		return nil
 	case Secret:
 		return x.fitsSecret(pub)
 	default:
@@ -267,6 +280,8 @@ func (x algorithm) needs() string {
 		return "a key on " + x.curve.Params().Name
 	case FamilyEdDSA:
 		return "a key on Ed25519"
+	case FamilyMLDSA:
+		return "a key for it"
 	case FamilyECDH:
 		return "a key on P-256, P-384 or P-521"
 	case FamilyHMAC:

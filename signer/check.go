@@ -11,8 +11,8 @@ import (
 
 // CheckDigest is what every [Signer] asks before it touches its key: which
 // algorithm do pub and opts ask for, and is digest as long as its hash? Tokens
-// sign a digest of any length without complaint. For Ed25519, whose hash is 0,
-// digest is the message and of any length.
+// sign a digest of any length without complaint. For Ed25519 and ML-DSA, whose
+// hash is 0, digest is the message and of any length.
 //
 // A salt length of rsa.PSSSaltLengthAuto is read as the hash's length, the only
 // one that JOSE knows (RFC 7518 section 3.5). Errors are ErrUnsupported and
@@ -25,6 +25,8 @@ func CheckDigest(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (A
 	switch pub.(type) {
 	case *ecdsa.PublicKey:
 		family = FamilyECDSA
+	case *AKP:
+		family = FamilyMLDSA
 	case ed25519.PublicKey:
 		family = FamilyEdDSA
 		if o, ok := opts.(*ed25519.Options); ok && o.Context != "" {
@@ -41,7 +43,7 @@ func CheckDigest(pub crypto.PublicKey, digest []byte, opts crypto.SignerOpts) (A
 	if err != nil {
 		return "", err
 	}
-	if family != FamilyEdDSA && len(digest) != hash.Size() {
+	if family != FamilyEdDSA && family != FamilyMLDSA && len(digest) != hash.Size() {
 		return "", fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", ErrInvalid, alg, hash.Size(), len(digest))
 	}
 	return alg, nil

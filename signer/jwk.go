@@ -13,7 +13,7 @@ import (
 )
 
 // A JWK is a public key (RFC 7517). It is go-jose's, which does not know keys on
-// [Secp256k1] (RFC 8812 section 3.1): their JSON is made and read here.
+// [Secp256k1] (RFC 8812 section 3.1) and [AKP]s: their JSON is made and read here.
 type JWK struct{ jose.JSONWebKey }
 
 // A JWKSet is a set of public keys (RFC 7517 section 5).
@@ -45,6 +45,11 @@ func newK1JWK(pub *ecdsa.PublicKey) (k1JWK, error) {
 
 // MarshalJSON implements [json.Marshaler].
 func (k JWK) MarshalJSON() ([]byte, error) {
+	if akp, ok := k.Key.(*AKP); ok {
+		j := newAKPJWK(akp)
+		j.Use, j.KID = k.Use, k.KeyID
+		return json.Marshal(j)
+	}
 	pub, ok := k.Key.(*ecdsa.PublicKey)
 	if !ok || !isK1(pub) {
 		return k.JSONWebKey.MarshalJSON()
@@ -60,7 +65,16 @@ func (k JWK) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements [json.Unmarshaler].
 func (k *JWK) UnmarshalJSON(data []byte) error {
 	var j k1JWK
-	if err := json.Unmarshal(data, &j); err != nil || j.Crv != "secp256k1" {
+	err := json.Unmarshal(data, &j)
+	if err == nil && j.Kty == "AKP" {
+		akp, j, err := parseAKP(data)
+		if err != nil {
+			return err
+		}
+		k.JSONWebKey = jose.JSONWebKey{Key: akp, KeyID: j.KID, Algorithm: string(j.Alg), Use: j.Use}
+		return nil
+	}
+	if err != nil || j.Crv != "secp256k1" {
 		return k.JSONWebKey.UnmarshalJSON(data)
 	}
 	x, goodX := decodeStrict(j.X)
@@ -83,6 +97,11 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 			return "", fmt.Errorf("thumbprint: %w: %w", ErrUnsupported, err)
 		}
 		text, err := json.Marshal(j)
+		sum := sha256.Sum256(text)
+		return b64(sum[:]), err
+	}
+	if akp, ok := pub.(*AKP); ok {
+		text, err := json.Marshal(newAKPJWK(akp))
 		sum := sha256.Sum256(text)
 		return b64(sum[:]), err
 	}
@@ -128,7 +147,7 @@ func ParseJWKSet(data []byte) (*JWKSet, error) {
 			continue
 		}
 		var k JWK
-		if err := json.Unmarshal(text, &k); err != nil || !k.Valid() || !k.IsPublic() {
+		if err := json.Unmarshal(text, &k); err != nil || !k.public() {
 			return nil, fmt.Errorf("%w: key %d of the JWK set is no public key", ErrInvalid, i+1)
 		}
 		set.Keys = append(set.Keys, k)
@@ -136,11 +155,19 @@ func ParseJWKSet(data []byte) (*JWKSet, error) {
 	return set, nil
 }
 
+// public reports whether k is a public key that is valid.
+func (k *JWK) public() bool {
+	if _, ok := k.Key.(*AKP); ok {
+		return true // it was read as one
+	}
+	return k.Valid() && k.IsPublic()
+}
+
 // unknownKey reports whether a JWK is of a type or curve that other people may well
 // use, but nobody here.
 func unknownKey(kty, crv string) bool {
 	switch kty {
-	case "RSA", "oct":
+	case "RSA", "oct", "AKP":
 		return false
 	case "EC":
 		return !slices.Contains([]string{"P-256", "P-384", "P-521", "secp256k1"}, crv)

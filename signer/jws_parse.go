@@ -170,8 +170,12 @@ func (v *Version) VerifyJWS(ctx context.Context, t *SignedToken) ([]byte, error)
 }
 
 // VerifyWith is [Version.VerifyJWS] for the public key of somebody else, pinned to
-// algs. A MAC is never verified with it.
+// algs. A MAC is never verified with it. A key that this build cannot verify with is
+// ErrUnsupported.
 func (t *SignedToken) VerifyWith(pub crypto.PublicKey, algs []Alg) ([]byte, error) {
+	if err := CanVerify(pub); err != nil {
+		return nil, err
+	}
 	if t.Alg.Symmetric() || !slices.Contains(algs, t.Alg) || !VerifyMessage(pub, t.Alg, t.input, t.signature) {
 		return nil, errSignature
 	}

@@ -11,7 +11,7 @@ import (
 // has.
 type Key interface {
 	// Public returns the public half: an *rsa.PublicKey, an *ecdsa.PublicKey (on
-	// [Secp256k1], too) or an ed25519.PublicKey. A symmetric key has none, and
+	// [Secp256k1], too), an ed25519.PublicKey or an *[AKP]. A symmetric key has none, and
 	// returns a [Secret] that describes it. It was read when the key was opened: no
 	// I/O, no failure.
 	Public() crypto.PublicKey
@@ -41,7 +41,7 @@ type Signer interface {
 	// SignContext is [crypto.Signer.Sign] with a deadline and without a source of
 	// randomness, which the hardware brings along. opts is a [crypto.Hash] for
 	// PKCS #1 v1.5 and ECDSA, an *rsa.PSSOptions for PSS, and crypto.Hash(0) for
-	// Ed25519, which signs the message itself in the place of a digest (RFC 8032
+	// Ed25519 and ML-DSA, which sign the message itself in the place of a digest (RFC 8032
 	// section 5.1). The result is what crypto.Signer promises: ASN.1 DER for ECDSA,
 	// as long as the modulus for RSA, 64 bytes for Ed25519.
 	//

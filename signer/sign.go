@@ -139,7 +139,8 @@ func VerifyMessage(pub crypto.PublicKey, alg Alg, message, sig []byte) bool {
 	return VerifyDigest(pub, alg, alg.digest(message), sig)
 }
 
-// digest is what a key signs of message: its hash, or all of it for Ed25519.
+// digest is what a key signs of message: its hash, or all of it for Ed25519 and
+// ML-DSA.
 func (a Alg) digest(message []byte) []byte {
 	hash := a.Hash()
 	if hash == 0 {
@@ -151,7 +152,8 @@ func (a Alg) digest(message []byte) []byte {
 }
 
 // VerifyDigest reports whether sig, in the form that JOSE has it, is a signature
-// of pub on digest with alg. For Ed25519 digest is the message itself.
+// of pub on digest with alg. For Ed25519 and ML-DSA digest is the message itself. It
+// is false where this build cannot tell: see [CanVerify].
 func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
 	if alg.Use() != UseSig || alg.Fits(pub) != nil {
 		return false
@@ -164,6 +166,8 @@ func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
 		return verifyECDSA(pub, digest, sig)
 	case ed25519.PublicKey:
 		return ed25519.Verify(pub, digest, sig)
+	case *AKP:
+		return pub.verify != nil && pub.verify(digest, sig)
 	case *rsa.PublicKey:
 		if alg.Family() == FamilyPSS {
 			opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}

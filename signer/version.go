@@ -57,6 +57,9 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		if err := checkAlg(key, alg); err != nil {
 			return nil, err
 		}
+		if err := CanVerify(key.Public()); err != nil && !c.SkipVerify {
+			return nil, fmt.Errorf("%w, and nothing is signed that is not verified", err)
+		}
 		if alg.Use() != c.Algs[0].Use() {
 			return nil, fmt.Errorf("%w: %s and %s: a key either signs or decrypts", ErrInvalid, c.Algs[0], alg)
 		}
@@ -118,7 +121,7 @@ func can(key Key, f Family) (ok bool) {
 		return r.can(f)
 	}
 	switch f {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA:
+	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyMLDSA:
 		_, ok = key.(Signer)
 	case FamilyHMAC:
 		_, ok = key.(MACer)

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // Config configures a [Backend]. It has no fields: a key is named by its ref.
@@ -96,6 +97,12 @@ func generateKey(kind string) (any, error) {
 	case "ed25519":
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
+	case "ml-dsa-44":
+		return mldsa.Generate(signer.MLDSA44)
+	case "ml-dsa-65":
+		return mldsa.Generate(signer.MLDSA65)
+	case "ml-dsa-87":
+		return mldsa.Generate(signer.MLDSA87)
 	case "rsa-2048":
 		return rsa.GenerateKey(rand.Reader, 2048)
 	case "rsa-3072":
@@ -111,7 +118,7 @@ func generateKey(kind string) (any, error) {
 	case "aes-256":
 		return newSecret(signer.SecretAES, 32), nil
 	default:
-		return nil, fmt.Errorf("%w: cannot generate a key of type %.32q (ec-p256, ec-p384, ec-p521, ec-secp256k1, ed25519, rsa-2048, rsa-3072, rsa-4096, hmac-512, aes-128, aes-192, aes-256)", signer.ErrInvalid, kind)
+		return nil, fmt.Errorf("%w: cannot generate a key of type %.32q (ec-p256, ec-p384, ec-p521, ec-secp256k1, ed25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, rsa-2048, rsa-3072, rsa-4096, hmac-512, aes-128, aes-192, aes-256)", signer.ErrInvalid, kind)
 	}
 }
 

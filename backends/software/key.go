@@ -110,9 +110,9 @@ func (k *rsaKey) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte
 	if !ok || !signer.FitsModulus(pub, ciphertext) {
 		return random, nil
 	}
-	key, err := k.decrypter.Decrypt(rand.Reader, ciphertext, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size})
+	key, err := k.decrypter.Decrypt(rand.Reader, ciphertext, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size}) //nolint:staticcheck // what the config asks for, and without an oracle
 	if err != nil {
-		return random, nil //nolint:nilerr // the reason is an oracle
+		return random, nil // the reason is an oracle
 	}
 	return key, nil
 }

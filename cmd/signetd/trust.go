@@ -13,6 +13,7 @@ import (
 	"signetd/daemon"
 	"signetd/daemon/policy"
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // An IssuerConfig is somebody whose tokens are trusted; see policy.Accept.
@@ -113,6 +114,11 @@ func (d *document) issuer(at string, c IssuerConfig) (*daemon.Issuer, error) {
 		return nil, d.at(at+".jwks_file", err)
 	}
 	for _, k := range set.Keys {
+		if akp, ok := k.Key.(*signer.AKP); ok {
+			if k.Key, err = mldsa.Public(akp.Alg(), akp.Bytes()); err != nil {
+				return nil, d.at(at+".jwks_file", err)
+			}
+		}
 		if k.Use != string(signer.UseEnc) && slices.ContainsFunc(is.Algs, func(a signer.Alg) bool { return a.Fits(k.Key) == nil }) {
 			is.Keys = append(is.Keys, k)
 		}

@@ -81,7 +81,7 @@ func TestTrust(t *testing.T) {
 // TestTrustRefuses changes one thing each in a config that is good.
 func TestTrustRefuses(t *testing.T) {
 	good := file(t, `{"keys":[`+ecJWK+`,`+okJWK+`]}`, 0o644)
-	const secret = "aHVudGVyMg"
+	const canary = "aHVudGVyMg"
 	tests := []struct {
 		name, old, new string
 		line           int // 0 where the error has none
@@ -106,13 +106,13 @@ func TestTrustRefuses(t *testing.T) {
 		{"a file that is not there", "jwks_file: JWKS", "jwks_file: /nonexistent/jwks.json", 25, "no such file"},
 		{"a file that anybody may write", "jwks_file: JWKS", "jwks_file: " + file(t, `{"keys":[`+ecJWK+`]}`, 0o666), 25, "anybody may write"},
 		{"no JWK set", "jwks_file: JWKS", "jwks_file: " + file(t, ecJWK, 0o644), 25, "no JWK set"},
-		{"a secret in it", "jwks_file: JWKS", "jwks_file: " + file(t, `{"keys":[`+ecJWK+`,{"kty":"oct","k":"`+secret+`"}]}`, 0o644), 25, "key 2"},
+		{"a secret in it", "jwks_file: JWKS", "jwks_file: " + file(t, `{"keys":[`+ecJWK+`,{"kty":"oct","k":"`+canary+`"}]}`, 0o644), 25, "key 2"},
 		{"a point off its curve", "jwks_file: JWKS", "jwks_file: " + file(t, `{"keys":[`+strings.Replace(ecJWK, "MKBC", "MKBD", 1)+`]}`, 0o644), 25, "key 1"},
 		{"no key that fits", "jwks_file: JWKS\n    algs: [ES256, EdDSA]", "jwks_file: JWKS\n    algs: [RS256]", 25, "fits"},
 		{"keys for encryption alone", "jwks_file: JWKS", "jwks_file: " + file(t, `{"keys":[`+strings.Replace(ecJWK, `"kid"`, `"use":"enc","kid"`, 1)+`]}`, 0o644), 25, "fits"},
 		{"an unknown member", "    required: [sub]", "    require: [sub]", 29, "require"},
 		{"neither jwk nor file", "    jwk: " + ecJWK + "\n", "", 32, "exactly one of jwk and jwks_file"},
-		{"a secret as the key", "jwk: " + ecJWK, `jwk: {"kty":"oct","k":"` + secret + `"}`, 33, "no public key"},
+		{"a secret as the key", "jwk: " + ecJWK, `jwk: {"kty":"oct","k":"` + canary + `"}`, 33, "no public key"},
 		{"a key to verify with", "jwk: " + ecJWK, "jwk: " + okJWK, 33, "verify with"},
 		{"no alg", "    alg: ECDH-ES+A128KW\n", "", 32, "alg"},
 		{"an alg of another key", "alg: ECDH-ES+A128KW", "alg: RSA-OAEP", 32, "RSA-OAEP"},
@@ -137,7 +137,7 @@ func TestTrustRefuses(t *testing.T) {
 			if place := fmt.Sprintf("test.yaml:%d:", tt.line); !strings.HasPrefix(err.Error(), place) {
 				t.Errorf("error is %v, want it at %s", err, place)
 			}
-			if strings.Contains(err.Error(), secret) {
+			if strings.Contains(err.Error(), canary) {
 				t.Errorf("error %v holds a secret", err)
 			}
 		})

@@ -116,13 +116,13 @@ type SignJWSResponse struct {
 }
 
 // SignDigestRequest asks for a bare signature: crypto.Signer over the socket. A
-// kid pins the version; without one the active version signs. Ed25519 has no digest:
-// as with crypto.Signer, the message itself stands in its place.
+// kid pins the version; without one the active version signs. Ed25519 and ML-DSA have
+// no digest: as with crypto.Signer, the message itself stands in its place.
 type SignDigestRequest struct {
 	Key    string `json:"key"`
 	KID    string `json:"kid,omitempty"`
 	Alg    string `json:"alg"`
-	Digest Bytes  `json:"digest"` // as long as the hash of alg; for EdDSA the message
+	Digest Bytes  `json:"digest"` // as long as the hash of alg; for EdDSA and ML-DSA the message
 }
 
 // SignDigestResponse holds the signature in JOSE form: r || s for ECDSA.

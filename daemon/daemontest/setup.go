@@ -84,6 +84,7 @@ func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, 
 var keyTypes = map[signer.Alg]string{
 	signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521", signer.ES256K: "ec-secp256k1",
 	signer.EdDSA: "ed25519", signer.Ed25519: "ed25519",
+	signer.MLDSA44: "ml-dsa-44", signer.MLDSA65: "ml-dsa-65", signer.MLDSA87: "ml-dsa-87",
 	signer.HS256: "hmac-512", signer.HS384: "hmac-512", signer.HS512: "hmac-512",
 	signer.ECDHES: "ec-p256", signer.ECDHESA128KW: "ec-p256", signer.ECDHESA192KW: "ec-p256", signer.ECDHESA256KW: "ec-p256",
 	signer.A128KW: "aes-128", signer.A192KW: "aes-192", signer.A256KW: "aes-256",
