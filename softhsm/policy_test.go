@@ -11,10 +11,10 @@ import (
 	"signetd/daemon/audit"
 )
 
-// signJWT asks for a token of key with the given claims.
-func (p *process) signJWT(key, claims string, ttl int64) answer {
+// signJWT asks the key oidc for a token with the given claims.
+func (p *process) signJWT(claims string, ttl int64) answer {
 	p.t.Helper()
-	return p.do(http.MethodPost, api.PathSignJWT, api.SignJWTRequest{Key: key, Claims: json.RawMessage(claims), TTL: ttl})
+	return p.do(http.MethodPost, api.PathSignJWT, api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(claims), TTL: ttl})
 }
 
 // wantRule checks that a refusal names its rule in the answer, for people and for
@@ -39,7 +39,7 @@ func TestE2ERefusalNamesTheRule(t *testing.T) {
 	s.keys = strings.Replace(s.keys, "max_ttl: 15m,", `max_ttl: 15m, subjects: ["user:*"], required: [client_id], forbidden: [act], `+
 		`values: {"https://example.com/role": {one_of: [reader, 7]}}, max_bytes: 300,`, 1)
 	p := start(t, s)
-	for rule, claims := range map[string]string{
+	for rule, claims := range map[string]string{ // #nosec G101 -- made up
 		"audiences":     `{"aud":"evil","sub":"user:1","client_id":"c"}`,
 		"subjects":      `{"aud":"api","sub":"root","client_id":"c"}`,
 		"required":      `{"aud":"api","sub":"user:1"}`,
@@ -48,11 +48,11 @@ func TestE2ERefusalNamesTheRule(t *testing.T) {
 		"values.one_of": `{"aud":"api","sub":"user:1","client_id":"c","https://example.com/role":"owner"}`,
 		"max_bytes":     `{"aud":"api","sub":"user:1","client_id":"` + strings.Repeat("c", 300) + `"}`,
 	} {
-		p.wantRule(p.signJWT("oidc", claims, 0), http.StatusForbidden, "denied", rule)
+		p.wantRule(p.signJWT(claims, 0), http.StatusForbidden, "denied", rule)
 	}
-	p.wantRule(p.signJWT("oidc", `{"aud":"api","sub":"user:1","client_id":"c"}`, 901), http.StatusForbidden, "denied", "max_ttl")
-	p.wantRule(p.signJWT("oidc", `{"aud":"api","x":{"Role":1,"role":2}}`, 0), http.StatusBadRequest, "invalid", "case")
-	if a := p.signJWT("oidc", `{"aud":"api","sub":"user:1","client_id":"c","https://example.com/role":7}`, 0); a.status != http.StatusOK {
+	p.wantRule(p.signJWT(`{"aud":"api","sub":"user:1","client_id":"c"}`, 901), http.StatusForbidden, "denied", "max_ttl")
+	p.wantRule(p.signJWT(`{"aud":"api","x":{"Role":1,"role":2}}`, 0), http.StatusBadRequest, "invalid", "case")
+	if a := p.signJWT(`{"aud":"api","sub":"user:1","client_id":"c","https://example.com/role":7}`, 0); a.status != http.StatusOK {
 		t.Errorf("claims that keep the policy: %d %s", a.status, a.body)
 	}
 	text := p.readMetrics(s.path("m.sock"))
@@ -70,9 +70,9 @@ func TestE2EGrantNarrows(t *testing.T) {
   - {peer: {user: $uid}, ops: [sign-jwt], keys: [oidc], jwt: {audiences: [billing], max_ttl: 1m, required: [sub]}}
   - {peer: {user: $uid}, ops: [verify], keys: [oidc]}`
 	p := start(t, s)
-	p.wantRule(p.signJWT("oidc", `{"aud":"api","sub":"a"}`, 0), http.StatusForbidden, "denied", "audiences")
-	p.wantRule(p.signJWT("oidc", `{"aud":"billing"}`, 0), http.StatusForbidden, "denied", "required")
-	p.wantRule(p.signJWT("oidc", `{"aud":"billing","sub":"a"}`, 61), http.StatusForbidden, "denied", "max_ttl")
+	p.wantRule(p.signJWT(`{"aud":"api","sub":"a"}`, 0), http.StatusForbidden, "denied", "audiences")
+	p.wantRule(p.signJWT(`{"aud":"billing"}`, 0), http.StatusForbidden, "denied", "required")
+	p.wantRule(p.signJWT(`{"aud":"billing","sub":"a"}`, 61), http.StatusForbidden, "denied", "max_ttl")
 	if life := p.life(`{"aud":"billing","sub":"a"}`); life != 60 {
 		t.Errorf("a token of the narrow grant lives %d s, want 60", life)
 	}
@@ -83,13 +83,13 @@ func TestE2EGrantNarrows(t *testing.T) {
 	if life := p.life(`{"aud":"api"}`); life != 900 {
 		t.Errorf("a token of the second grant lives %d s, want 900", life)
 	}
-	p.wantRule(p.signJWT("oidc", `{"aud":["api","billing"],"sub":"a"}`, 0), http.StatusForbidden, "denied", "audiences")
+	p.wantRule(p.signJWT(`{"aud":["api","billing"],"sub":"a"}`, 0), http.StatusForbidden, "denied", "audiences")
 }
 
 // life signs claims, has the token verified, and returns the time from iat to exp.
 func (p *process) life(claims string) int64 {
 	p.t.Helper()
-	signed := decode[api.SignJWTResponse](p.t, "sign", p.signJWT("oidc", claims, 0))
+	signed := decode[api.SignJWTResponse](p.t, "sign", p.signJWT(claims, 0))
 	verified := post[api.VerifyJWTResponse](p, api.PathVerifyJWT, api.VerifyJWTRequest{Token: signed.Token})
 	var times struct{ Iat, Exp int64 }
 	if err := json.Unmarshal(verified.Claims, &times); err != nil {
@@ -105,7 +105,7 @@ func TestE2EDryRun(t *testing.T) {
 	s.metrics = `{listen: "$dir/m.sock"}`
 	s.keys = strings.Replace(s.keys, "jwt: {", "jwt: {policy: dry-run, ", 1)
 	p := start(t, s)
-	if a := p.signJWT("oidc", `{"aud":"evil","password":"x"}`, 3600); a.status != http.StatusOK {
+	if a := p.signJWT(`{"aud":"evil","password":"x"}`, 3600); a.status != http.StatusOK {
 		t.Fatalf("a key in dry-run: %d %s", a.status, a.body)
 	}
 	list := p.records(t)
@@ -113,8 +113,8 @@ func TestE2EDryRun(t *testing.T) {
 	if r := list[len(list)-1]; r.Outcome != "ok" || r.Rule != "" || !slices.Equal(r.WouldDeny, want) || r.Digest == "" {
 		t.Errorf("record %+v, want one of a token, that would be denied by %v", r, want)
 	}
-	p.wantRule(p.signJWT("oidc", `{"aud":"api","x":{"a":1,"A":2}}`, 0), http.StatusBadRequest, "invalid", "case")
-	if a := p.signJWT("oidc", `{"aud":"api"}`, 0); a.status != http.StatusOK {
+	p.wantRule(p.signJWT(`{"aud":"api","x":{"a":1,"A":2}}`, 0), http.StatusBadRequest, "invalid", "case")
+	if a := p.signJWT(`{"aud":"api"}`, 0); a.status != http.StatusOK {
 		t.Errorf("claims that keep the policy: %d %s", a.status, a.body)
 	}
 	list = p.records(t)

@@ -27,7 +27,8 @@ func (a *app) sign() *cobra.Command {
 		Use:   "sign KEY [FILE]",
 		Short: "Sign claims as a JWT, or any bytes as a JWS",
 		Long: `Sign reads claims, a JSON object, from FILE or standard input and prints a JWT.
-The daemon checks them against the key's policy and fills in iss, iat, exp and jti.
+The daemon checks them against the key's policy and fills in what is missing of
+iss, iat, nbf, exp and jti.
 With --payload it signs the bytes of FILE as they are and prints a JWS.`,
 		Example: `  echo '{"sub":"alice","aud":"api"}' | signet sign oidc --ttl 5m
   signet sign releases --payload --detached release.tar > release.tar.jws`,

@@ -50,6 +50,9 @@ nothing and writes no audit log.`,
 			for _, v := range k.Versions {
 				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), backendsOf(v), v.Algs())
 			}
+			if rules := setup.Policy.Rules(k.Name); rules != nil && rules.DryRun() {
+				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: what it would deny is signed\n", k.Name)
+			}
 		}
 		for _, is := range setup.Issuers {
 			fmt.Fprintf(out, "issuer %s: %d public keys, %v: ok\n", is.Name, len(is.Keys), is.Algs)

@@ -105,7 +105,7 @@ func (d *document) read() error {
 
 // next reads a name, a scalar, or the beginning or end of an object or array.
 func (d *document) next() error {
-	switch kind := d.dec.PeekKind(); kind {
+	switch kind := byte(d.dec.PeekKind()); kind {
 	case '{', '[':
 		if _, err := d.dec.ReadToken(); err != nil {
 			return notStrict(err)
@@ -116,7 +116,7 @@ func (d *document) next() error {
 		d.begin()
 		d.frames = append(d.frames, frame{object: kind == '{', folded: len(d.folded)})
 		d.depth = max(d.depth, len(d.frames))
-		d.out = append(d.out, byte(kind))
+		d.out = append(d.out, kind)
 	case '}', ']':
 		if _, err := d.dec.ReadToken(); err != nil {
 			return notStrict(err)
@@ -127,7 +127,7 @@ func (d *document) next() error {
 		}
 		d.folded = d.folded[:f.folded]
 		d.frames = d.frames[:len(d.frames)-1]
-		d.out = append(d.out, byte(kind))
+		d.out = append(d.out, kind)
 		d.end()
 	default:
 		raw, err := d.dec.ReadValue()

@@ -55,7 +55,7 @@ func encodeName(name []byte) string { return base64.RawURLEncoding.EncodeToStrin
 
 // valuesOf lists a value and, as far as [each] splits it, those in it.
 func valuesOf(path string, raw jsontext.Value) [][3]string {
-	switch raw.Kind() {
+	switch byte(raw.Kind()) {
 	case '"':
 		s, _ := unquote(raw)
 		return [][3]string{{path, "string", encodeName([]byte(s))}}

@@ -184,7 +184,7 @@ func (v Value) narrowedBy(claim string, n Value) (Value, error) {
 		}
 	}
 	switch {
-	case n.Type != "" && v.Type != "" && n.Type != v.Type && !(v.Type == "number" && n.Type == "integer"):
+	case n.Type != "" && v.Type != "" && n.Type != v.Type && (v.Type != "number" || n.Type != "integer"):
 		return v, widens("type")
 	case n.MaxLength != 0 && v.MaxLength != 0 && n.MaxLength > v.MaxLength:
 		return v, widens("max_length")
