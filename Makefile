@@ -8,16 +8,22 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 BENCH    ?= .
+SOAK_COUNT   ?= 1000000
+TIMING_COUNT ?= 10000
+LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test interop wycheproof build faultp11 fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench lint vuln generate check install clean deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
+
+demo-kms: deps ## the same with keys that move from SoftHSM2 to a fake AWS KMS and a fake Google Cloud KMS
+	go run ./softhsm/demo -kms
 
 # One package at a time: some put a token under load and wait for it.
 test: deps ## run every test, race detector on, SoftHSM2 required
@@ -30,6 +36,12 @@ interop: ## hold the daemon against go-jose, jose (npm), jose (latchset) and the
 wycheproof: deps ## run Wycheproof's vectors through the daemon, WYCHEPROOF=folder with its testvectors_v1
 	@test -n "$(WYCHEPROOF)" || { echo "WYCHEPROOF=folder: testvectors_v1 of https://github.com/C2SP/wycheproof" >&2; exit 1; }
 	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop
+
+# The flood, the timing and the memory again, with so many samples that what is
+# small shows, too. A clean machine takes ten minutes.
+soak: deps ## send a million bad ciphertexts (SOAK_COUNT) and time them (TIMING_COUNT)
+	REQUIRE_SOFTHSM=1 SOAK_COUNT=$(SOAK_COUNT) TIMING_COUNT=$(TIMING_COUNT) LEAK_COUNT=$(LEAK_COUNT) \
+		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm ./backends/pkcs11
 
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd
@@ -73,7 +85,7 @@ install: ## install what build made, with units and an example, under DESTDIR an
 	sed -i 's|/usr/|$(PREFIX)/|' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.socket'
 	install -D -m 0644 deploy/systemd/signetd.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/signetd.conf'
 	install -D -m 0644 deploy/systemd/signetd.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/signetd.conf'
-	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/systemd/vendor-hsm.conf.example README.md LICENSE
+	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/examples/awskms.yaml deploy/examples/awskms-policy.json deploy/systemd/vendor-hsm.conf.example README.md LICENSE
 	test ! -e build/faultp11.so || install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/signetd' build/faultp11.so
 
 clean: ## remove what build made

@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -28,6 +30,26 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	} {
 		if statuses[signer.Code(err)] < 400 {
 			t.Errorf("%v: status %d", err, statuses[signer.Code(err)])
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	tests := []struct {
+		err  error
+		want string
+	}{
+		{signer.ErrOverloaded, "1"},
+		{signer.WithRetryAfter(signer.ErrOverloaded, 100*time.Millisecond), "1"},
+		{signer.WithRetryAfter(signer.ErrUnavailable, 1001*time.Millisecond), "2"},
+		{fmt.Errorf("sign: %w", signer.WithRetryAfter(signer.ErrOverloaded, 7*time.Second)), "7"},
+		{signer.WithRetryAfter(signer.ErrInvalid, time.Second), ""}, // another try comes to the same
+	}
+	for _, tt := range tests {
+		w := httptest.NewRecorder()
+		writeError(w, NewRequest(policy.Peer{}), tt.err)
+		if got := w.Header().Get("Retry-After"); got != tt.want {
+			t.Errorf("Retry-After of %v = %q, want %q", tt.err, got, tt.want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -174,7 +175,7 @@ func writeError(w http.ResponseWriter, r Request, err error) {
 
 func writeStatus(w http.ResponseWriter, r Request, status int, err error) {
 	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", retryAfter(err))
 	}
 	writeJSON(w, r, status, api.ErrorResponse{Error: errorOf(r, err)})
 }
@@ -186,6 +187,12 @@ func errorOf(r Request, err error) api.Error {
 		message = "internal error: report the request id" // the text stays in the log
 	}
 	return api.Error{Code: code, Message: message, RequestID: r.ID, Rule: rule(err)}
+}
+
+// retryAfter is what the error asks to wait, in whole seconds: one by default.
+func retryAfter(err error) string {
+	wait := signer.RetryAfter(err)
+	return strconv.FormatInt(max(1, int64((wait+time.Second-1)/time.Second)), 10)
 }
 
 func writeJSON(w http.ResponseWriter, r Request, status int, answer any) {

@@ -24,6 +24,7 @@ type Service struct {
 	closing sync.WaitGroup // of the older ones
 	slots   *slots
 	brake   *brake
+	outages outages
 	ready   readiness
 	timeout time.Duration
 	audit   *audit.Log
@@ -205,6 +206,7 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 	}
 	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
 	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
+	s.outages.note(s.log, rec, outcome)
 	s.metrics.observePolicy(key, rec)
 	if rec.Outcome == signer.CodeInternal {
 		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)

@@ -293,6 +293,15 @@ func (x algorithm) needs() string {
 	}
 }
 
+// Known returns all algorithms that this package knows, those that sign first.
+func Known() []Alg {
+	var algs []Alg
+	for _, x := range algorithms {
+		algs = append(algs, x.alg)
+	}
+	return algs
+}
+
 // Algs returns the algorithms that fit pub, those that sign first. RSA1_5 is not
 // among them: nobody uses it without having asked for it.
 func Algs(pub crypto.PublicKey) []Alg {

@@ -51,7 +51,7 @@ func TestDependencies(t *testing.T) {
 		},
 		{
 			pattern: "signetd/cmd/...", why: "what is installed holds no test kit",
-			deny: []string{daemontest, "signetd/softhsm", "signetd/signer/signertest"}, cgo: true,
+			deny: []string{daemontest, "signetd/softhsm", "signetd/signer/signertest", "signetd/backends/awskms/awskmstest", "signetd/backends/gcpkms/gcpkmstest"}, cgo: true,
 		},
 		{
 			pattern: "signetd/backends/...", why: "a backend knows refs and no requests",

@@ -3,6 +3,7 @@ package signer
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // The errors that a caller must be able to tell apart. Backends wrap them with
@@ -71,6 +72,33 @@ func FromCode(code string) error {
 	}
 	return nil
 }
+
+// WithRetryAfter returns err with a hint for whoever was refused: how long to wait
+// before the next attempt. The daemon sends it as Retry-After, in whole seconds.
+// errors.Is finds what err wraps. A nil err stays nil.
+func WithRetryAfter(err error, after time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &retryError{err, after}
+}
+
+// RetryAfter returns the hint that err carries, or 0 if it has none.
+func RetryAfter(err error) time.Duration {
+	var r *retryError
+	if errors.As(err, &r) {
+		return r.after
+	}
+	return 0
+}
+
+type retryError struct {
+	error
+	after time.Duration
+}
+
+// Unwrap returns the error that the hint is for.
+func (e *retryError) Unwrap() error { return e.error }
 
 // NeedsOperator marks err, an ErrUnavailable of opening a backend or a key, as one
 // that does not pass by itself: a PIN that is refused, a module that is not there.

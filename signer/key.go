@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdh"
+	"time"
 )
 
 // A Key is one version of a private or secret key held by a [Backend]. What it
@@ -179,6 +180,30 @@ type AlgLister interface {
 	Algs() []Alg
 }
 
+// A Prover is a [Key] that its backend has proven in part: when it opened the key
+// it used it, and checked the result with the public half. [Version.Prove] does
+// not do that again.
+type Prover interface {
+	// Proven reports whether the backend has proven the key with alg.
+	Proven(alg Alg) bool
+}
+
+// An AlgExplainer is an [AlgLister] that knows why it lacks an algorithm, so that
+// start-up can say it.
+type AlgExplainer interface {
+	AlgLister
+	// Lacks says why the key cannot do alg, which is not among its Algs.
+	Lacks(alg Alg) string
+}
+
+// A Describer is a [Key] that can say which one it is, where its ref leaves that
+// open or does not say all.
+type Describer interface {
+	// Describe returns a line for operators: the backend's own name of the key and what
+	// sort it is. It is not for peers.
+	Describe() string
+}
+
 // A Backend opens keys in one place: a PKCS#11 token, or one KMS account and
 // region. It is safe for concurrent use.
 type Backend interface {
@@ -190,4 +215,27 @@ type Backend interface {
 	// Close waits for what is in flight, then logs out. The backend's keys answer
 	// ErrUnavailable from then on.
 	Close() error
+}
+
+// An Expander is a [Backend] whose refs can name more than one key version.
+type Expander interface {
+	Backend
+	// Expand returns the versions that ref stands for now, the newest first: one for
+	// a ref that names one. Errors are as for OpenKey.
+	Expand(ctx context.Context, ref string) ([]Expanded, error)
+}
+
+// A Dated is a [Key] of an [Expander] that may have been opened by a ref of several
+// versions.
+type Dated interface {
+	Key
+	// NotBefore returns when the version was made, or the zero time if the ref names
+	// it alone.
+	NotBefore() time.Time
+}
+
+// An Expanded is one of the versions that a ref stands for.
+type Expanded struct {
+	Ref       string    // names this version alone
+	NotBefore time.Time // when the version was made, or the zero time if that does not matter
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // Public implements [Key]. It is nil if nobody has seen the key.
@@ -17,6 +18,19 @@ func (r *Replicas) Public() crypto.PublicKey { return r.c.Public }
 
 // Algs implements [AlgLister].
 func (r *Replicas) Algs() []Alg { return slices.Clone(r.c.Algs) }
+
+// Describe implements [Describer]: what the keys of the places say of themselves.
+func (r *Replicas) Describe() string {
+	var texts []string
+	for _, m := range r.members {
+		if k := m.key.Load(); k != nil {
+			if d, ok := (*k).(Describer); ok {
+				texts = append(texts, m.backend+": "+d.Describe())
+			}
+		}
+	}
+	return strings.Join(texts, "; ")
+}
 
 // Sign implements [crypto.Signer].
 func (r *Replicas) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/big"
 	"testing"
+	"time"
 
 	"signetd/backends/software"
 	"signetd/signer"
@@ -67,6 +68,19 @@ func TestErrorCodes(t *testing.T) {
 	}
 	if got := signer.Code(nil); got != "ok" {
 		t.Errorf("Code(nil) = %q, want ok", got)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	hinted := fmt.Errorf("sign: %w", signer.WithRetryAfter(fmt.Errorf("%w: too many", signer.ErrOverloaded), time.Minute))
+	if got := signer.RetryAfter(hinted); got != time.Minute || !errors.Is(hinted, signer.ErrOverloaded) || hinted.Error() != "sign: overloaded: too many" {
+		t.Errorf("RetryAfter(%v) = %v, want a minute", hinted, got)
+	}
+	if got := signer.RetryAfter(signer.ErrOverloaded); got != 0 {
+		t.Errorf("RetryAfter(no hint) = %v, want 0", got)
+	}
+	if err := signer.WithRetryAfter(nil, time.Minute); err != nil {
+		t.Errorf("WithRetryAfter(nil) = %v", err)
 	}
 }
 

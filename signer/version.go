@@ -110,6 +110,9 @@ func checkAlg(key Key, alg Alg) error {
 		return fmt.Errorf("%w: %s: the backend does not let this key %s", ErrUnsupported, alg, what)
 	}
 	if l, ok := key.(AlgLister); ok && alg != RSA15 && !slices.Contains(l.Algs(), alg) {
+		if e, ok := key.(AlgExplainer); ok {
+			return fmt.Errorf("%w: %s: %s", ErrUnsupported, alg, e.Lacks(alg))
+		}
 		return fmt.Errorf("%w: %s: the backend has no mechanism for it (it has %v)", ErrUnsupported, alg, l.Algs())
 	}
 	return nil
@@ -142,6 +145,15 @@ func can(key Key, f Family) (ok bool) {
 // Public returns the public half of v's key, or the [Secret] that describes it, or
 // nil if nobody has seen it.
 func (v *Version) Public() crypto.PublicKey { return v.key.Public() }
+
+// Describe returns what v's key says of itself to operators, or "" if it says
+// nothing; see [Describer].
+func (v *Version) Describe() string {
+	if d, ok := v.key.(Describer); ok {
+		return d.Describe()
+	}
+	return ""
+}
 
 // Symmetric reports whether v's key has no public half.
 func (v *Version) Symmetric() bool { return v.algs[0].Symmetric() }

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"math/big"
+	"slices"
 	"testing"
 
 	"signetd/signer"
@@ -97,6 +98,40 @@ func TestVerifyAfterSign(t *testing.T) {
 			if err := v.Prove(t.Context()); err == nil {
 				t.Errorf("%s: Prove() with another key = nil", alg)
 			}
+		}
+	}
+}
+
+// A half is a key that its backend has proven with some algorithms.
+type half struct {
+	signer.Signer
+	proven []signer.Alg
+	uses   *int
+}
+
+func (h half) Proven(alg signer.Alg) bool { return slices.Contains(h.proven, alg) }
+
+func (h half) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	*h.uses++
+	return h.Signer.SignContext(ctx, digest, opts)
+}
+
+func TestProveOnce(t *testing.T) {
+	key, ok := open(t, "generate:rsa-2048").(signer.Signer)
+	if !ok {
+		t.Fatal("not a signer")
+	}
+	for _, tt := range []struct {
+		proven []signer.Alg
+		uses   int
+	}{{nil, 2}, {[]signer.Alg{signer.RS256}, 1}, {[]signer.Alg{signer.RS384}, 2}, {[]signer.Alg{signer.PS256, signer.RS256}, 0}} {
+		uses := 0
+		v, err := signer.NewVersion(half{key, tt.proven, &uses}, signer.VersionConfig{Algs: []signer.Alg{signer.RS256, signer.PS256}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Prove(t.Context()); err != nil || uses != tt.uses {
+			t.Errorf("Prove() of a key that is proven with %v = %v after %d signatures, want %d", tt.proven, err, uses, tt.uses)
 		}
 	}
 }

@@ -123,9 +123,10 @@ func newDir(t *testing.T) string {
 
 // settings are the sections of a config file as YAML, and where its files are.
 type settings struct {
-	dir   string
-	token *softhsm.Token
-	env   []string // beside what every daemon has
+	dir    string
+	binary string // of signetd; empty: the shared one
+	token  *softhsm.Token
+	env    []string // beside what every daemon has
 
 	socket, limits, audit, log, metrics, backends, keys, grants string
 }

@@ -1,95 +1,40 @@
 package softhsm_test
 
 import (
-	"encoding/binary"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"signetd/daemon/api"
+	"signetd/softhsm/faultp11"
 )
 
-// The numbers of the control file that are used here, as in
-// backends/pkcs11/testdata/shim.c.
-const (
-	shimInitializes = 0
-	shimFinalizes   = 1
-	shimLogins      = 2
-	shimOpens       = 4
-	shimCloses      = 5
-	shimSigns       = 6
-	shimViolations  = 9
-	shimGate        = 32
-	shimFlip        = 35
-	shimNumbers     = 64
-)
-
-// shim builds the module with faults of package pkcs11's tests, once.
-var shim = sync.OnceValues(func() (string, error) {
-	headers, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/miekg/pkcs11").Output()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(shared.dir, "shim.so")
-	cc := exec.Command("cc", "-shared", "-fPIC", "-O1", "-I"+strings.TrimSpace(string(headers)), "-o", path, "../backends/pkcs11/testdata/shim.c", "-ldl")
-	cc.Stderr = os.Stderr
-	return path, cc.Run()
-})
-
-// A control is the file by which a test and the shim in a daemon talk.
-type control struct {
-	t    *testing.T
-	path string
-}
-
-// withShim puts the shim before the token.
-func withShim(t *testing.T, s *settings) control {
+// withFaults puts the fault module before the token.
+func withFaults(t *testing.T, s *settings) *faultp11.Module {
 	t.Helper()
-	module, err := shim()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := control{t, s.path("control")}
-	writeFile(t, c.path, string(make([]byte, 8*shimNumbers)))
-	s.env = []string{"SHIM_MODULE=" + s.token.Module(), "SHIM_CONTROL=" + c.path}
-	s.backends = strings.Replace(s.backends, "$module", module, 1)
-	return c
-}
-
-func (c control) get(i int) uint64 {
-	c.t.Helper()
-	return binary.NativeEndian.Uint64([]byte(readFile(c.t, c.path)[8*i:]))
-}
-
-func (c control) set(i int, v uint64) {
-	c.t.Helper()
-	f, err := os.OpenFile(c.path, os.O_WRONLY, 0)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, v), int64(8*i)); err != nil {
-		c.t.Fatal(err)
-	}
+	f := faultp11.Elsewhere(t, s.token.Module())
+	s.env = append(s.env, f.Env()...)
+	s.backends = strings.Replace(s.backends, "$module", f.Module(), 1)
+	return f
 }
 
 // tidy checks that all that was opened was closed, and that nothing was running
 // when it was.
-func (c control) tidy() {
-	c.t.Helper()
-	if o, n := c.get(shimOpens), c.get(shimCloses); o != n || o == 0 {
-		c.t.Errorf("%d sessions opened, %d closed", o, n)
+func tidy(t *testing.T, f *faultp11.Module) {
+	t.Helper()
+	if n := f.Count("left-open"); n.Calls != 0 || f.Count("sessions").Calls == 0 {
+		t.Errorf("%d of %d sessions were open at C_Finalize", n.Calls, f.Count("sessions").Calls)
 	}
-	if i, n := c.get(shimInitializes), c.get(shimFinalizes); i != n || i == 0 {
-		c.t.Errorf("C_Initialize %d times, C_Finalize %d times", i, n)
+	if i, n := f.Count("C_Initialize").Calls, f.Count("C_Finalize").Calls; i != n || i == 0 {
+		t.Errorf("C_Initialize %d times, C_Finalize %d times", i, n)
 	}
-	if n := c.get(shimViolations); n != 0 {
-		c.t.Errorf("%d times a call was running at C_Logout or C_Finalize", n)
+	for _, name := range []string{"shared-session", "busy-close", "busy-logout", "busy-finalize"} {
+		if n := f.Count(name).Calls; n != 0 {
+			t.Errorf("%s: %d times", name, n)
+		}
 	}
 }
 
@@ -97,25 +42,38 @@ func (c control) tidy() {
 func TestE2EOneLoginAttempt(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.token = newToken(t, "counted")
-	c := withShim(t, s)
+	f := withFaults(t, s)
 	writeFile(t, s.path("wrong"), "not-the-pin")
 	s.backends = strings.Replace(s.backends, "$pin", s.path("wrong"), 1)
 	for i, command := range []string{"check", "serve"} {
 		if got := refused(t, s, command); !strings.Contains(got, s.path("wrong")) {
 			t.Errorf("%s", got)
 		}
-		if n := c.get(shimLogins); n != uint64(i+1) {
+		if n := f.Count("C_Login").Calls; n != i+1 {
 			t.Errorf("%s: %d logins in all, want %d", command, n, i+1)
 		}
 	}
-	c.tidy()
+	tidy(t, f)
+}
+
+// A start uses each key once for each of its ways, and no more: a token may be
+// slow, and count what its keys do.
+func TestE2EStartUsesKeysOnce(t *testing.T) {
+	s := newSettings(t)
+	f := withFaults(t, s)
+	start(t, s)
+	// oidc and notes sign with ES256, rsa with RS256 and PS256. Inbox and outbox are
+	// probed with each hash of RSA-OAEP.
+	if signs, opens := f.Count("C_Sign"), f.Count("C_Decrypt"); signs.Calls != 4 || opens.Calls != 8 {
+		t.Errorf("C_Sign was called %d times, want 4, and C_Decrypt %d times, want 8", signs.Calls, opens.Calls)
+	}
 }
 
 // Under load, reloads and a stop the module is never pulled from under a call.
 func TestE2EModuleTidy(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 256, per_peer: 64}`
-	c := withShim(t, s)
+	f := withFaults(t, s)
 	p := start(t, s)
 	clients := s.loop(16)
 	for range 5 {
@@ -124,8 +82,8 @@ func TestE2EModuleTidy(t *testing.T) {
 	}
 	p.stop()
 	clients.end(t, s)
-	c.tidy()
-	if n := c.get(shimLogins); n != 1 {
+	tidy(t, f)
+	if n := f.Count("C_Login").Calls; n != 1 {
 		t.Errorf("%d logins, want 1 for the whole life of the daemon", n)
 	}
 }
@@ -133,10 +91,10 @@ func TestE2EModuleTidy(t *testing.T) {
 // A token that signs wrongly, by one bit, gives no signature away.
 func TestE2EWrongSignature(t *testing.T) {
 	s := newSettings(t)
-	c := withShim(t, s)
+	f := withFaults(t, s)
 	p := start(t, s)
 	good := p.sign("oidc", "").Token
-	c.set(shimFlip, 1)
+	f.Inject("C_Sign * flip")
 	for _, q := range []struct {
 		path string
 		body any
@@ -152,7 +110,7 @@ func TestE2EWrongSignature(t *testing.T) {
 			t.Errorf("%s: %d %s", q.path, a.status, a.body)
 		}
 	}
-	c.set(shimFlip, 0)
+	f.Clear()
 	if p.sign("oidc", "").Token == good {
 		t.Error("the same token twice")
 	}
@@ -168,10 +126,10 @@ func TestE2EHungToken(t *testing.T) {
 	t.Parallel()
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 64, in_flight: 16, per_peer: 16, timeout: 1s}`
-	c := withShim(t, s)
+	f := withFaults(t, s)
 	p := start(t, s)
 	p.sign("oidc", "")
-	c.set(shimGate, 1)
+	f.Inject("C_Sign * hang")
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() { // ends at the daemon's timeout
@@ -190,7 +148,7 @@ func TestE2EHungToken(t *testing.T) {
 		t.Errorf("answered after %v, the timeout is 1 s", took)
 	}
 	p.alive()
-	c.set(shimGate, 0)
+	f.Clear()
 	for late := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
 		if a := p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body); a.status == http.StatusOK {
 			break
@@ -199,7 +157,7 @@ func TestE2EHungToken(t *testing.T) {
 		}
 	}
 	p.stop()
-	c.tidy()
+	tidy(t, f)
 }
 
 // A stop ends even if the token never answers again.
@@ -207,11 +165,11 @@ func TestE2EStopWithHungToken(t *testing.T) {
 	t.Parallel()
 	s := newSettings(t).oneKey()
 	s.limits = `{timeout: 1s}`
-	c := withShim(t, s)
+	f := withFaults(t, s)
 	p := start(t, s)
-	c.set(shimGate, 1)
+	f.Inject("C_Sign * hang")
 	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusGatewayTimeout, "deadline")
-	signs := c.get(shimSigns)
+	signs := f.Count("C_Sign").Calls
 	began := time.Now()
 	p.signal(os.Interrupt)
 	code := p.wait()

@@ -84,7 +84,11 @@ func (p *process) launch() {
 
 // signetd returns the command that runs the binary in the directory of s.
 func signetd(s *settings, args ...string) *exec.Cmd {
-	cmd := exec.Command(shared.binary, args...)
+	binary := shared.binary
+	if s.binary != "" {
+		binary = s.binary
+	}
+	cmd := exec.Command(binary, args...)
 	cmd.Dir = s.dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + s.token.Conf(), raceOptions}, s.env...)
 	return cmd

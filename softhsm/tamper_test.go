@@ -119,6 +119,9 @@ func spoil(t *testing.T, p *process) map[string]string {
 	stranger.KeyID = inbox.KeyID
 	bad["sealed for another key"] = compact(t, seal(t, stranger, jose.RSA_OAEP_256, jose.A256GCM, []byte("attack at dawn"), nil))
 	bad["a bomb"] = compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 64<<20), &jose.EncrypterOptions{Compression: jose.DEFLATE}))
+	other := inbox
+	other.KeyID = outbox.KeyID
+	bad["two recipients with each other's kid"] = twoRecipients(t, stranger, other, "attack at dawn")
 	return bad
 }
 

@@ -34,37 +34,37 @@ func signOnce(t *testing.T, ctx context.Context, k signer.Key) error {
 func TestLostSessionIsReplaced(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.Sessions = 1
 	k := mustOpenKey(t, mustOpen(t, cfg), ref)
 	tests := []struct {
-		where int
+		where string
 		rv    uint
 		is    error
 		drops bool
 	}{
-		{rvSignInit, p11.CKR_KEY_HANDLE_INVALID, signer.ErrUnavailable, true},
-		{rvSignInit, p11.CKR_KEY_TYPE_INCONSISTENT, signer.ErrUnavailable, true},
-		{rvSignInit, p11.CKR_OBJECT_HANDLE_INVALID, signer.ErrUnavailable, true},
-		{rvSignInit, p11.CKR_USER_NOT_LOGGED_IN, signer.ErrUnavailable, true},
-		{rvSignInit, p11.CKR_SESSION_CLOSED, signer.ErrUnavailable, true},
-		{rvSignInit, p11.CKR_OPERATION_ACTIVE, signer.ErrUnavailable, true},
-		{rvSign, p11.CKR_SESSION_HANDLE_INVALID, signer.ErrUnavailable, true},
-		{rvSign, p11.CKR_DEVICE_REMOVED, signer.ErrUnavailable, true},
-		{rvSign, p11.CKR_GENERAL_ERROR, signer.ErrUnavailable, true},
-		{rvSign, p11.CKR_HOST_MEMORY, signer.ErrOverloaded, false},
-		{rvSign, p11.CKR_DATA_LEN_RANGE, signer.ErrUnsupported, false},
+		{"C_SignInit", p11.CKR_KEY_HANDLE_INVALID, signer.ErrUnavailable, true},
+		{"C_SignInit", p11.CKR_KEY_TYPE_INCONSISTENT, signer.ErrUnavailable, true},
+		{"C_SignInit", p11.CKR_OBJECT_HANDLE_INVALID, signer.ErrUnavailable, true},
+		{"C_SignInit", p11.CKR_USER_NOT_LOGGED_IN, signer.ErrUnavailable, true},
+		{"C_SignInit", p11.CKR_SESSION_CLOSED, signer.ErrUnavailable, true},
+		{"C_SignInit", p11.CKR_OPERATION_ACTIVE, signer.ErrUnavailable, true},
+		{"C_Sign", p11.CKR_SESSION_HANDLE_INVALID, signer.ErrUnavailable, true},
+		{"C_Sign", p11.CKR_DEVICE_REMOVED, signer.ErrUnavailable, true},
+		{"C_Sign", p11.CKR_GENERAL_ERROR, signer.ErrUnavailable, true},
+		{"C_Sign", p11.CKR_HOST_MEMORY, signer.ErrOverloaded, false},
+		{"C_Sign", p11.CKR_DATA_LEN_RANGE, signer.ErrUnsupported, false},
 	}
 	for _, tt := range tests {
 		t.Run(p11.Error(tt.rv).Error(), func(t *testing.T) {
-			opened := s.get(opens)
-			s.set(tt.where, uint64(tt.rv))
+			opened := calls(f, "sessions")
+			lift := f.Inject(answers(tt.where, tt.rv))
 			wantError(t, signOnce(t, t.Context(), k), tt.is, "answered 0x")
-			s.set(tt.where, 0)
+			lift()
 			if err := signOnce(t, t.Context(), k); err != nil {
 				t.Fatalf("after the fault: %v", err)
 			}
-			if dropped := s.get(opens) > opened; dropped != tt.drops {
+			if dropped := calls(f, "sessions") > opened; dropped != tt.drops {
 				t.Errorf("session replaced: %t, want %t", dropped, tt.drops)
 			}
 		})
@@ -75,11 +75,10 @@ func TestLostSessionIsReplaced(t *testing.T) {
 func TestRepairThatFails(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
-	s.set(rvSignInit, p11.CKR_OBJECT_HANDLE_INVALID)
-	s.set(rvFind, p11.CKR_SESSION_HANDLE_INVALID)
+	f.Inject("C_SignInit * rv=CKR_OBJECT_HANDLE_INVALID", "C_FindObjectsInit * rv=CKR_SESSION_HANDLE_INVALID")
 	for range 3 {
 		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "C_FindObjectsInit")
 	}
@@ -87,8 +86,7 @@ func TestRepairThatFails(t *testing.T) {
 	if !b.Stats().Down {
 		t.Error("Stats does not say so")
 	}
-	s.set(rvSignInit, 0)
-	s.set(rvFind, 0)
+	f.Clear()
 	waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
 	if b.Stats().Down {
 		t.Error("Stats says that it is down when it is not")
@@ -116,30 +114,30 @@ func TestReplacedKeyIsNoticed(t *testing.T) {
 func TestDecryptAnswers(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.Sessions = 1
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
 	for _, alg := range []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256} { // the token's own, and the raw operation
 		ct := encryptTo(t, k.Public(), alg, []byte("cek"))
-		for _, rv := range []uint64{5, 6, 7, 0x20, 0x21, 0x30, 0x40, 0x41, 0x62, 0x110, 0x112, 0x80000001} {
-			opened := s.get(opens)
-			s.set(rvDecrypt, rv)
+		for _, rv := range []uint{5, 6, 7, 0x20, 0x21, 0x30, 0x40, 0x41, 0x62, 0x110, 0x112, 0x80000001} {
+			opened := calls(f, "sessions")
+			lift := f.Inject(answers("C_Decrypt", rv))
 			if _, err := k.DecryptContext(t.Context(), ct, alg.DecrypterOpts()); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 				t.Errorf("%s, %#x: %v, want ErrDecrypt itself", alg, rv, err)
 			}
-			s.set(rvDecrypt, 0)
+			lift()
 			if got, err := k.DecryptContext(t.Context(), ct, alg.DecrypterOpts()); err != nil || string(got) != "cek" {
 				t.Errorf("%s, after %#x: %v", alg, rv, err)
 			}
-			if s.get(opens) != opened {
+			if calls(f, "sessions") != opened {
 				t.Errorf("%s, %#x: the session was replaced", alg, rv)
 			}
 		}
-		for _, where := range []int{rvDecryptInit, rvDecrypt} {
-			s.set(where, p11.CKR_SESSION_HANDLE_INVALID)
+		for _, where := range []string{"C_DecryptInit", "C_Decrypt"} {
+			lift := f.Inject(answers(where, p11.CKR_SESSION_HANDLE_INVALID))
 			_, err := k.DecryptContext(t.Context(), ct, alg.DecrypterOpts())
 			wantError(t, err, signer.ErrUnavailable)
-			s.set(where, 0)
+			lift()
 			if _, err := k.DecryptContext(t.Context(), ct, alg.DecrypterOpts()); err != nil {
 				t.Errorf("%s, on a new session: %v", alg, err)
 			}
@@ -152,8 +150,8 @@ func TestSessionsAreBounded(t *testing.T) {
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
 	tests := []struct {
 		config    int
-		tokenMax  uint64
-		wantOpens uint64 // with the one that keeps the login
+		tokenMax  int
+		wantOpens int // with the one that keeps the login
 	}{
 		{3, 0, 4},
 		{8, 3, 3},
@@ -161,11 +159,13 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%d of %d", tt.config, tt.tokenMax), func(t *testing.T) {
-			s, cfg := newShim(t, token)
+			f, cfg := newFaulty(t, token)
 			cfg.Sessions = tt.config
-			s.set(maxSessions, tt.tokenMax)
+			if tt.tokenMax > 0 {
+				f.Inject(fmt.Sprintf("sessions %d", tt.tokenMax))
+			}
 			k := mustOpenKey(t, mustOpen(t, cfg), ref)
-			s.set(gate, 1)
+			lift := f.Inject("C_Sign * hang")
 			var wg sync.WaitGroup
 			for range 16 {
 				wg.Go(func() {
@@ -174,10 +174,10 @@ func TestSessionsAreBounded(t *testing.T) {
 					}
 				})
 			}
-			waitFor(t, func() bool { return s.get(running) == tt.wantOpens-1 })
-			s.set(gate, 0)
+			waitFor(t, func() bool { return f.Count("C_Sign").Running == tt.wantOpens-1 })
+			lift()
 			wg.Wait()
-			if n := s.get(opens); n != tt.wantOpens {
+			if n := calls(f, "sessions"); n != tt.wantOpens {
 				t.Errorf("%d sessions, want %d", n, tt.wantOpens)
 			}
 		})
@@ -198,12 +198,12 @@ func waitFor(t *testing.T, what func() bool) {
 func TestHangingToken(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.Sessions = 1
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
-	before := s.get(signs)
-	s.set(gate, 1)
+	before := calls(f, "C_Sign")
+	lift := f.Inject("C_Sign * hang")
 	for _, want := range []error{context.DeadlineExceeded, signer.ErrUnavailable} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		start := time.Now()
@@ -224,11 +224,11 @@ func TestHangingToken(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "closed")
-	s.set(gate, 0)
+	lift()
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	if n := s.get(signs) - before; n != 1 {
+	if n := calls(f, "C_Sign") - before; n != 1 {
 		t.Errorf("%d signatures were made, want only the one that was begun", n)
 	}
 }
@@ -236,7 +236,7 @@ func TestHangingToken(t *testing.T) {
 func TestCloseWhileBusy(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	_, cfg := newShim(t, token)
+	_, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	var wg sync.WaitGroup
@@ -269,7 +269,7 @@ func TestManyCallers(t *testing.T) {
 	token := softhsm.New(t)
 	sigRef := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
 	encRef := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	_, cfg := newShim(t, token)
+	_, cfg := newFaulty(t, token)
 	cfg.Sessions = 4
 	b := mustOpen(t, cfg)
 	sig, enc := mustOpenKey(t, b, sigRef), mustOpenKey(t, b, encRef).(signer.Decrypter)
@@ -296,7 +296,7 @@ func TestManyCallers(t *testing.T) {
 func TestImpatientCallers(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	_, cfg := newShim(t, token)
+	_, cfg := newFaulty(t, token)
 	cfg.Sessions = 2
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
@@ -321,7 +321,7 @@ func TestImpatientCallers(t *testing.T) {
 func TestTwoBackendsWork(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	_, cfg := newShim(t, token)
+	_, cfg := newFaulty(t, token)
 	var backends []*pkcs11.Backend
 	for range 2 {
 		backends = append(backends, mustOpen(t, cfg))

@@ -5,34 +5,30 @@ package pkcs11_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	p11 "github.com/miekg/pkcs11"
 
 	"signetd/backends/pkcs11/provision"
 	"signetd/signer"
 	"signetd/softhsm"
 )
 
-// A load is 32 clients that sign without a pause.
+// A load is 32 clients that use a key without a pause.
 type load struct {
-	signed, failed atomic.Uint64
-	other          atomic.Pointer[error] // an error that is not ErrUnavailable or ErrOverloaded
-	last           atomic.Pointer[error] // one of those two
-	ended          [32]atomic.Uint64     // requests of each client
-	stop           chan struct{}
-	clients        sync.WaitGroup
+	done, failed, refused atomic.Int64                // requests; those refused are not counted as failed
+	last                  atomic.Pointer[error]       // why one failed
+	ended                 [32]atomic.Uint64           // requests of each client
+	use                   func(context.Context) error // what each request does
+	stop                  chan struct{}
+	clients               sync.WaitGroup
 }
 
-func startLoad(t *testing.T, k signer.Key) *load {
+func startLoad(t *testing.T, use func(context.Context) error) *load {
 	t.Helper()
-	l := &load{stop: make(chan struct{})}
+	l := &load{use: use, stop: make(chan struct{})}
 	for client := range l.ended {
 		l.clients.Go(func() {
 			for {
@@ -41,33 +37,41 @@ func startLoad(t *testing.T, k signer.Key) *load {
 					return
 				default:
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-				err := signOnce(t, ctx, k)
-				cancel()
-				l.ended[client].Add(1)
-				switch {
-				case err == nil:
-					l.signed.Add(1)
-				case errors.Is(err, signer.ErrUnavailable) || errors.Is(err, signer.ErrOverloaded):
-					l.failed.Add(1)
-					l.last.Store(&err)
-					time.Sleep(time.Millisecond) // as a client that heard 503 would
-				default:
-					l.failed.Add(1)
-					l.other.Store(&err)
-				}
+				l.request(t, client)
 			}
 		})
 	}
 	return l
 }
 
+func (l *load) request(t *testing.T, client int) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := l.use(ctx)
+	l.ended[client].Add(1)
+	switch {
+	case err == nil:
+		l.done.Add(1)
+	case err == signer.ErrDecrypt: //nolint:errorlint // it must be bare
+		l.refused.Add(1)
+	case errors.Is(err, signer.ErrUnavailable) || errors.Is(err, signer.ErrOverloaded):
+		l.failed.Add(1)
+		l.last.Store(&err)
+		time.Sleep(time.Millisecond) // as a client that heard 503 would
+	default:
+		t.Errorf("a request failed with %v", err)
+	}
+}
+
 // settle waits until each client has ended a request that it began after now.
 func (l *load) settle(t *testing.T) {
 	t.Helper()
+	var before [len(l.ended)]uint64
 	for client := range l.ended {
-		before := l.ended[client].Load()
-		waitFor(t, func() bool { return l.ended[client].Load() >= before+2 })
+		before[client] = l.ended[client].Load()
+	}
+	for client := range l.ended {
+		waitFor(t, func() bool { return l.ended[client].Load() >= before[client]+2 })
 	}
 }
 
@@ -76,99 +80,21 @@ func (l *load) end() {
 	l.clients.Wait()
 }
 
-// TestFaultsUnderLoad is a table of what a token may answer, under the load of
-// 32 clients on 4 sessions: how many requests failed, how long it took from the
-// end of the fault to a signature, and how many logins it needed.
-func TestFaultsUnderLoad(t *testing.T) {
-	token := softhsm.New(t)
-	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	tests := []struct {
-		rv       uint64
-		at       uint64
-		until    uint64
-		outage   time.Duration // of a device, in which requests fail
-		logins   uint64
-		restarts uint64
-	}{
-		{p11.CKR_SESSION_HANDLE_INVALID, atSignInit | atSessionInfo, bySession, 0, 0, 0},
-		{p11.CKR_SESSION_CLOSED, atSignInit | atSessionInfo, bySession, 0, 0, 0},
-		{p11.CKR_OBJECT_HANDLE_INVALID, atSignInit, byFind, 0, 0, 0},
-		{p11.CKR_KEY_HANDLE_INVALID, atSignInit, byFind, 0, 0, 0},
-		{p11.CKR_USER_NOT_LOGGED_IN, atSignInit, byLogin, 0, 1, 0},
-		{p11.CKR_OPERATION_ACTIVE, atSignInit, bySession, 0, 0, 0},
-		{p11.CKR_DEVICE_ERROR, atSign, byCount, 0, 0, 0},
-		{p11.CKR_DEVICE_ERROR, atAll, byInitialize, 0, 1, 1},
-		{p11.CKR_DEVICE_ERROR, atAll, byInitialize, 300 * time.Millisecond, 1, 1},
-		{p11.CKR_DEVICE_REMOVED, atAll, byInitialize, 0, 1, 1},
-		{p11.CKR_DEVICE_REMOVED, atAll, byInitialize, 300 * time.Millisecond, 1, 1},
-		{p11.CKR_DEVICE_MEMORY, atSign, byCount, 0, 0, 0},
-		{p11.CKR_TOKEN_NOT_PRESENT, atAll, byInitialize, 0, 1, 1},
-		{p11.CKR_TOKEN_NOT_PRESENT, atAll, byInitialize, 300 * time.Millisecond, 1, 1},
-		{p11.CKR_GENERAL_ERROR, atSign, byCount, 0, 0, 0},
-		{p11.CKR_GENERAL_ERROR, atAll, byInitialize, 0, 1, 1},
-		{p11.CKR_CRYPTOKI_NOT_INITIALIZED, atAll, byInitialize, 0, 1, 1},
-		{p11.CKR_HOST_MEMORY, atSign, byCount, 0, 0, 0},
-		{p11.CKR_SESSION_COUNT, 0, 0, 0, 0, 0},
-		{p11.CKR_FUNCTION_FAILED, atSign, byCount, 0, 0, 0},
-	}
-	table := []string{fmt.Sprintf("%-30s %-12s %-8s %8s %8s %12s %7s %9s", "answer", "until", "outage", "signed", "failed", "healthy in", "logins", "restarts")}
-	names := []string{"always", "4 calls", "new session", "found again", "login", "initialised"}
-	for _, tt := range tests {
-		name := strings.TrimPrefix(p11.Error(tt.rv).Error(), "pkcs11: ")
-		t.Run(fmt.Sprintf("%s until %s, outage %v", name, names[tt.until], tt.outage), func(t *testing.T) {
-			s, cfg := newShim(t, token)
-			cfg.Sessions = 4
-			b := mustOpen(t, cfg)
-			k := mustOpenKey(t, b, ref)
-			if tt.rv == p11.CKR_SESSION_COUNT {
-				s.set(openLimit, 3) // one keeps the login
-			}
-			before := b.Stats()
-			l := startLoad(t, k)
-			time.Sleep(100 * time.Millisecond)
-
-			begin(s, tt.rv, tt.at, tt.until, tt.outage)
-			start := time.Now()
-			waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
-			healthy := time.Since(start)
-			time.Sleep(200 * time.Millisecond)
-			l.end()
-			after := b.Stats()
-			logins, restarts := after.LoginsTotal-before.LoginsTotal, after.RestartsTotal-before.RestartsTotal
-			table = append(table, fmt.Sprintf("%-30s %-12s %-8v %8d %8d %12v %7d %9d", name[strings.Index(name, "CKR"):], names[tt.until], tt.outage,
-				l.signed.Load(), l.failed.Load(), healthy.Round(100*time.Microsecond), logins, restarts))
-
-			if err := l.other.Load(); err != nil {
-				t.Errorf("a request failed with %v", *err)
-			}
-			if n := l.failed.Load(); tt.outage == 0 && n != 0 {
-				t.Errorf("%d requests failed, one with %v", n, *l.last.Load())
-			}
-			if healthy > time.Second {
-				t.Errorf("healthy only after %v", healthy)
-			}
-			if logins != tt.logins || tt.outage == 0 && restarts != tt.restarts {
-				t.Errorf("%d logins and %d restarts, want %d and %d", logins, restarts, tt.logins, tt.restarts)
-			}
-		})
-	}
-	t.Log("\n" + strings.Join(table, "\n"))
+// signing returns a request that signs, and opening one that decrypts.
+func signing(t *testing.T, k signer.Key) func(context.Context) error {
+	return func(ctx context.Context) error { return signOnce(t, ctx, k) }
 }
 
-// begin sets a fault, and returns when its outage has ended.
-func begin(s *shim, rv, at, until uint64, outage time.Duration) {
-	s.set(faultAt, at)
-	s.set(faultUntil, until)
-	s.set(faultLeft, 4)
-	s.set(faultBorder, s.get(lastSession))
-	if outage > 0 {
-		s.set(faultHold, 1)
+func opening(t *testing.T, k signer.Key, alg signer.Alg) func(context.Context) error {
+	t.Helper()
+	ct := encryptTo(t, k.Public(), alg, []byte("cek"))
+	return func(ctx context.Context) error {
+		got, err := k.(signer.Decrypter).DecryptContext(ctx, ct, alg.DecrypterOpts())
+		if err == nil && string(got) != "cek" {
+			t.Error("a wrong plaintext")
+		}
+		return err
 	}
-	if at != 0 {
-		s.set(fault, rv)
-	}
-	time.Sleep(outage)
-	s.set(faultHold, 0)
 }
 
 // threads is how many operating system threads this process has.
@@ -186,10 +112,10 @@ func threads(t *testing.T) int {
 func TestModuleThatHangs(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
-	s.set(gate, 1)
+	lift := f.Inject("C_Sign * hang")
 	const deadline = time.Second
 	var wg sync.WaitGroup
 	var slowest atomic.Int64
@@ -229,6 +155,6 @@ func TestModuleThatHangs(t *testing.T) {
 	if stats.Abandoned != stats.Sessions {
 		t.Errorf("%d of %d sessions abandoned", stats.Abandoned, stats.Sessions)
 	}
-	s.set(gate, 0)
+	lift()
 	waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
 }

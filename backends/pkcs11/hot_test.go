@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"testing"
 
 	"signetd/backends/pkcs11"
@@ -47,22 +48,30 @@ func grows(t *testing.T, n int, f func()) int {
 }
 
 // Ciphertexts that do not decrypt are for anybody to send, so they must cost no
-// memory. The module answers 100,000 by itself, and SoftHSM2 some thousands.
+// memory. The fault module answers 100,000 by itself, or a million in `make soak`
+// (LEAK_COUNT), and SoftHSM2 some thousands.
 func TestFailingDecryptionsLeakNothing(t *testing.T) {
+	many := 100_000
+	if text := os.Getenv("LEAK_COUNT"); text != "" {
+		var err error
+		if many, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
 	tests := []struct {
 		name    string
 		alg     signer.Alg
-		instant uint64
+		instant bool
 		n       int
 	}{
-		{"native", signer.RSAOAEP, 0x40, 100_000},
-		{"raw", signer.RSAOAEP256, 0x40, 100_000},
-		{"native, SoftHSM2", signer.RSAOAEP, 0, 4000},
-		{"raw, SoftHSM2", signer.RSAOAEP256, 0, 4000},
+		{"native", signer.RSAOAEP, true, many},
+		{"raw", signer.RSAOAEP256, true, many},
+		{"native, SoftHSM2", signer.RSAOAEP, false, 4000},
+		{"raw, SoftHSM2", signer.RSAOAEP256, false, 4000},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -72,8 +81,9 @@ func TestFailingDecryptionsLeakNothing(t *testing.T) {
 			if testing.Short() {
 				n /= 10
 			}
-			s.set(instant, tt.instant)
-			defer s.set(instant, 0)
+			if tt.instant { // without the token
+				defer f.Inject("C_DecryptInit * rv=CKR_OK", "C_Decrypt * leave rv=CKR_ENCRYPTED_DATA_INVALID")()
+			}
 			grown := grows(t, n, func() {
 				if _, err := k.DecryptContext(t.Context(), ct, tt.alg.DecrypterOpts()); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 					t.Fatalf("%v, want ErrDecrypt itself", err)
@@ -125,13 +135,13 @@ func TestHotCallsDoNotAllocate(t *testing.T) {
 func TestFailedCallWipesOutput(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	h := newHot(t, b, k)
-	s.set(instant, 0x40)
+	f.Inject("C_Decrypt * rv=CKR_ENCRYPTED_DATA_INVALID") // after the token has written the plaintext
 	out := bytes.Repeat([]byte{1}, 256)
-	if err := h.Decrypt(encryptTo(t, k.Public(), signer.RSAOAEP, nil), out); err == nil {
+	if err := h.Decrypt(encryptTo(t, k.Public(), signer.RSAOAEP, []byte("plaintext")), out); err == nil {
 		t.Fatal("no error")
 	}
 	if !bytes.Equal(out, make([]byte, 256)) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -185,7 +186,7 @@ func (in *inspection) describe(info p11.TokenInfo) *TokenReport {
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
 		Hardware: versionText(info.HardwareVersion), Firmware: versionText(info.FirmwareVersion),
 		Initialized: info.Flags&p11.CKF_TOKEN_INITIALIZED != 0,
-		Sessions:    SessionsReport{Max: known(info.MaxSessionCount), Open: known(info.SessionCount)},
+		Sessions:    SessionsReport{Max: known(endless(info.MaxSessionCount)), Open: known(info.SessionCount)},
 		PIN: PINReport{
 			Initialized: info.Flags&p11.CKF_USER_PIN_INITIALIZED != 0,
 			MinLength:   info.MinPinLen, MaxLength: info.MaxPinLen,
@@ -207,6 +208,15 @@ func known(n uint) *uint {
 		return nil
 	}
 	return &n
+}
+
+// endless is 0, for no limit (CK_EFFECTIVELY_INFINITE), where a token says the same
+// by a number that nobody reaches, as opencryptoki does.
+func endless(n uint) uint {
+	if n > math.MaxInt32 && n != p11.CK_UNAVAILABLE_INFORMATION {
+		return 0
+	}
+	return n
 }
 
 func versionText(v p11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }

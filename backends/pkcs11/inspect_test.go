@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,10 +124,10 @@ func TestInspectHealthy(t *testing.T) {
 // Without a token to choose it lists what is there and logs in nowhere.
 func TestInspectModuleOnly(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.Token, cfg.PINFile = "", ""
 	golden(t, "module-only", pkcs11.Inspect(t.Context(), cfg, nil), cfg)
-	if n := s.get(logins); n != 0 {
+	if n := calls(f, "C_Login"); n != 0 {
 		t.Errorf("%d logins", n)
 	}
 }
@@ -209,8 +210,8 @@ func TestInspectAllowedMechanisms(t *testing.T) {
 func TestInspectWrongSignatures(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "oidc", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
-	s.set(flip, 1)
+	f, cfg := newFaulty(t, token)
+	f.Inject("C_Sign * flip")
 	r := inspect(t, cfg, pkcs11.KeyRef{Name: "oidc", Ref: ref})
 	last := r.Findings[len(r.Findings)-1]
 	if r.Verdict() != pkcs11.Fail || last.Code != "key-unusable" || !strings.Contains(last.Problem, "does not verify") {
@@ -220,13 +221,13 @@ func TestInspectWrongSignatures(t *testing.T) {
 
 // A wrong PIN is tried once, whoever asks how often.
 func TestInspectWrongPIN(t *testing.T) {
-	s, cfg := newShim(t, softhsm.New(t))
+	f, cfg := newFaulty(t, softhsm.New(t))
 	cfg.PINFile = write(t, "pin", "wrong-pin\n", 0o600)
 	golden(t, "pin-wrong", inspect(t, cfg), cfg)
 	if again := inspect(t, cfg); again.Verdict() != pkcs11.Fail || !strings.Contains(again.Login.Error, "has refused the PIN") {
 		t.Errorf("the second time: %+v", again)
 	}
-	if n := s.get(logins); n != 1 {
+	if n := calls(f, "C_Login"); n != 1 {
 		t.Errorf("%d login attempts, want 1", n)
 	}
 }
@@ -235,23 +236,32 @@ func TestInspectPINState(t *testing.T) {
 	token := softhsm.New(t)
 	tests := []struct {
 		name   string
-		flags  uint64
-		logins uint64
+		flags  string
+		logins int
 	}{
-		{"pin-locked", p11.CKF_USER_PIN_LOCKED, 0},
-		{"pin-final-try", p11.CKF_USER_PIN_FINAL_TRY | p11.CKF_USER_PIN_COUNT_LOW, 0},
-		{"pin-count-low", p11.CKF_USER_PIN_COUNT_LOW | p11.CKF_USER_PIN_TO_BE_CHANGED, 1},
+		{"pin-locked", "+USER_PIN_LOCKED", 0},
+		{"pin-final-try", "+USER_PIN_FINAL_TRY +USER_PIN_COUNT_LOW", 0},
+		{"pin-count-low", "+USER_PIN_COUNT_LOW +USER_PIN_TO_BE_CHANGED", 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s, cfg := newShim(t, token)
-			s.set(tokenFlags, tt.flags)
+			f, cfg := newFaulty(t, token)
+			f.Inject("token-flags " + tt.flags)
 			golden(t, tt.name, inspect(t, cfg), cfg)
-			if n := s.get(logins); n != tt.logins {
+			if n := calls(f, "C_Login"); n != tt.logins {
 				t.Errorf("%d login attempts, want %d", n, tt.logins)
 			}
 		})
 	}
+	t.Run("pin-locked-unflagged", func(t *testing.T) { // as a TPM does
+		f, cfg := newFaulty(t, token)
+		f.Inject("C_Login * rv=CKR_PIN_LOCKED")
+		cfg.PINFile = write(t, "pin", "a-pin-of-its-own\n", 0o600)
+		golden(t, "pin-locked-unflagged", inspect(t, cfg), cfg)
+		if n := calls(f, "C_Login"); n != 1 {
+			t.Errorf("%d login attempts, want 1", n)
+		}
+	})
 	t.Run("pin-file", func(t *testing.T) {
 		cfg := token.Config()
 		cfg.PINFile = write(t, "pin", "1234\n", 0o644)
@@ -262,15 +272,16 @@ func TestInspectPINState(t *testing.T) {
 func TestInspectToken(t *testing.T) {
 	token := softhsm.New(t)
 	t.Run("sessions", func(t *testing.T) {
-		s, cfg := newShim(t, token)
-		for name, limit := range map[string]uint64{"sessions-none": 1, "sessions-few": 4, "sessions-no-reload": 8} {
-			s.set(maxSessions, limit)
+		f, cfg := newFaulty(t, token)
+		for name, limit := range map[string]int{"sessions-none": 1, "sessions-few": 4, "sessions-no-reload": 8} {
+			lift := f.Inject(fmt.Sprintf("sessions %d", limit))
 			golden(t, name, inspect(t, cfg), cfg)
+			lift()
 		}
 	})
 	t.Run("broken slot", func(t *testing.T) {
-		s, cfg := newShim(t, token)
-		s.set(brokenSlot, 1)
+		f, cfg := newFaulty(t, token)
+		f.Inject("dead-slot 7777")
 		golden(t, "slot-broken", inspect(t, cfg), cfg)
 	})
 	t.Run("config", func(t *testing.T) {
@@ -287,14 +298,14 @@ func TestInspectToken(t *testing.T) {
 
 // A module that does not answer does not hold up the report.
 func TestInspectHang(t *testing.T) {
-	s, cfg := newShim(t, softhsm.New(t))
-	s.set(loginGate, 1)
+	f, cfg := newFaulty(t, softhsm.New(t))
+	lift := f.Inject("C_Login * hang")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	r := pkcs11.Inspect(ctx, cfg, nil)
 	golden(t, "timeout", r, cfg)
-	s.set(loginGate, 0)
-	for end := time.Now().Add(10 * time.Second); s.get(finalizes) < s.get(initializes); time.Sleep(5 * time.Millisecond) {
+	lift()
+	for end := time.Now().Add(10 * time.Second); calls(f, "C_Finalize") < calls(f, "C_Initialize"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the module was not finalised when its call had returned")
 		}
@@ -302,10 +313,10 @@ func TestInspectHang(t *testing.T) {
 }
 
 func TestInspectWithoutLogin(t *testing.T) {
-	s, cfg := newShim(t, softhsm.New(t))
+	f, cfg := newFaulty(t, softhsm.New(t))
 	cfg.PINFile = ""
 	golden(t, "login-none", inspect(t, cfg), cfg)
-	if n := s.get(logins); n != 0 {
+	if n := calls(f, "C_Login"); n != 0 {
 		t.Errorf("%d logins", n)
 	}
 }

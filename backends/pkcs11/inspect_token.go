@@ -6,7 +6,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	p11 "github.com/miekg/pkcs11"
 )
+
+const fixLocked = "have the security officer unlock it and set a new PIN"
 
 // mayChoose reports whether there is a token to go on with, or says why not.
 func (in *inspection) mayChoose() bool {
@@ -67,7 +71,7 @@ func (in *inspection) checkSessions(t *TokenReport) {
 func (in *inspection) checkPIN(t *TokenReport) {
 	switch pin := t.PIN; {
 	case pin.Locked:
-		in.find(Fail, "pin-locked", in.Target, "its user PIN is locked: none is tried", "have the security officer unlock it and set a new PIN")
+		in.find(Fail, "pin-locked", in.Target, "its user PIN is locked: none is tried", fixLocked)
 	case pin.FinalTry:
 		in.find(Fail, "pin-final-try", in.Target, "one more wrong PIN locks it: none is tried", "log in once with the vendor's tool and the right PIN, and put that PIN in pin_file")
 	case !pin.Initialized:
@@ -104,7 +108,11 @@ func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
 	b, err := Open(ctx, in.cfg)
 	if err != nil {
 		in.Login.Error = words(err)
-		in.find(Fail, "login", in.Target, words(err), "if it is the PIN, correct "+in.cfg.PINFile+" before you try again: tokens count wrong ones, and lock")
+		fix := "if it is the PIN, correct " + in.cfg.PINFile + " before you try again: tokens count wrong ones, and lock"
+		if answered(err, p11.CKR_PIN_LOCKED) { // some tokens have no flag for it
+			fix = fixLocked
+		}
+		in.find(Fail, "login", in.Target, words(err), fix)
 		in.askPINAgain(ctx, m, t)
 		return
 	}

@@ -180,9 +180,8 @@ func TestTokensThatLackMechanisms(t *testing.T) {
 	token := softhsm.New(t)
 	sigRef := token.Generate(t, "sig", provision.RSA2048, signer.UseSig)
 	encRef := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
-	s.set(noPSS, 1)
-	s.set(noRaw, 1)
+	f, cfg := newFaulty(t, token)
+	f.Inject("C_Sign * mech=CKM_RSA_PKCS_PSS rv=CKR_MECHANISM_INVALID", "C_DecryptInit * mech=CKM_RSA_X_509 rv=CKR_MECHANISM_INVALID")
 	b := mustOpen(t, cfg)
 
 	k := mustOpenKey(t, b, sigRef)
@@ -196,13 +195,13 @@ func TestTokensThatLackMechanisms(t *testing.T) {
 func TestOpenKeyOfLyingToken(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
-	s.set(flip, 1)
+	lift := f.Inject("C_Sign * flip")
 	_, err := b.OpenKey(t.Context(), ref)
 	wantError(t, err, signer.ErrInvalid, "does not verify")
-	s.set(flip, 0)
-	s.set(short, 1)
+	lift()
+	f.Inject("C_Sign * short=1")
 	_, err = b.OpenKey(t.Context(), ref)
 	wantError(t, err, signer.ErrUnavailable, "63 bytes, not 64")
 }
@@ -210,16 +209,16 @@ func TestOpenKeyOfLyingToken(t *testing.T) {
 func TestSignRefuses(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Signer)
-	before := s.get(signs)
+	before := calls(f, "C_Sign")
 	_, err := k.SignContext(t.Context(), make([]byte, 31), signer.ES256.SignerOpts())
 	wantError(t, err, signer.ErrInvalid, "31")
 	_, err = k.SignContext(t.Context(), make([]byte, 48), signer.ES384.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported)
 	_, err = k.SignContext(t.Context(), make([]byte, 32), signer.PS256.SignerOpts())
 	wantError(t, err, signer.ErrUnsupported)
-	if s.get(signs) != before {
+	if calls(f, "C_Sign") != before {
 		t.Error("it reached the token")
 	}
 }
@@ -227,9 +226,9 @@ func TestSignRefuses(t *testing.T) {
 func TestDecryptRefuses(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
-	before := s.get(decrypts)
+	before := calls(f, "C_Decrypt")
 	for name, ct := range map[string][]byte{
 		"empty":             {},
 		"short":             make([]byte, 255),
@@ -240,7 +239,7 @@ func TestDecryptRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want ErrDecrypt itself", name, err)
 		}
 	}
-	if s.get(decrypts) != before {
+	if calls(f, "C_Decrypt") != before {
 		t.Error("it reached the token")
 	}
 }

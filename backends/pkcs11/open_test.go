@@ -158,8 +158,8 @@ func initTwin(t *testing.T, token *softhsm.Token) (serial string) {
 
 func TestOpenSkipsBrokenSlot(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
-	s.set(brokenSlot, 1)
+	f, cfg := newFaulty(t, token)
+	f.Inject("dead-slot 7777")
 	mustOpen(t, cfg)
 
 	cfg.Token = "isuer"
@@ -169,7 +169,7 @@ func TestOpenSkipsBrokenSlot(t *testing.T) {
 
 func TestWrongPIN(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	right := cfg.PINFile
 	cfg.PINFile = write(t, "pin", "wrong-pin-1\n", 0o600)
 
@@ -178,13 +178,13 @@ func TestWrongPIN(t *testing.T) {
 	if strings.Contains(err.Error(), "wrong-pin-1") {
 		t.Error("the error shows the PIN")
 	}
-	if n := s.get(logins); n != 1 {
+	if n := calls(f, "C_Login"); n != 1 {
 		t.Fatalf("%d login attempts, want 1", n)
 	}
 
 	_, err = pkcs11.Open(t.Context(), cfg)
 	wantError(t, err, signer.ErrUnavailable, cfg.PINFile, "not tried again")
-	if n := s.get(logins); n != 1 {
+	if n := calls(f, "C_Login"); n != 1 {
 		t.Fatalf("a second Open with the wrong PIN made attempt %d", n)
 	}
 
@@ -194,7 +194,7 @@ func TestWrongPIN(t *testing.T) {
 
 	cfg.PINFile = right
 	mustOpen(t, cfg)
-	if n := s.get(logins); n != 3 {
+	if n := calls(f, "C_Login"); n != 3 {
 		t.Errorf("%d login attempts, want 3: one for each PIN", n)
 	}
 }
@@ -206,37 +206,37 @@ func TestLoginAnswers(t *testing.T) {
 		p11.CKR_USER_PIN_NOT_INITIALIZED, p11.CKR_ARGUMENTS_BAD,
 	} {
 		t.Run(p11.Error(rv).Error(), func(t *testing.T) {
-			s, cfg := newShim(t, token)
+			f, cfg := newFaulty(t, token)
 			cfg.PINFile = write(t, "pin", p11.Error(rv).Error(), 0o600) // one for each case
-			s.set(rvLogin, uint64(rv))
+			f.Inject(answers("C_Login", rv))
 			_, err := pkcs11.Open(t.Context(), cfg)
 			wantError(t, err, signer.ErrUnavailable, cfg.PINFile, "one attempt")
 			_, err = pkcs11.Open(t.Context(), cfg)
 			wantError(t, err, signer.ErrUnavailable, "not tried again")
-			if n := s.get(logins); n != 1 {
+			if n := calls(f, "C_Login"); n != 1 {
 				t.Errorf("%d login attempts, want 1", n)
 			}
 		})
 	}
 	t.Run("a device error says nothing of the PIN", func(t *testing.T) {
-		s, cfg := newShim(t, token)
-		s.set(rvLogin, p11.CKR_DEVICE_ERROR)
+		f, cfg := newFaulty(t, token)
+		lift := f.Inject("C_Login * rv=CKR_DEVICE_ERROR")
 		_, err := pkcs11.Open(t.Context(), cfg)
 		wantError(t, err, signer.ErrUnavailable, "CKR_DEVICE_ERROR")
-		s.set(rvLogin, 0)
+		lift()
 		mustOpen(t, cfg)
 	})
 }
 
 func TestNoAttemptOnEndangeredToken(t *testing.T) {
 	token := softhsm.New(t)
-	for name, flag := range map[string]uint64{"locked": p11.CKF_USER_PIN_LOCKED, "one more wrong PIN": p11.CKF_USER_PIN_FINAL_TRY} {
+	for name, flag := range map[string]string{"locked": "USER_PIN_LOCKED", "one more wrong PIN": "USER_PIN_FINAL_TRY"} {
 		t.Run(name, func(t *testing.T) {
-			s, cfg := newShim(t, token)
-			s.set(tokenFlags, flag)
+			f, cfg := newFaulty(t, token)
+			f.Inject("token-flags +" + flag)
 			_, err := pkcs11.Open(t.Context(), cfg)
 			wantError(t, err, signer.ErrUnavailable, name)
-			if n := s.get(logins); n != 0 {
+			if n := calls(f, "C_Login"); n != 0 {
 				t.Errorf("%d login attempts, want none", n)
 			}
 		})
@@ -245,7 +245,7 @@ func TestNoAttemptOnEndangeredToken(t *testing.T) {
 
 func TestBackendsShareModuleAndLogin(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	link := filepath.Join(t.TempDir(), "link.so")
 	if err := os.Symlink(cfg.Module, link); err != nil {
 		t.Fatal(err)
@@ -268,18 +268,18 @@ func TestBackendsShareModuleAndLogin(t *testing.T) {
 	}
 	openRaw(t, token).ec(oidP256, "k", "\x01", attrs{p11.CKA_SIGN: true}) // needs a login
 	mustOpenKey(t, second, "pkcs11:object=k")
-	for what, n := range map[string]int{"C_Initialize": initializes, "C_Login": logins} {
-		if got := s.get(n); got != 1 {
-			t.Errorf("%s was called %d times, want once", what, got)
+	for _, function := range []string{"C_Initialize", "C_Login"} {
+		if got := calls(f, function); got != 1 {
+			t.Errorf("%s was called %d times, want once", function, got)
 		}
 	}
-	if s.get(logouts) != 0 || s.get(finalizes) != 0 {
+	if calls(f, "C_Logout") != 0 || calls(f, "C_Finalize") != 0 {
 		t.Error("logged out or finalised under an open backend")
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s.get(logouts) != 1 || s.get(finalizes) != 1 {
+	if calls(f, "C_Logout") != 1 || calls(f, "C_Finalize") != 1 {
 		t.Error("not logged out or not finalised after the last backend")
 	}
 	mustOpen(t, cfg) // and again from the beginning
@@ -287,7 +287,7 @@ func TestBackendsShareModuleAndLogin(t *testing.T) {
 
 func TestOpenAtOnce(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
@@ -305,7 +305,7 @@ func TestOpenAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := s.get(logins); n < 1 || n > 16 {
+	if n := calls(f, "C_Login"); n < 1 || n > 16 {
 		t.Errorf("%d logins", n)
 	}
 }
@@ -335,31 +335,31 @@ func TestOpenContextEnded(t *testing.T) {
 // What an Open that its caller gave up still does is undone.
 func TestOpenAbandoned(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
-	s.set(loginGate, 1)
+	f, cfg := newFaulty(t, token)
+	lift := f.Inject("C_Login * hang")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
 	_, err := pkcs11.Open(ctx, cfg)
 	wantError(t, err, context.DeadlineExceeded)
-	if s.get(logins) == 1 && s.get(finalizes) != 0 {
+	if calls(f, "C_Login") == 1 && calls(f, "C_Finalize") != 0 {
 		t.Error("finalised under a call that runs")
 	}
-	s.set(loginGate, 0)
-	waitFor(t, func() bool { return s.get(initializes) == 1 && s.get(finalizes) == 1 })
-	if n := s.get(logouts); n != 1 {
+	lift()
+	waitFor(t, func() bool { return calls(f, "C_Initialize") == 1 && calls(f, "C_Finalize") == 1 })
+	if n := calls(f, "C_Logout"); n != 1 {
 		t.Errorf("%d logouts, want 1", n)
 	}
 }
 
 func TestPing(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	b := mustOpen(t, cfg)
 	if err := b.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
-	s.set(rvTokenInfo, p11.CKR_GENERAL_ERROR)
+	lift := f.Inject("C_GetTokenInfo * rv=CKR_GENERAL_ERROR")
 	wantError(t, b.Ping(t.Context()), signer.ErrUnavailable, "CKR_GENERAL_ERROR")
-	s.set(rvTokenInfo, 0)
+	lift()
 	waitFor(t, func() bool { return b.Ping(t.Context()) == nil })
 }

@@ -28,7 +28,7 @@ func putPIN(t *testing.T, path, pin string) {
 // A key that wants the PIN for each operation gets it, read anew each time.
 func TestKeyThatWantsThePINEachTime(t *testing.T) {
 	token := softhsm.New(t)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.PINFile = filepath.Join(t.TempDir(), "pin")
 	putPIN(t, cfg.PINFile, token.PIN())
 	b := mustOpen(t, cfg)
@@ -37,7 +37,7 @@ func TestKeyThatWantsThePINEachTime(t *testing.T) {
 	raw.rsa(2048, "enc", "\x02", attrs{p11.CKA_SIGN: false, p11.CKA_DECRYPT: true, p11.CKA_ALWAYS_AUTHENTICATE: true})
 	sig, enc := mustOpenKey(t, b, "pkcs11:object=sig"), mustOpenKey(t, b, "pkcs11:object=enc").(signer.Decrypter)
 
-	before := s.get(logins)
+	before := calls(f, "C_Login")
 	if err := signOnce(t, t.Context(), sig); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestKeyThatWantsThePINEachTime(t *testing.T) {
 			t.Errorf("%s: %v", alg, err)
 		}
 	}
-	if n := s.get(logins) - before; n != 3 {
+	if n := calls(f, "C_Login") - before; n != 3 {
 		t.Errorf("the PIN was shown %d times for 3 operations", n)
 	}
 
@@ -59,7 +59,7 @@ func TestKeyThatWantsThePINEachTime(t *testing.T) {
 			t.Error("the error shows the PIN")
 		}
 	}
-	if n := s.get(logins) - before; n != 4 {
+	if n := calls(f, "C_Login") - before; n != 4 {
 		t.Errorf("a wrong PIN was shown %d times, want once", n-3)
 	}
 	putPIN(t, cfg.PINFile, token.PIN())
@@ -73,7 +73,7 @@ func TestKeyThatWantsThePINEachTime(t *testing.T) {
 func TestRepairWithWrongPIN(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
-	s, cfg := newShim(t, token)
+	f, cfg := newFaulty(t, token)
 	cfg.PINFile = filepath.Join(t.TempDir(), "pin")
 	putPIN(t, cfg.PINFile, token.PIN())
 	b := mustOpen(t, cfg)
@@ -91,7 +91,7 @@ func TestRepairWithWrongPIN(t *testing.T) {
 		if i == 0 {
 			logOut()
 		}
-		waitFor(t, func() bool { return s.get(logins) == uint64(i)+2 || signOnce(t, t.Context(), k) == nil })
+		waitFor(t, func() bool { return calls(f, "C_Login") == i+2 || signOnce(t, t.Context(), k) == nil })
 		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, cfg.PINFile)
 	}
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -99,29 +99,29 @@ func TestRepairWithWrongPIN(t *testing.T) {
 			t.Fatalf("with a wrong PIN: %v", err)
 		}
 	}
-	if n := s.get(logins); n != 3 {
+	if n := calls(f, "C_Login"); n != 3 {
 		t.Errorf("%d logins, want one at first and one for each wrong PIN", n)
 	}
-	if n := s.get(initializes); n != 1 {
+	if n := calls(f, "C_Initialize"); n != 1 {
 		t.Errorf("the module was initialised %d times: a new initialisation does not help a wrong PIN", n)
 	}
 
 	putPIN(t, cfg.PINFile, token.PIN())
 	waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
-	if n := s.get(logins); n != 4 {
+	if n := calls(f, "C_Login"); n != 4 {
 		t.Errorf("%d logins, want one more", n)
 	}
 
-	for what, flag := range map[string]uint64{"locked": p11.CKF_USER_PIN_LOCKED, "one more wrong PIN": p11.CKF_USER_PIN_FINAL_TRY} {
-		before := s.get(logins)
-		s.set(tokenFlags, flag)
+	for what, flag := range map[string]string{"locked": "USER_PIN_LOCKED", "one more wrong PIN": "USER_PIN_FINAL_TRY"} {
+		before := calls(f, "C_Login")
+		lift := f.Inject("token-flags +" + flag)
 		logOut()
 		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, what)
 		time.Sleep(500 * time.Millisecond)
-		if n := s.get(logins) - before; n != 0 {
+		if n := calls(f, "C_Login") - before; n != 0 {
 			t.Errorf("%s: %d login attempts", what, n)
 		}
-		s.set(tokenFlags, 0)
+		lift()
 		waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil })
 	}
 }

@@ -130,8 +130,9 @@ func (b *builder) toleratesAway(ctx context.Context, err error) bool {
 // that a version whose backend is away at a reload stays in the JWKS. It is safe for
 // concurrent use.
 type publicKeys struct {
-	mu   sync.Mutex
-	seen map[seenAt]any
+	mu       sync.Mutex
+	seen     map[seenAt]any
+	expanded map[RefConfig][]signer.Expanded // what refs of several versions stood for
 }
 
 // seenAt is where the config has a key.

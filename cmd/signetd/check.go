@@ -48,7 +48,7 @@ nothing and writes no audit log.`,
 		out := cmd.OutOrStdout()
 		for _, k := range setup.Ring.Keys() {
 			for _, v := range k.Versions {
-				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok\n", k.Name, v.KID(), backendsOf(v), v.Algs())
+				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok%s\n", k.Name, v.KID(), backendsOf(v), v.Algs(), described(v))
 			}
 			if rules := setup.Policy.Rules(k.Name); rules != nil && rules.DryRun() {
 				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: what it would deny is signed\n", k.Name)
@@ -64,6 +64,14 @@ nothing and writes no audit log.`,
 		return setup.Close()
 	}
 	return cmd
+}
+
+// described is what the backend says of a version's key, for the end of a line.
+func described(v *signer.Version) string {
+	if text := v.Describe(); text != "" {
+		return ": " + text
+	}
+	return ""
 }
 
 // backendsOf names the backends that hold v.

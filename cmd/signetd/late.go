@@ -63,7 +63,9 @@ func (b *builder) lookFor(ctx context.Context, p *pending, swap func(*signer.Rin
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		b.log.InfoContext(ctx, "version is there", "key", p.keyName, "kid", b.keys[p.key].Versions[p.version].KID(), "backend", backend)
+		v := b.keys[p.key].Versions[p.version]
+		b.log.InfoContext(ctx, "version is there", "key", p.keyName, "kid", v.KID(), "backend", backend)
+		logFound(ctx, b.log, p.keyName, v)
 		return true
 	case err.Error() != p.err.Error():
 		p.err = err

@@ -42,7 +42,7 @@ never see a key.`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 	}
-	cmd.AddCommand(serveCommand(), checkCommand(), doctorCommand(), devCommand(), hsmCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), checkCommand(), doctorCommand(), algorithmsCommand(), devCommand(), hsmCommand(), versionCommand())
 	return cmd
 }
 

@@ -33,6 +33,7 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	r.logKeys(ctx, setup.Ring)
 	r.service.Swap(setup)
 	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil

@@ -132,6 +132,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		go func() { failed <- server.Serve(l) }() // ends with Shutdown
 	}
 	stopReloads := r.reloadOnSignal(ctx)
+	r.logKeys(ctx, setup.Ring)
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
@@ -146,6 +147,23 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets, stopReloads), stopMetrics())
 	r.log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// logKeys says which keys were found where a ref leaves that open.
+func (r *running) logKeys(ctx context.Context, ring *signer.Ring) {
+	for _, k := range ring.Keys() {
+		for _, v := range k.Versions {
+			logFound(ctx, r.log, k.Name, v)
+		}
+	}
+}
+
+// logFound says what the backend says of a version's key, if it does: an alias of a
+// cloud KMS is pinned to what it was resolved to.
+func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Version) {
+	if found := v.Describe(); found != "" {
+		log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
+	}
 }
 
 // stop lets nobody new in, answers who is in, and closes the backends.

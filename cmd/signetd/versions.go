@@ -26,19 +26,18 @@ func (b *builder) ring(ctx context.Context) (*signer.Ring, error) {
 	for i, c := range b.Keys {
 		named := signer.NamedKey{Name: c.Name}
 		for j, vc := range c.Versions {
-			p, err := b.plan(fmt.Sprintf("$.keys[%d].versions[%d]", i, j), c, vc)
+			at := fmt.Sprintf("$.keys[%d].versions[%d]", i, j)
+			expanded, err := b.expand(ctx, at, c.Name, vc)
 			if err != nil {
 				return nil, err
 			}
-			v, missing, err := b.version(ctx, p)
-			if err != nil {
-				return nil, err
+			for _, one := range expanded {
+				v, err := b.openVersion(ctx, at, i, len(named.Versions), one)
+				if err != nil {
+					return nil, err
+				}
+				named.Versions = append(named.Versions, v)
 			}
-			for _, m := range missing {
-				m.key, m.version = i, j
-			}
-			b.pending = append(b.pending, missing...)
-			named.Versions = append(named.Versions, v)
 		}
 		b.keys = append(b.keys, named)
 		if err := b.stillServed(i); err != nil {
@@ -50,6 +49,23 @@ func (b *builder) ring(ctx context.Context) (*signer.Ring, error) {
 		return nil, b.at("$.keys", err)
 	}
 	return ring, nil
+}
+
+// openVersion makes version j of key i and notes what of it is missing.
+func (b *builder) openVersion(ctx context.Context, at string, i, j int, vc VersionConfig) (*signer.Version, error) {
+	p, err := b.plan(at, b.Keys[i], vc)
+	if err != nil {
+		return nil, err
+	}
+	v, missing, err := b.version(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range missing {
+		m.key, m.version = i, j
+	}
+	b.pending = append(b.pending, missing...)
+	return v, nil
 }
 
 // stillServed returns an error if a reload would leave key i without a version that
@@ -156,6 +172,7 @@ func (b *builder) prove(ctx context.Context, p *plan, backend string, key signer
 func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*signer.Version, []*pending, error) {
 	config := p.config
 	if len(keys) == 1 && keys[0] != nil {
+		config = dated(config, keys[0])
 		config.Observe = b.metrics.ObserveBackend(config.Backend)
 		config.Changed = func(err error) { b.changed(p, config.Backend, err) }
 		p.replicas = nil

@@ -14,6 +14,8 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"signetd/backends"
+	"signetd/backends/awskms"
+	"signetd/backends/gcpkms"
 	"signetd/backends/pkcs11"
 	"signetd/backends/pkcs11/provision"
 	"signetd/daemon/policy"
@@ -105,12 +107,15 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 // Whoever adds a member to the config explains it in the example and in the
 // operator's manual.
 func TestEveryMemberIsExplained(t *testing.T) {
-	text, manual := read(t, example), read(t, "../../docs/operations.md")
+	text, manual := read(t, example)+read(t, awsExample)+read(t, gcpExample), read(t, "../../docs/operations.md")
 	var members []string
 	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go")+read(t, "../../cmd/signetd/trust.go"), -1) {
 		members = append(members, tag[1])
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[backends.Config](), reflect.TypeFor[pkcs11.Config]()} {
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[backends.Config](), reflect.TypeFor[pkcs11.Config](),
+		reflect.TypeFor[awskms.Config](), reflect.TypeFor[awskms.AssumeRole](), reflect.TypeFor[awskms.Rates](), reflect.TypeFor[gcpkms.Config](),
+	} {
 		for i := range typ.NumField() {
 			members = append(members, typ.Field(i).Tag.Get("yaml"))
 		}

@@ -201,11 +201,16 @@ func (w *world) seal(ctx context.Context, payload []byte, cty jose.ContentType) 
 	if err != nil {
 		return "", err
 	}
+	return sealFor(key.Versions[0].Public, payload, cty)
+}
+
+// sealFor encrypts to one public key.
+func sealFor(public *signer.JWK, payload []byte, cty jose.ContentType) (string, error) {
 	options := &jose.EncrypterOptions{}
 	if cty != "" {
 		options = options.WithContentType(cty)
 	}
-	e, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: key.Versions[0].Public}, options)
+	e, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: &public.JSONWebKey}, options)
 	if err != nil {
 		return "", err
 	}

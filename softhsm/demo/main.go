@@ -3,11 +3,16 @@
 // that opens, each checked by an implementation that is not ours. It stops and
 // removes all that it made, and exits with 1 if any step differs from what it
 // should be. `make demo` runs it.
+//
+// With -kms the keys have a version each in the token, in a fake AWS KMS and in a
+// fake Google Cloud KMS, and move from one to the next while clients sign. `make
+// demo-kms` runs that.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -17,8 +22,14 @@ import (
 )
 
 func main() {
+	kms := flag.Bool("kms", false, "keep the keys in a token and in two cloud KMS, and move from one to the next")
+	flag.Parse()
+	act := run
+	if *kms {
+		act = runKMS
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, &story{out: os.Stdout, color: isTerminal(os.Stdout)})
+	err := act(ctx, &story{out: os.Stdout, color: isTerminal(os.Stdout)})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -26,17 +37,28 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, s *story) (err error) {
+// newWorld returns a world in a directory of its own, and what removes it.
+func newWorld(s *story, template string) (w *world, remove func() error, err error) {
 	dir, err := os.MkdirTemp("", "signetd-demo-")
+	if err != nil {
+		return nil, nil, err
+	}
+	w = &world{story: s, dir: dir, template: template}
+	w.values = w.tokenValues
+	return w, func() error { return os.RemoveAll(dir) }, nil
+}
+
+func run(ctx context.Context, s *story) (err error) {
+	w, remove, err := newWorld(s, configTemplate)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	w := &world{story: s, dir: dir}
+	defer func() { err = errors.Join(err, remove()) }()
 	if err := w.build(ctx); err != nil {
 		return err
 	}
-	if err := w.provision(ctx); err != nil {
+	err = w.provision(ctx, keygen{"oidc", "ec-p256", "sig"}, keygen{"oidc-rsa", "rsa-2048", "sig"}, keygen{"inbox", "rsa-3072", "enc"})
+	if err != nil {
 		return err
 	}
 	if err := w.start(ctx); err != nil {

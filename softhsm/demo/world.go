@@ -27,13 +27,16 @@ const otherUID = 65534
 // A world is a token, a daemon over it, and a client of the daemon.
 type world struct {
 	*story
-	dir    string
-	token  *softhsm.Token
-	refs   map[string]string // the ref of each key
-	daemon *exec.Cmd
-	log    bytes.Buffer
-	client *client.Client
-	jwt    string // a token that was signed
+	dir      string
+	template string                // of the config
+	values   func() map[string]any // for it
+	env      []string              // of the daemon, beside our own
+	token    *softhsm.Token
+	refs     map[string]string // the ref of each key
+	daemon   *exec.Cmd
+	log      bytes.Buffer
+	client   *client.Client
+	jwt      string // a token that was signed
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -55,9 +58,12 @@ func (w *world) build(ctx context.Context) error {
 	return nil
 }
 
-// provision makes a token and three keys in it, as an operator would.
-func (w *world) provision(ctx context.Context) (err error) {
-	w.chapter("Make a throw-away SoftHSM2 token and three keys in it")
+// A keygen is a key to be made in the token.
+type keygen struct{ name, typ, use string }
+
+// provision makes a token and keys in it, as an operator would.
+func (w *world) provision(ctx context.Context, keys ...keygen) (err error) {
+	w.chapter(fmt.Sprintf("Make a throw-away SoftHSM2 token and %d keys in it", len(keys)))
 	if err := os.Mkdir(w.path("token"), 0o700); err != nil {
 		return err
 	}
@@ -66,7 +72,7 @@ func (w *world) provision(ctx context.Context) (err error) {
 	}
 	w.did("token %q in %s", w.token.Label(), w.path("token"))
 	w.refs = map[string]string{}
-	for _, k := range []struct{ name, typ, use string }{{"oidc", "ec-p256", "sig"}, {"oidc-rsa", "rsa-2048", "sig"}, {"inbox", "rsa-3072", "enc"}} {
+	for _, k := range keys {
 		out, err := command(ctx, nil, w.path("signetd"), "hsm", "keygen", "--module", w.token.Module(), "--token", w.token.Label(),
 			"--pin-file", w.token.PINFile(), "--label", k.name, "--type", k.typ, "--use", k.use)
 		if err != nil {
@@ -81,22 +87,16 @@ func (w *world) provision(ctx context.Context) (err error) {
 // start writes the config, has it checked, and starts the daemon.
 func (w *world) start(ctx context.Context) error {
 	w.chapter("Start signetd on a Unix socket")
-	var config bytes.Buffer
-	err := template.Must(template.New("").Parse(configTemplate)).Execute(&config, map[string]any{
-		"Dir": w.dir, "Module": w.token.Module(), "Token": w.token.Label(), "PINFile": w.token.PINFile(), "Refs": w.refs, "UID": os.Getuid(), "Other": otherUID,
-	})
+	path, err := w.writeConfig()
 	if err != nil {
 		return err
 	}
-	path := w.path("signetd.yaml")
-	if err := os.WriteFile(path, config.Bytes(), 0o600); err != nil {
-		return err
-	}
-	if _, err := command(ctx, nil, w.path("signetd"), "check", "--config", path); err != nil {
+	if _, err := command(ctx, w.env, w.path("signetd"), "check", "--config", path); err != nil {
 		return err
 	}
 	w.did("signetd check: every key opened, used once and verified")
 	w.daemon = exec.CommandContext(ctx, w.path("signetd"), "serve", "--config", path) // #nosec G204 -- what was just built
+	w.daemon.Env = append(os.Environ(), w.env...)
 	w.daemon.Stderr = &w.log
 	w.daemon.Cancel = func() error { return w.daemon.Process.Signal(syscall.SIGTERM) }
 	w.daemon.WaitDelay = 30 * time.Second
@@ -113,6 +113,23 @@ func (w *world) start(ctx context.Context) error {
 	}
 	w.did("signetd serve: pid %d answers on %s", w.daemon.Process.Pid, w.socket())
 	return nil
+}
+
+// writeConfig writes the config file and returns its path.
+func (w *world) writeConfig() (string, error) {
+	var config bytes.Buffer
+	if err := template.Must(template.New("").Parse(w.template)).Execute(&config, w.values()); err != nil {
+		return "", err
+	}
+	path := w.path("signetd.yaml")
+	return path, os.WriteFile(path, config.Bytes(), 0o600)
+}
+
+// tokenValues are what the config says of the token and the peers.
+func (w *world) tokenValues() map[string]any {
+	return map[string]any{
+		"Dir": w.dir, "Module": w.token.Module(), "Token": w.token.Label(), "PINFile": w.token.PINFile(), "Refs": w.refs, "UID": os.Getuid(), "Other": otherUID,
+	}
 }
 
 // stop ends the daemon and requires that it ends well.

@@ -16,17 +16,31 @@ import (
 //go:embed module/faultp11.c
 var source []byte
 
-// build compiles the module, once for each version of its source. Processes that
-// do so at once wait for each other.
+// build compiles the module, once for each version of its source.
 var build = sync.OnceValues(func() (path string, err error) {
-	dir, err := BuildDir()
+	return Build("faultp11", func(dir string) (string, error) {
+		sum := sha256.Sum256(source)
+		path := filepath.Join(dir, fmt.Sprintf("faultp11-%x.so", sum[:6]))
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+		return path, compile(path)
+	})
+})
+
+// Build runs make, which builds a program for tests in the folder that it is given
+// and returns its path. Processes that build what has the same name at once wait
+// for each other. The folder is build/test in this repository, and a cache folder
+// for other modules.
+func Build(name string, make func(dir string) (path string, err error)) (path string, err error) {
+	dir, err := buildDir()
 	if err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "faultp11.lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
+	lock, err := os.OpenFile(filepath.Join(dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
 	if err != nil {
 		return "", err
 	}
@@ -34,13 +48,8 @@ var build = sync.OnceValues(func() (path string, err error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	sum := sha256.Sum256(source)
-	path = filepath.Join(dir, fmt.Sprintf("faultp11-%x.so", sum[:6]))
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	return path, compile(path)
-})
+	return make(dir)
+}
 
 func compile(path string) error {
 	file := filepath.Join(filepath.Dir(path), "faultp11.c")
@@ -58,9 +67,7 @@ func compile(path string) error {
 	return os.Rename(path+".new", path) // never half written
 }
 
-// BuildDir returns the folder for programs that tests build for themselves:
-// build/test in this repository, and a cache folder for other modules.
-func BuildDir() (string, error) {
+func buildDir() (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Path}}\n{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("go list -m: %w: these tests need the go command and a module", err)

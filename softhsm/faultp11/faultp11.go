@@ -46,6 +46,18 @@ type Module struct {
 // When the test ends, a mistake in an injected rule fails it.
 func New(tb testing.TB, realModule string) *Module {
 	tb.Helper()
+	m := Elsewhere(tb, realModule)
+	for _, v := range m.env {
+		name, value, _ := strings.Cut(v, "=")
+		tb.Setenv(name, value)
+	}
+	return m
+}
+
+// Elsewhere is New for other processes, which are to be started with [Module.Env].
+// It changes nothing in this one, so that tests may run in parallel.
+func Elsewhere(tb testing.TB, realModule string) *Module {
+	tb.Helper()
 	path, err := build()
 	if err != nil {
 		tb.Fatalf("faultp11: %v", err)
@@ -58,10 +70,7 @@ func New(tb testing.TB, realModule string) *Module {
 	if m.cells, err = mapFile(m.stats); err != nil {
 		tb.Fatalf("faultp11: map %s: %v", m.stats, err)
 	}
-	for name, value := range map[string]string{"FAULTP11_MODULE": realModule, "FAULTP11_CONTROL": m.control, "FAULTP11_STATS": m.stats} {
-		m.env = append(m.env, name+"="+value)
-		tb.Setenv(name, value)
-	}
+	m.env = []string{"FAULTP11_MODULE=" + realModule, "FAULTP11_CONTROL=" + m.control, "FAULTP11_STATS=" + m.stats}
 	tb.Cleanup(func() {
 		m.Clear() // so that nothing hangs for ever
 		if n := m.Count("control-errors").Calls; n > 0 {
@@ -143,11 +152,13 @@ type Count struct {
 //
 //   - sessions: Calls is how many were opened, Running how many are open, and
 //     Faults how many were refused by the rule "sessions";
+//   - left-open: Calls is how many sessions were open at a C_Finalize, in all,
+//     and Running how many at the last one;
 //   - shared-session: calls on a session that another call was using, which
 //     PKCS#11 forbids;
 //   - busy-close, busy-logout, busy-finalize: sessions closed while a call used
-//     them (or a slot's sessions, while any call ran), and C_Logout and
-//     C_Finalize while another call ran.
+//     them (or a slot's sessions, while a call used one), C_Logout while a call
+//     used another session of the slot, and C_Finalize while another call ran.
 func (m *Module) Counts() map[string]Count {
 	counts := make(map[string]Count, len(records))
 	for _, name := range records {

@@ -31,7 +31,7 @@ func TestMistakes(t *testing.T) {
 	rules := []string{
 		"C_Sing 1 rv=CKR_DEVICE_ERROR", "C_Sign", "C_Sign 1", "C_Sign 0 hang", "C_Sign 3-2 hang", "C_Sign x hang", "C_Sign 1 rv=CKR_NO",
 		"C_Sign 1 rv=", "C_Sign 1 sleep=5", "C_Sign 1 sleep=-5ms", "C_Sign 1 explode", "C_GetFunctionList 1 rv=5", "sessions", "sessions many",
-		"sessions 3 loud", "token-flags USER_PIN_LOCKED", "token-flags +NO_SUCH_FLAG", "serial", "serial 01234567890123456",
+		"sessions 3 loud", "C_Sign 1 rv=5 until=C_Sing", "C_Sign 1 rv=5 until=", "dead-slot", "dead-slot x", "init-args", "token-flags USER_PIN_LOCKED", "token-flags +NO_SUCH_FLAG", "serial", "serial 01234567890123456",
 		"C_Sign 1 " + strings.Repeat("flip ", 40),
 	}
 	for _, rule := range rules {

@@ -27,7 +27,7 @@ var records = append(strings.Fields(`
 	C_VerifyInit C_Verify C_VerifyUpdate C_VerifyFinal C_VerifyRecoverInit C_VerifyRecover C_DigestEncryptUpdate
 	C_DecryptDigestUpdate C_SignEncryptUpdate C_DecryptVerifyUpdate C_GenerateKey C_GenerateKeyPair C_WrapKey C_UnwrapKey
 	C_DeriveKey C_SeedRandom C_GenerateRandom C_GetFunctionStatus C_CancelFunction C_WaitForSlotEvent`),
-	"sessions", "busy-close", "busy-logout", "busy-finalize", "shared-session", "control", "control-errors")
+	"sessions", "left-open", "busy-close", "busy-logout", "busy-finalize", "shared-session", "control", "control-errors")
 
 // emptyStats is the file as the module would make it.
 func emptyStats() []byte {

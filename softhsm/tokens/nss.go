@@ -19,8 +19,9 @@ import (
 
 // NewNSS starts NSS softokn, which needs no process but a string at
 // C_Initialize: [Token.InitArgs]. It has RSA-OAEP with every hash by itself, and
-// no EdDSA. It never locks a PIN, its serial number is all zeros, and it makes
-// the process ignore SIGPIPE. A bad PKCS #1 v1.5 ciphertext gives random bytes.
+// no EdDSA and no secp256k1. It never locks a PIN, its serial number is all zeros,
+// and it makes the process ignore SIGPIPE. A bad PKCS #1 v1.5 ciphertext gives
+// random bytes.
 //
 // No program for keys gives C_Initialize a string. So Generate is of this
 // process, and must be called while nobody has initialised the module.

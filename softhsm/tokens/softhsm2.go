@@ -12,8 +12,9 @@ import (
 )
 
 // NewSoftHSM2 starts SoftHSM2, which needs no process. It has everything but
-// RSA-OAEP with SHA-2, which package pkcs11 makes of CKM_RSA_X_509. It never
-// locks a PIN, has no limit of sessions, and knows one answer to most faults.
+// RSA-OAEP with SHA-2, which package pkcs11 makes of CKM_RSA_X_509, and RFC 5649,
+// which it unwraps and does not wrap. It never locks a PIN, has no limit of
+// sessions, and knows one answer to most faults.
 func NewSoftHSM2(tb testing.TB) *Token {
 	tb.Helper()
 	if _, err := softhsm.Module(); err != nil && os.Getenv("REQUIRE_TOKENS") == "1" {

@@ -19,7 +19,7 @@ import (
 // A Token is a token that runs until the test ends.
 type Token struct {
 	module, label, pin, pinFile string
-	initArgs                    string
+	initArgs                    string // for C_Initialize, as NSS needs them
 	lacks                       []signer.Alg
 	generate                    func(label string, typ provision.KeyType, use signer.Use) error
 	cut                         func() error
@@ -53,18 +53,11 @@ func All() []Kit {
 // Module returns the path of the PKCS#11 library.
 func (t *Token) Module() string { return t.module }
 
-// Label returns the label of the token.
-func (t *Token) Label() string { return t.label }
-
 // PIN returns the user PIN.
 func (t *Token) PIN() string { return t.pin }
 
 // PINFile returns the path of the file with the user PIN.
 func (t *Token) PINFile() string { return t.pinFile }
-
-// InitArgs returns the string that C_Initialize needs in the place of
-// pReserved, or "" if it needs none.
-func (t *Token) InitArgs() string { return t.initArgs }
 
 // Lacks returns the algorithms that keys in the token cannot do, of those that
 // fit the keys that it makes, through the forms that package pkcs11 uses.

@@ -40,6 +40,9 @@ func runAlone(t *testing.T) bool {
 		parts[i] = "^" + p + "$"
 	}
 	cmd := exec.Command(exe, "-test.run="+strings.Join(parts, "/"), "-test.v", "-test.timeout=5m")
+	if *update {
+		cmd.Args = append(cmd.Args, "-update")
+	}
 	mark := alone + "=" + rand.Text()
 	cmd.Env = append(os.Environ(), mark)
 	out, err := cmd.CombinedOutput()

@@ -9,7 +9,7 @@
  * are right where the structures of PKCS#11 are not packed: all but Windows.
  *
  * A call takes one lock for a moment at its start and one at its end; none is
- * held in the real module or in a fault. Counters in the stats file change by
+ * held in a fault or in the real module, but in its C_Logout for the effect logout. Counters in the stats file change by
  * compare-and-swap, so that several processes may share it.
  */
 #define _GNU_SOURCE
@@ -36,9 +36,10 @@ typedef unsigned long N; /* CK_ULONG, and every handle, flag and answer */
 typedef unsigned char B; /* CK_BYTE, CK_BBOOL and CK_UTF8CHAR */
 
 typedef struct { N mechanism; void *parameter; N length; } M;
+typedef struct { void *create, *destroy, *lock, *unlock; N flags; char *reserved; } init_args;
 typedef struct { B label[32], manufacturer[32], model[16], serial[16]; N flags, max_sessions, sessions, max_rw, rw; } token_info;
 
-enum { OK = 0, GENERAL_ERROR = 5, SESSION_COUNT = 0xB1 };
+enum { OK = 0, GENERAL_ERROR = 5, ARGUMENTS_BAD = 7, DEVICE_ERROR = 0x30, SESSION_COUNT = 0xB1, BUFFER_TOO_SMALL = 0x150 };
 
 /*
  * The functions, in the order of the function list (PKCS#11 v2.40, section 5):
@@ -49,7 +50,7 @@ enum { OK = 0, GENERAL_ERROR = 5, SESSION_COUNT = 0xB1 };
  */
 #define FUNCTIONS(X, P, S, I, E, O, U) \
 	X(C_Initialize, (void *args), (args)) X(C_Finalize, (void *reserved), (reserved)) P(C_GetInfo, (void *info), (info)) \
-	X(C_GetFunctionList, (void *list), (list)) P(C_GetSlotList, (B present, N *slots, N *n), (present, slots, n)) \
+	X(C_GetFunctionList, (void *list), (list)) X(C_GetSlotList, (B present, N *slots, N *n), (present, slots, n)) \
 	P(C_GetSlotInfo, (N slot, void *info), (slot, info)) X(C_GetTokenInfo, (N slot, token_info *info), (slot, info)) \
 	P(C_GetMechanismList, (N slot, N *list, N *n), (slot, list, n)) P(C_GetMechanismInfo, (N slot, N type, void *info), (slot, type, info)) \
 	P(C_InitToken, (N slot, B *pin, N n, B *label), (slot, pin, n, label)) S(C_InitPIN, (N s, B *pin, N n), (s, pin, n)) \
@@ -86,12 +87,12 @@ enum { OK = 0, GENERAL_ERROR = 5, SESSION_COUNT = 0xB1 };
 #define INDEX(name, params, args) F_##name,
 enum { FUNCTIONS(INDEX, INDEX, INDEX, INDEX, INDEX, INDEX, INDEX) FUNCTION_COUNT };
 /* What the stats file counts beside the functions. */
-enum { SESSIONS = FUNCTION_COUNT, BUSY_CLOSE, BUSY_LOGOUT, BUSY_FINALIZE, SHARED_SESSION, CONTROL, CONTROL_ERRORS, RECORDS };
+enum { SESSIONS = FUNCTION_COUNT, LEFT_OPEN, BUSY_CLOSE, BUSY_LOGOUT, BUSY_FINALIZE, SHARED_SESSION, CONTROL, CONTROL_ERRORS, RECORDS };
 
 #define NAME(name, params, args) #name,
 static const char *const names[RECORDS] = {
 	FUNCTIONS(NAME, NAME, NAME, NAME, NAME, NAME, NAME)
-	"sessions", "busy-close", "busy-logout", "busy-finalize", "shared-session", "control", "control-errors",
+	"sessions", "left-open", "busy-close", "busy-logout", "busy-finalize", "shared-session", "control", "control-errors",
 };
 
 #define MEMBER(name, params, args) N (*name) params;
@@ -221,23 +222,26 @@ typedef struct {
 	int function;        /* ANY: all but C_Initialize and C_Finalize */
 	unsigned long first, last, seen;
 	long mechanism;      /* -1: any */
-	int query, answers, hang, crash, flip, leave;
+	int query, answers, hang, crash, flip, leave, old, logout;
+	int until, over;     /* until a call of that function has succeeded; -1: for ever */
 	N answer, shorten;
+	unsigned long border; /* how many sessions had been opened when the line came */
 	struct timespec sleep;
 } rule;
 
 typedef struct {
 	rule rules[MAX_RULES];
 	int n;
-	N sessions, set, clear;
-	int silent;
-	char serial[17];
+	N sessions, set, clear, dead_slot;
+	int silent, has_dead_slot, has_init_args;
+	char serial[17], init_args[MAX_LINE];
 } control;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for what follows */
 static control current, next;
 static struct stat seen_stat;
 static N seen_change;
+static unsigned long births; /* sessions opened in this process */
 static int control_is_good = 1;
 static char control_path[4096]; /* set by load */
 
@@ -271,17 +275,27 @@ static int parse_sleep(rule *r, const char *s) {
 	return 1;
 }
 
+/* function_named returns the number of a function, or FUNCTION_COUNT. */
+static int function_named(const char *name) {
+	int f = 0;
+	while (f < FUNCTION_COUNT && strcmp(name, names[f]) != 0) f++;
+	return f;
+}
+
 static int parse_effect(rule *r, const char *s) {
 	N value;
 	if (strncmp(s, "rv=", 3) == 0) return r->answers = number(s + 3, "CKR_", answers, &r->answer);
 	if (strncmp(s, "sleep=", 6) == 0) return parse_sleep(r, s + 6);
 	if (strncmp(s, "short=", 6) == 0) return number(s + 6, "", NULL, &r->shorten);
+	if (strncmp(s, "until=", 6) == 0) return (r->until = function_named(s + 6)) < FUNCTION_COUNT;
 	if (strncmp(s, "mech=", 5) == 0) return number(s + 5, "CKM_", mechanisms, &value) && (r->mechanism = value) >= 0;
 	if (strcmp(s, "hang") == 0) return r->hang = 1;
 	if (strcmp(s, "crash") == 0) return r->crash = 1;
 	if (strcmp(s, "flip") == 0) return r->flip = 1;
 	if (strcmp(s, "leave") == 0) return r->leave = 1;
 	if (strcmp(s, "query") == 0) return r->query = 1;
+	if (strcmp(s, "old") == 0) return r->old = 1;
+	if (strcmp(s, "logout") == 0) return r->logout = 1;
 	return 0;
 }
 
@@ -300,9 +314,8 @@ static int parse_rule(control *c, int line, const char *text, const char *functi
 	char *word = strtok_r(NULL, " \t", rest);
 	memset(r, 0, sizeof *r);
 	snprintf(r->text, sizeof r->text, "%s", text);
-	r->mechanism = -1;
-	r->function = strcmp(function, "*") == 0 ? ANY : 0;
-	while (r->function >= 0 && r->function < FUNCTION_COUNT && strcmp(function, names[r->function]) != 0) r->function++;
+	r->mechanism = r->until = -1;
+	r->function = strcmp(function, "*") == 0 ? ANY : function_named(function);
 	if (r->function == FUNCTION_COUNT || r->function == F_C_GetFunctionList) return wrong(line, "no such function or word", function);
 	if (word == NULL || !parse_range(r, word)) return wrong(line, "not *, N, N-M or N-", word ? word : "nothing");
 	if ((word = strtok_r(NULL, " \t", rest)) == NULL) return wrong(line, "what is to happen?", text);
@@ -326,6 +339,15 @@ static int parse_line(control *c, int line, const char *text) {
 	if (strcmp(word, "serial") == 0) {
 		if ((arg = strtok_r(NULL, " \t", &rest)) == NULL || strlen(arg) > 16) return wrong(line, "not 1 to 16 bytes", text);
 		return snprintf(c->serial, sizeof c->serial, "%s", arg);
+	}
+	if (strcmp(word, "dead-slot") == 0) {
+		if ((arg = strtok_r(NULL, " \t", &rest)) == NULL || !number(arg, "", NULL, &c->dead_slot)) return wrong(line, "not a number", text);
+		return c->has_dead_slot = 1;
+	}
+	if (strcmp(word, "init-args") == 0) {
+		snprintf(c->init_args, sizeof c->init_args, "%s", rest + strspn(rest, " \t"));
+		for (size_t n = strlen(c->init_args); n > 0 && strchr(" \t", c->init_args[n - 1]) != NULL; n--) c->init_args[n - 1] = 0;
+		return (c->has_init_args = *c->init_args != 0) || wrong(line, "which string?", text);
 	}
 	if (c->n == MAX_RULES) return wrong(line, "too many lines", text);
 	return parse_rule(c, line, text, word, &rest);
@@ -363,13 +385,15 @@ static void reload_locked(void) {
 	control_is_good = f == NULL || parse(f, &next);
 	if (f != NULL) fclose(f);
 	if (!control_is_good) return count(CONTROL_ERRORS, CALLS, 1);
-	for (rule *r = next.rules; r < next.rules + next.n; r++)
+	for (rule *r = next.rules; r < next.rules + next.n; r++) {
+		r->border = births;
 		for (rule *old = current.rules; old < current.rules + current.n; old++)
-			if (strcmp(r->text, old->text) == 0) r->seen = old->seen;
+			if (strcmp(r->text, old->text) == 0) r->seen = old->seen, r->over = old->over, r->border = old->border;
+	}
 	current = next;
 }
 
-typedef struct { N handle, slot, mechanism; int calls; } session;
+typedef struct { N handle, slot, mechanism; unsigned long born; int calls; } session;
 
 static session *sessions;
 static size_t session_count, session_space, opening;
@@ -387,7 +411,7 @@ static void add_session_locked(N handle, N slot) {
 		if (more == NULL) return;
 		sessions = more, session_space += 64;
 	}
-	sessions[session_count++] = (session){.handle = handle, .slot = slot};
+	sessions[session_count++] = (session){.handle = handle, .slot = slot, .born = ++births};
 	count(SESSIONS, CALLS, 1);
 	count(SESSIONS, RUNNING, 1);
 }
@@ -410,11 +434,12 @@ typedef struct {
 	N session, answer, shorten; /* answer: what a rule says, if it answers */
 } call;
 
-static rule *match_locked(const call *c, N mechanism) {
+static rule *match_locked(const call *c, N mechanism, const session *s) {
 	rule *found = NULL;
 	for (rule *r = current.rules; r < current.rules + current.n; r++) {
 		if (r->function == ANY ? c->function == F_C_Initialize || c->function == F_C_Finalize : r->function != c->function) continue;
 		if (r->query != c->query || (r->mechanism >= 0 && (N)r->mechanism != mechanism)) continue;
+		if (r->over || r->until == c->function || (r->old && (s == NULL || s->born > r->border))) continue;
 		r->seen++;
 		if (found == NULL && r->seen >= r->first && r->seen <= r->last) found = r;
 	}
@@ -435,6 +460,8 @@ static void hang(const char *text) {
 
 enum { ENDS = 1, HAS_SESSION = 2 };
 
+static function_list real;
+
 /* begin counts a call and does what the first rule that fits it says. */
 static call begin(int function, int kind, N handle, const M *m, int query) {
 	call c = {.function = function, .query = query, .forward = 1, .session = kind & HAS_SESSION ? handle : 0};
@@ -449,8 +476,9 @@ static call begin(int function, int kind, N handle, const M *m, int query) {
 		if (m != NULL) s->mechanism = mechanism;
 		mechanism = s->mechanism;
 	}
-	rule *found = match_locked(&c, mechanism);
+	rule *found = match_locked(&c, mechanism, s);
 	if (found != NULL) r = *found;
+	if (r.logout && c.session) (void)real.C_Logout(c.session); /* with the lock, so that no other call sees the fault before it is true */
 	pthread_mutex_unlock(&lock);
 	count(function, query ? QUERIES : CALLS, 1);
 	count(function, RUNNING, 1);
@@ -475,6 +503,7 @@ static N end(const call *c, N answer) {
 	calls_running--;
 	session *s = c->session ? session_locked(c->session) : NULL;
 	if (s != NULL && s->calls > 0) s->calls--;
+	for (rule *r = current.rules; answer == OK && r < current.rules + current.n; r++) r->over |= r->until == c->function;
 	pthread_mutex_unlock(&lock);
 	count(c->function, RUNNING, -1);
 	if (answer != OK) count(c->function, FAILED, 1);
@@ -487,8 +516,6 @@ static void spoil(const call *c, B *out, N *n) {
 	if (c->flip) out[*n / 2] ^= 1;
 	*n -= c->shorten < *n ? c->shorten : *n;
 }
-
-static function_list real;
 
 #define FORWARD(name, args) (c.forward ? real.name args : OK)
 #define WRITTEN(name, params, args)
@@ -511,8 +538,31 @@ static function_list real;
 #define OTHER_ANSWER(name, params, args) ANSWERING(name, params, args, HAS_SESSION)
 FUNCTIONS(WRITTEN, PLAIN, ON_SESSION, INIT, ENDING, ENDING_ANSWER, OTHER_ANSWER)
 
+/* dead reports whether slot is the one that a rule has added to the token's. */
+static int dead(N slot) {
+	pthread_mutex_lock(&lock);
+	const int is = current.has_dead_slot && current.dead_slot == slot;
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
+/* A dead slot comes first in the list, so that who stops there sees no other. */
+static N f_C_GetSlotList(B present, N *slots, N *n) {
+	call c = begin(F_C_GetSlotList, 0, 0, NULL, 0);
+	pthread_mutex_lock(&lock);
+	const int more = c.forward && current.has_dead_slot && n != NULL;
+	const N slot = current.dead_slot;
+	pthread_mutex_unlock(&lock);
+	if (more && slots != NULL && *n == 0) return end(&c, BUFFER_TOO_SMALL);
+	if (more && slots != NULL) *slots++ = slot, --*n;
+	N answer = FORWARD(C_GetSlotList, (present, slots, n));
+	if (more) ++*n;
+	return end(&c, answer);
+}
+
 static N f_C_GetTokenInfo(N slot, token_info *info) {
 	call c = begin(F_C_GetTokenInfo, 0, 0, NULL, 0);
+	if (c.forward && dead(slot)) return end(&c, DEVICE_ERROR);
 	N answer = FORWARD(C_GetTokenInfo, (slot, info));
 	if (c.forward && answer == OK) {
 		pthread_mutex_lock(&lock);
@@ -551,16 +601,20 @@ static N f_C_CloseSession(N s) {
 	return end(&c, answer);
 }
 
-/* quiet counts what ends the work of others: nothing but itself should run. */
-static void quiet(int which) {
+/* quiet counts what ends the work of a slot's sessions: none but self, if any, should be in use. */
+static void quiet(int which, N slot, N self) {
 	pthread_mutex_lock(&lock);
-	if (calls_running > 1) count(which, CALLS, 1);
+	for (size_t i = 0; i < session_count; i++)
+		if (sessions[i].slot == slot && sessions[i].calls > (sessions[i].handle == self)) {
+			count(which, CALLS, 1);
+			break;
+		}
 	pthread_mutex_unlock(&lock);
 }
 
 static N f_C_CloseAllSessions(N slot) {
 	call c = begin(F_C_CloseAllSessions, 0, 0, NULL, 0);
-	quiet(BUSY_CLOSE);
+	quiet(BUSY_CLOSE, slot, 0);
 	N answer = FORWARD(C_CloseAllSessions, (slot));
 	if (c.forward && answer == OK) drop_sessions(SLOT, slot);
 	return end(&c, answer);
@@ -568,15 +622,26 @@ static N f_C_CloseAllSessions(N slot) {
 
 static N f_C_Logout(N s) {
 	call c = begin(F_C_Logout, HAS_SESSION, s, NULL, 0);
-	quiet(BUSY_LOGOUT);
+	pthread_mutex_lock(&lock);
+	const session *own = session_locked(s);
+	const N slot = own != NULL ? own->slot : 0;
+	pthread_mutex_unlock(&lock);
+	if (own != NULL) quiet(BUSY_LOGOUT, slot, s);
 	return end(&c, FORWARD(C_Logout, (s)));
 }
 
 static N f_C_Finalize(void *reserved) {
 	call c = begin(F_C_Finalize, 0, 0, NULL, 0);
-	quiet(BUSY_FINALIZE);
+	pthread_mutex_lock(&lock);
+	const long open = session_count;
+	if (calls_running > 1) count(BUSY_FINALIZE, CALLS, 1);
+	pthread_mutex_unlock(&lock);
 	N answer = FORWARD(C_Finalize, (reserved));
-	if (c.forward && answer == OK) drop_sessions(ALL, 0);
+	if (c.forward && answer == OK) {
+		drop_sessions(ALL, 0);
+		count(LEFT_OPEN, CALLS, open);
+		count(LEFT_OPEN, RUNNING, open - (long)count_of(LEFT_OPEN, RUNNING));
+	}
 	return end(&c, answer);
 }
 
@@ -611,6 +676,14 @@ static N f_C_Initialize(void *args) {
 	pthread_mutex_unlock(&lock);
 	if (answer != OK) return answer;
 	call c = begin(F_C_Initialize, 0, 0, NULL, 0);
+	init_args own = {0};
+	pthread_mutex_lock(&lock);
+	const init_args *given = args;
+	if (current.has_init_args && c.forward) {
+		if (given == NULL || given->reserved == NULL || strcmp(given->reserved, current.init_args) != 0) c.forward = 0, c.answers = 1, c.answer = ARGUMENTS_BAD;
+		else own = *given, own.reserved = NULL, args = &own;
+	}
+	pthread_mutex_unlock(&lock);
 	return end(&c, FORWARD(C_Initialize, (args)));
 }
 

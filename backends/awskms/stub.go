@@ -1,0 +1,38 @@
+//go:build noaws
+
+package awskms
+
+import (
+	"context"
+	"fmt"
+
+	"signetd/backends/cloud"
+	"signetd/signer"
+)
+
+// A Backend is one account's keys in one region. This build has none.
+type Backend struct{}
+
+var _ signer.Backend = (*Backend)(nil)
+
+// Open returns an error that wraps signer.ErrUnsupported.
+func Open(context.Context, Config) (*Backend, error) { return nil, errNoAWS() }
+
+// OpenKey returns an error that wraps signer.ErrUnsupported.
+func (*Backend) OpenKey(context.Context, string) (signer.Key, error) { return nil, errNoAWS() }
+
+// Ping returns an error that wraps signer.ErrUnsupported.
+func (*Backend) Ping(context.Context) error { return errNoAWS() }
+
+// Stats returns zeros.
+func (*Backend) Stats() cloud.Stats { return cloud.Stats{} }
+
+// Close does nothing.
+func (*Backend) Close() error { return nil }
+
+func errNoAWS() error {
+	return fmt.Errorf("%w: awskms: this binary was built with the tag noaws; the one built without it has AWS KMS", signer.ErrUnsupported)
+}
+
+// KeySpecs returns nothing.
+func KeySpecs(signer.Alg) []string { return nil }

@@ -1,0 +1,58 @@
+//go:build !noaws
+
+package awskms
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"math/big"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"signetd/signer"
+)
+
+// pairs are the key specs of key pairs that this backend knows, each with the shape
+// of a public half.
+var pairs = []struct {
+	spec   types.KeySpec
+	public crypto.PublicKey
+}{
+	{types.KeySpecRsa2048, rsaShape(2048)},
+	{types.KeySpecRsa3072, rsaShape(3072)},
+	{types.KeySpecRsa4096, rsaShape(4096)},
+	{types.KeySpecEccNistP256, &ecdsa.PublicKey{Curve: elliptic.P256()}},
+	{types.KeySpecEccNistP384, &ecdsa.PublicKey{Curve: elliptic.P384()}},
+	{types.KeySpecEccNistP521, &ecdsa.PublicKey{Curve: elliptic.P521()}},
+	{types.KeySpecEccSecgP256k1, &ecdsa.PublicKey{Curve: signer.Secp256k1()}},
+	{types.KeySpecEccNistEdwards25519, make(ed25519.PublicKey, ed25519.PublicKeySize)},
+}
+
+func rsaShape(bits uint) crypto.PublicKey {
+	return &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 65537}
+}
+
+// KeySpecs returns the key specs that do alg, as AWS calls them, if the key's usage
+// is the one for it: SIGN_VERIFY, ENCRYPT_DECRYPT, KEY_AGREEMENT or
+// GENERATE_VERIFY_MAC. It is empty for what AWS does not have, and in a build
+// without AWS.
+func KeySpecs(alg signer.Alg) (specs []string) {
+	_, signs := signingAlgorithms[alg]
+	_, opens := encryptionAlgorithms[alg]
+	if signs || opens || alg.Family() == signer.FamilyECDH {
+		for _, p := range pairs {
+			if alg.Fits(p.public) == nil {
+				specs = append(specs, string(p.spec))
+			}
+		}
+	}
+	for spec, mac := range hmacAlgs {
+		if mac == alg {
+			specs = append(specs, string(spec))
+		}
+	}
+	return specs
+}

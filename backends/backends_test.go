@@ -1,0 +1,44 @@
+package backends_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"signetd/backends"
+	"signetd/backends/awskms"
+	"signetd/backends/gcpkms"
+	"signetd/backends/pkcs11"
+	"signetd/backends/software"
+	"signetd/signer"
+)
+
+func TestOpen(t *testing.T) {
+	tests := []struct {
+		name   string
+		config backends.Config
+		want   error
+		text   string
+	}{
+		{"none", backends.Config{}, signer.ErrInvalid, "none of pkcs11, awskms, gcpkms, software"},
+		{"two", backends.Config{AWSKMS: &awskms.Config{}, Software: &software.Config{}}, signer.ErrInvalid, "awskms and software"},
+		{"pkcs11", backends.Config{PKCS11: &pkcs11.Config{Module: "relative"}}, nil, "pkcs11: "},
+		{"awskms", backends.Config{AWSKMS: &awskms.Config{Endpoint: "ftp://x"}}, nil, "awskms: "},
+		{"gcpkms", backends.Config{GCPKMS: &gcpkms.Config{Endpoint: "ftp://x"}}, nil, "gcpkms: "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := backends.Open(t.Context(), tt.config)
+			if b != nil || err == nil || !strings.Contains(err.Error(), tt.text) || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("Open() = %v, %v; want nil and an error with %q", b, err, tt.text)
+			}
+		})
+	}
+	b, err := backends.Open(t.Context(), backends.Config{Software: &software.Config{}})
+	if err != nil || b == nil {
+		t.Fatalf("Open(software) = %v, %v", b, err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}

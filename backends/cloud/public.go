@@ -1,0 +1,87 @@
+package cloud
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"signetd/signer"
+)
+
+// spki is a SubjectPublicKeyInfo (RFC 5280 section 4.1).
+type spki struct {
+	Algorithm pkix.AlgorithmIdentifier
+	Key       asn1.BitString
+}
+
+var (
+	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1} // RFC 5480 section 2.1.1
+	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}       // SEC 2 section A.2.1
+)
+
+// ParsePublicKey reads a SubjectPublicKeyInfo in DER: an *rsa.PublicKey, an
+// *ecdsa.PublicKey (on [signer.Secp256k1], which crypto/x509 does not know, too) or
+// an ed25519.PublicKey, and what else crypto/x509 reads.
+func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
+	curve, point, ok := parseEC(der)
+	if !ok || !curve.Equal(oidSecp256k1) {
+		return x509.ParsePKIXPublicKey(der)
+	}
+	pub, ok := signer.ParsePoint(signer.Secp256k1(), point)
+	if !ok {
+		return nil, errors.New("a public key that is no point of secp256k1")
+	}
+	return pub, nil
+}
+
+// parseEC returns the curve's name and the point of an EC key.
+func parseEC(der []byte) (curve asn1.ObjectIdentifier, point []byte, ok bool) {
+	var info spki
+	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) != 0 || !info.Algorithm.Algorithm.Equal(oidECPublicKey) {
+		return nil, nil, false
+	}
+	rest, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &curve)
+	return curve, info.Key.RightAlign(), err == nil && len(rest) == 0
+}
+
+// MarshalPublicKey is the inverse of [ParsePublicKey].
+func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
+	ec, ok := pub.(*ecdsa.PublicKey)
+	if !ok || ec.Curve != signer.Secp256k1() {
+		return x509.MarshalPKIXPublicKey(pub)
+	}
+	curve, err := asn1.Marshal(oidSecp256k1)
+	if err != nil {
+		return nil, err
+	}
+	point := make([]byte, 65)
+	point[0] = 4
+	ec.X.FillBytes(point[1:33]) //nolint:staticcheck // ecdsa encodes no point of this curve
+	ec.Y.FillBytes(point[33:])  //nolint:staticcheck // as above
+	return asn1.Marshal(spki{
+		pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey, Parameters: asn1.RawValue{FullBytes: curve}},
+		asn1.BitString{Bytes: point, BitLength: 8 * len(point)},
+	})
+}
+
+// Verify returns an error unless sig is pub's signature on digest with alg: in ASN.1
+// DER for ECDSA, as services and [signer.Signer] have it. For Ed25519 digest is
+// the message. The error wraps no sentinel: a service that signs wrongly is a
+// fault to be reported, and the signature is not to be seen.
+func Verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
+	if ec, ok := pub.(*ecdsa.PublicKey); ok {
+		raw, err := signer.RawECDSA(sig, (ec.Curve.Params().BitSize+7)/8)
+		if err != nil {
+			return fmt.Errorf("%w: withheld", err)
+		}
+		sig = raw
+	}
+	if !signer.VerifyDigest(pub, alg, digest, sig) {
+		return errors.New("the signature does not verify against the public key: withheld")
+	}
+	return nil
+}

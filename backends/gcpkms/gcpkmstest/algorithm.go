@@ -1,0 +1,106 @@
+package gcpkmstest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+)
+
+// An Algorithm is what a version is made for.
+type Algorithm = kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm
+
+// A scheme is what is done with a key.
+type scheme int
+
+const (
+	schemeNone scheme = iota // a key that is there and that no call here uses
+	schemePKCS1
+	schemeRawPKCS1
+	schemePSS
+	schemeECDSA
+	schemeK1
+	schemeEd25519
+	schemeOAEP
+	schemeHMAC
+	schemeGCM
+)
+
+// A spec is what an [Algorithm] stands for.
+type spec struct {
+	purpose kmspb.CryptoKey_CryptoKeyPurpose
+	scheme  scheme
+	hash    crypto.Hash
+	size    int // of the modulus in bits, or of the secret in bytes
+	curve   elliptic.Curve
+}
+
+const (
+	signing    = kmspb.CryptoKey_ASYMMETRIC_SIGN
+	decryption = kmspb.CryptoKey_ASYMMETRIC_DECRYPT
+	macs       = kmspb.CryptoKey_MAC
+)
+
+// specs are Google's algorithms that a [Server] has keys for. The last ones cannot
+// be used here; a client must refuse them by itself.
+var specs = map[Algorithm]spec{
+	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_2048_SHA256:   {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA256, size: 2048},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_3072_SHA256:   {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA256, size: 3072},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_4096_SHA256:   {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA256, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_4096_SHA512:   {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA512, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_SIGN_RAW_PKCS1_2048:      {purpose: signing, scheme: schemeRawPKCS1, size: 2048},
+	kmspb.CryptoKeyVersion_RSA_SIGN_RAW_PKCS1_3072:      {purpose: signing, scheme: schemeRawPKCS1, size: 3072},
+	kmspb.CryptoKeyVersion_RSA_SIGN_RAW_PKCS1_4096:      {purpose: signing, scheme: schemeRawPKCS1, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PSS_2048_SHA256:     {purpose: signing, scheme: schemePSS, hash: crypto.SHA256, size: 2048},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PSS_3072_SHA256:     {purpose: signing, scheme: schemePSS, hash: crypto.SHA256, size: 3072},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PSS_4096_SHA256:     {purpose: signing, scheme: schemePSS, hash: crypto.SHA256, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_SIGN_PSS_4096_SHA512:     {purpose: signing, scheme: schemePSS, hash: crypto.SHA512, size: 4096},
+	kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256:          {purpose: signing, scheme: schemeECDSA, hash: crypto.SHA256, curve: elliptic.P256()},
+	kmspb.CryptoKeyVersion_EC_SIGN_P384_SHA384:          {purpose: signing, scheme: schemeECDSA, hash: crypto.SHA384, curve: elliptic.P384()},
+	kmspb.CryptoKeyVersion_EC_SIGN_SECP256K1_SHA256:     {purpose: signing, scheme: schemeK1, hash: crypto.SHA256},
+	kmspb.CryptoKeyVersion_EC_SIGN_ED25519:              {purpose: signing, scheme: schemeEd25519},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_2048_SHA1:   {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA1, size: 2048},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_3072_SHA1:   {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA1, size: 3072},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_4096_SHA1:   {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA1, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_2048_SHA256: {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA256, size: 2048},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_3072_SHA256: {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA256, size: 3072},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_4096_SHA256: {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA256, size: 4096},
+	kmspb.CryptoKeyVersion_RSA_DECRYPT_OAEP_4096_SHA512: {purpose: decryption, scheme: schemeOAEP, hash: crypto.SHA512, size: 4096},
+	kmspb.CryptoKeyVersion_HMAC_SHA1:                    {purpose: macs, scheme: schemeHMAC, hash: crypto.SHA1, size: 20},
+	kmspb.CryptoKeyVersion_HMAC_SHA224:                  {purpose: macs, scheme: schemeHMAC, hash: crypto.SHA224, size: 28},
+	kmspb.CryptoKeyVersion_HMAC_SHA256:                  {purpose: macs, scheme: schemeHMAC, hash: crypto.SHA256, size: 32},
+	kmspb.CryptoKeyVersion_HMAC_SHA384:                  {purpose: macs, scheme: schemeHMAC, hash: crypto.SHA384, size: 48},
+	kmspb.CryptoKeyVersion_HMAC_SHA512:                  {purpose: macs, scheme: schemeHMAC, hash: crypto.SHA512, size: 64},
+	kmspb.CryptoKeyVersion_GOOGLE_SYMMETRIC_ENCRYPTION:  {purpose: kmspb.CryptoKey_ENCRYPT_DECRYPT, scheme: schemeGCM, size: 32},
+	kmspb.CryptoKeyVersion_AES_256_GCM:                  {purpose: kmspb.CryptoKey_RAW_ENCRYPT_DECRYPT, size: 32},
+	kmspb.CryptoKeyVersion_PQ_SIGN_ML_DSA_65:            {purpose: signing},
+}
+
+// generate makes the secret of a version: a private key, or bytes.
+func generate(s spec) (any, error) {
+	switch s.scheme {
+	case schemePKCS1, schemeRawPKCS1, schemePSS, schemeOAEP:
+		return rsa.GenerateKey(rand.Reader, s.size)
+	case schemeECDSA:
+		return ecdsa.GenerateKey(s.curve, rand.Reader)
+	case schemeK1:
+		return secp256k1.GeneratePrivateKey()
+	case schemeEd25519:
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		return private, err
+	case schemeHMAC, schemeGCM:
+		secret := make([]byte, s.size)
+		rand.Read(secret)
+		return secret, nil
+	case schemeNone:
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("gcpkmstest: no scheme %d", s.scheme)
+	}
+}
