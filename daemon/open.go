@@ -130,6 +130,11 @@ func (s *Service) UnwrapCEK(ctx context.Context, r Request, q *api.UnwrapCEKRequ
 // wrappedCEK is what q asks to have unwrapped.
 func wrappedCEK(alg signer.Alg, q *api.UnwrapCEKRequest) (signer.WrappedCEK, error) {
 	w := signer.WrappedCEK{Alg: alg, Enc: q.Enc, EncryptedKey: q.EncryptedKey, APU: q.APU, APV: q.APV, IV: q.IV, Tag: q.Tag}
+	if alg == signer.RSA15 {
+		// A wrong padding gives a random CEK. It is another each time, so that two answers
+		// to one encrypted key would tell.
+		return w, fmt.Errorf("%w: alg: %s gives no content key out: have the JWE decrypted", signer.ErrUnsupported, alg)
+	}
 	if alg == signer.ECDHES && q.Enc == "" {
 		return w, fmt.Errorf("%w: enc: %s derives a key for it", signer.ErrInvalid, alg)
 	}

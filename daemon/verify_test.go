@@ -204,6 +204,16 @@ func TestTries(t *testing.T) {
 	}
 }
 
+// TestUnwrapRSA15: the CEK of a wrong padding is another each time, so none is given
+// out.
+func TestUnwrapRSA15(t *testing.T) {
+	d := open(t, daemontest.Config{Keys: []daemontest.Key{{Name: "old", Algs: []signer.Alg{signer.RSA15}, Ops: []policy.Op{policy.OpUnwrap, policy.OpUnwrapKey}}}})
+	d.checkRefusals(t, []refusal{
+		{"a CEK", api.PathUnwrapCEK, `{"key":"old","alg":"RSA1_5","enc":"A128GCM","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
+		{"a key", api.PathUnwrapKey, `{"key":"old","alg":"RSA1_5","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
+	})
+}
+
 func publicOf(t *testing.T, w *world, name string) any {
 	t.Helper()
 	k, err := w.Key(t.Context(), name)

@@ -47,6 +47,9 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 		}
 	case FamilyAESKW:
 		if u, ok := v.key.(Wrapper); ok {
+			if len(w.EncryptedKey) > maxCEK+8 { // a token may need six calls for each 8 bytes
+				return nil, ErrDecrypt
+			}
 			return v.opened(func() ([]byte, error) { return u.UnwrapContext(ctx, WrapRFC3394, w.EncryptedKey) })
 		}
 	case FamilyGCMKW:
@@ -71,6 +74,9 @@ func (v *Version) sessionKey(ctx context.Context, d SessionKeyDecrypter, w Wrapp
 	}
 	return v.opened(func() ([]byte, error) { return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size) })
 }
+
+// maxCEK is the length in bytes of the longest CEK, that of A256CBC-HS512.
+const maxCEK = 64
 
 // opened has the backend decrypt. A failure that is the ciphertext's is ErrDecrypt
 // itself, whatever a backend wrapped round it.

@@ -23,7 +23,7 @@ const byToken = "what the token has"
 // softwareTypes are the types of key that software keys can be generated of, one for
 // each set of algorithms.
 var softwareTypes = []string{
-	"rsa-2048", "ec-p256", "ec-p384", "ec-p521", "ec-secp256k1", "ed25519", "hmac-512", "aes-128", "aes-192", "aes-256",
+	"rsa-2048", "ec-p256", "ec-p384", "ec-p521", "ec-secp256k1", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "hmac-512", "aes-128", "aes-192", "aes-256",
 }
 
 // An algorithmRow says which keys of each backend do an algorithm, in the backend's
@@ -82,8 +82,12 @@ func algorithmRows(ctx context.Context) ([]algorithmRow, error) {
 	}
 	var rows []algorithmRow
 	for _, alg := range signer.Known() {
+		token := []string{byToken}
+		if f := alg.Family(); f == signer.FamilyMLDSA || f == signer.FamilyRSA15 { // which the PKCS#11 backend does not ask for
+			token = nil
+		}
 		rows = append(rows, algorithmRow{
-			Alg: alg, Use: alg.Use(), PKCS11: []string{byToken},
+			Alg: alg, Use: alg.Use(), PKCS11: list(token),
 			AWSKMS: list(awskms.KeySpecs(alg)), GCPKMS: list(gcpkms.Algorithms(alg)), Software: list(does[alg]),
 		})
 	}
@@ -105,7 +109,7 @@ func softwareAlgorithms(ctx context.Context) (map[signer.Alg][]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, alg := range signer.Algs(key.Public()) {
+		for _, alg := range signer.Known() {
 			if _, err := signer.NewVersion(key, signer.VersionConfig{KID: typ, Algs: []signer.Alg{alg}}); err == nil {
 				does[alg] = append(does[alg], typ)
 			}

@@ -242,34 +242,54 @@ func TestCloudThrottle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := startCloud(t, tt.rate, 1500*time.Millisecond)
 			d.aws.SetQuota(tt.quota)
-			l := d.offer(seconds, perSecond)
-			signed, refused := len(l.took[200]), len(l.took[429])
-			if signed+refused != seconds*perSecond {
-				t.Errorf("%d signed and %d refused, want %d in all", signed, refused, seconds*perSecond)
-			}
-			if most := int(l.lasted.Seconds()*float64(allowed)*1.05) + allowed/10; signed > most {
-				t.Errorf("%d signed in %v, want %d at most", signed, l.lasted, most)
-			}
-			slices.Sort(l.took[429])
-			p99 := l.took[429][refused*99/100]
-			if !raceEnabled {
-				if least := seconds * allowed * 9 / 10; signed < least {
-					t.Errorf("%d signed in %d s, want %d at least", signed, seconds, least)
+			var slow error
+			for range throttleTries { // another program on the machine may hold up one of them
+				l := d.offer(seconds, perSecond)
+				signed, refused := len(l.took[200]), len(l.took[429])
+				if signed+refused != seconds*perSecond {
+					t.Fatalf("%d signed and %d refused, want %d in all", signed, refused, seconds*perSecond)
 				}
-				if p99 > 50*time.Millisecond {
-					t.Errorf("a refusal took %v (the 99th percentile), want 50ms at most", p99)
+				if most := int(l.lasted.Seconds()*float64(allowed)*1.05) + allowed/10; signed > most {
+					t.Errorf("%d signed in %v, want %d at most", signed, l.lasted, most)
 				}
-				if rss := d.peak(); rss > 100<<10 {
-					t.Errorf("the daemon took %d KiB, want less than 100 MiB", rss)
-				}
-				if tt.quota == 0 && (l.used < 0.8 || l.used > 1.2) {
-					t.Errorf("signetd_cloud_quota_used = %.2f, want about 1", l.used)
+				slices.Sort(l.took[429])
+				t.Logf("%d/s offered for %d s: %d signed, %d refused; refusals p50 %v p99 %v max %v; peak %d KiB; share of the rate used %.2f; sent to AWS %d",
+					perSecond, seconds, signed, refused, l.took[429][refused/2], l.took[429][refused*99/100], l.took[429][refused-1], d.peak(), l.used, d.aws.Calls()["Sign"])
+				if slow = l.slow(seconds*allowed, tt.quota == 0); raceEnabled || slow == nil {
+					break
 				}
 			}
-			t.Logf("%d/s offered for %d s: %d signed, %d refused; refusals p50 %v p99 %v max %v; peak %d KiB; share of the rate used %.2f; sent to AWS %d",
-				perSecond, seconds, signed, refused, l.took[429][refused/2], p99, l.took[429][refused-1], d.peak(), l.used, d.aws.Calls()["Sign"])
+			if raceEnabled {
+				return
+			}
+			if slow != nil {
+				t.Errorf("%v, %d times in a row", slow, throttleTries)
+			}
+			if rss := d.peak(); rss > 100<<10 {
+				t.Errorf("the daemon took %d KiB, want less than 100 MiB", rss)
+			}
 		})
 	}
+}
+
+// throttleTries is how many measurements there are of what a machine that is busy with
+// something else may spoil.
+const throttleTries = 4
+
+// slow returns an error unless nearly all that was allowed was signed and what was not
+// was refused within 50 ms, and, where the rate is the backend's own, its metric says so.
+func (l *cloudLoad) slow(allowed int, own bool) error {
+	refused := l.took[429]
+	p99 := refused[len(refused)*99/100]
+	switch signed := len(l.took[200]); {
+	case signed < allowed*9/10:
+		return fmt.Errorf("%d signed, want %d at least", signed, allowed*9/10)
+	case p99 > 50*time.Millisecond:
+		return fmt.Errorf("a refusal took %v (the 99th percentile), want 50ms at most", p99)
+	case own && (l.used < 0.8 || l.used > 1.2):
+		return fmt.Errorf("signetd_cloud_quota_used = %.2f, want about 1", l.used)
+	}
+	return nil
 }
 
 // A cloudLoad is what came of one.
