@@ -14,10 +14,10 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test soak build faultp11 fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench lint vuln generate check install clean deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
@@ -28,6 +28,14 @@ demo-kms: deps ## the same with keys that move from SoftHSM2 to a fake AWS KMS a
 # One package at a time: some put a token under load and wait for it.
 test: deps ## run every test, race detector on, SoftHSM2 required
 	REQUIRE_SOFTHSM=1 go test -race -shuffle=on -p 1 ./...
+
+interop: ## hold the daemon against go-jose, jose (npm), jose (latchset) and the RFCs; prints tables
+	@sh deploy/packaging/install-deps.sh jose node-packages
+	REQUIRE_SOFTHSM=1 REQUIRE_TOOLS=1 go test -count 1 -v -run 'Peers|RFC' ./softhsm/interop
+
+wycheproof: deps ## run Wycheproof's vectors through the daemon, WYCHEPROOF=folder with its testvectors_v1
+	@test -n "$(WYCHEPROOF)" || { echo "WYCHEPROOF=folder: testvectors_v1 of https://github.com/C2SP/wycheproof" >&2; exit 1; }
+	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop
 
 # The flood, the timing and the memory again, with so many samples that what is
 # small shows, too. A clean machine takes ten minutes.
@@ -60,6 +68,7 @@ lint: deps ## check formatting, vet for Linux and macOS, go.mod and golangci-lin
 	GOOS=linux CGO_ENABLED=0 go vet ./...
 	GOOS=darwin CGO_ENABLED=0 go vet ./...
 	go mod tidy -diff
+	cd deploy/examples/go && go vet ./... && go mod tidy -diff
 	go run $(GOLANGCI) run
 
 vuln: ## look for known vulnerabilities in what the code calls (needs the network)

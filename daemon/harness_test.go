@@ -15,6 +15,7 @@ import (
 
 	"signetd/backends/software"
 	"signetd/daemon/api"
+	"signetd/daemon/api/apitest"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -132,12 +133,13 @@ func (f *fixture) dial(t testing.TB) net.Conn {
 	return c
 }
 
-// do sends one request on a connection of its own.
+// do sends one request on a connection of its own. It fails if request or answer is
+// not as the description of the API has it.
 func (f *fixture) do(t testing.TB, method, path, body string) (int, string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := &http.Client{Transport: apitest.Transport{Base: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", f.socket)
-	}}}
+	}}}}
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://signetd"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)

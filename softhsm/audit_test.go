@@ -18,7 +18,7 @@ func (p *process) readMetrics(where string) string {
 	p.t.Helper()
 	client, url := http.DefaultClient, "http://"+where+"/metrics"
 	if strings.HasPrefix(where, "/") {
-		client, url = newClient(where), "http://metrics/metrics"
+		client, url = newPlainClient(where), "http://metrics/metrics"
 	}
 	resp, err := client.Get(url)
 	if err != nil {

@@ -31,6 +31,22 @@ func seal(t *testing.T, public jose.JSONWebKey, alg jose.KeyAlgorithm, enc jose.
 	return jwe
 }
 
+// twoRecipients seals for two keys in the general JSON serialization.
+func twoRecipients(t *testing.T, a, b jose.JSONWebKey, plaintext string) string {
+	t.Helper()
+	e, err := jose.NewMultiEncrypter(jose.A256GCM, []jose.Recipient{
+		{Algorithm: jose.RSA_OAEP_256, Key: a.Key, KeyID: a.KeyID}, {Algorithm: jose.RSA_OAEP_256, Key: b.Key, KeyID: b.KeyID},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwe, err := e.Encrypt([]byte(plaintext))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jwe.FullSerialize()
+}
+
 func compact(t *testing.T, jwe *jose.JSONWebEncryption) string {
 	t.Helper()
 	text, err := jwe.CompactSerialize()
@@ -70,6 +86,11 @@ func TestE2EDecryptJWE(t *testing.T) {
 	}
 	t.Run("flattened JSON", func(t *testing.T) {
 		open(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, []byte(plaintext), nil).FullSerialize())
+	})
+	t.Run("general JSON with two recipients", func(t *testing.T) {
+		stranger := p.publicKey("outbox")
+		stranger.KeyID = "nobody"
+		open(t, twoRecipients(t, stranger, inbox, plaintext))
 	})
 	t.Run("without a kid every key of the peer is tried", func(t *testing.T) {
 		public := inbox

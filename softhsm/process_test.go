@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"signetd/daemon/api"
+	"signetd/daemon/api/apitest"
 	"signetd/daemon/audit"
 )
 
@@ -186,7 +187,16 @@ type answer struct {
 	body   []byte
 }
 
+// newClient returns a client of a daemon's socket that holds each request and answer
+// against the description of the API.
 func newClient(socket string) *http.Client {
+	c := newPlainClient(socket)
+	c.Transport = apitest.Transport{Base: c.Transport}
+	return c
+}
+
+// newPlainClient returns a client of any server on a socket.
+func newPlainClient(socket string) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", socket)

@@ -121,7 +121,7 @@ func spoil(t *testing.T, p *process) map[string]string {
 	bad["a bomb"] = compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 64<<20), &jose.EncrypterOptions{Compression: jose.DEFLATE}))
 	other := inbox
 	other.KeyID = outbox.KeyID
-	bad["two recipients with each other's kid"] = twoRecipients(t, stranger, other)
+	bad["two recipients with each other's kid"] = twoRecipients(t, stranger, other, "attack at dawn")
 	return bad
 }
 
@@ -136,21 +136,6 @@ func setSpareBit(part string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := len(part) - 1
 	return part[:last] + string(alphabet[strings.IndexByte(alphabet, part[last])|1])
-}
-
-func twoRecipients(t *testing.T, a, b jose.JSONWebKey) string {
-	t.Helper()
-	e, err := jose.NewMultiEncrypter(jose.A256GCM, []jose.Recipient{
-		{Algorithm: jose.RSA_OAEP_256, Key: a.Key, KeyID: a.KeyID}, {Algorithm: jose.RSA_OAEP_256, Key: b.Key, KeyID: b.KeyID},
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwe, err := e.Encrypt([]byte("attack at dawn"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return jwe.FullSerialize()
 }
 
 // spoilKey returns encrypted keys that must not unwrap.

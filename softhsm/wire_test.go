@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"signetd/daemon/api"
+	"signetd/daemon/api/apitest"
 )
 
 // wireSettings have short deadlines and one slot, so that whatever holds it is
@@ -51,6 +52,10 @@ func (p *process) exchange(t *testing.T, input string) []byte {
 // returns how many there are of each status.
 func wantTyped(t *testing.T, out []byte) map[int]int {
 	t.Helper()
+	described, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
 	count := map[int]int{}
 	r := bufio.NewReader(bytes.NewReader(out))
 	for {
@@ -73,6 +78,9 @@ func wantTyped(t *testing.T, out []byte) map[int]int {
 		var e api.ErrorResponse
 		if err := json.Unmarshal(body, &e); err != nil || e.Error.Code == "" || e.Error.RequestID == "" {
 			t.Errorf("no typed error: %d %q", resp.StatusCode, body)
+		}
+		if err := described.Valid("ErrorResponse", body); err != nil {
+			t.Errorf("%d %q: %v", resp.StatusCode, body, err)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs what building, testing and the demo need and this machine lacks: a C
 # compiler with its headers (cgo), SoftHSM2 and openssl. Each argument is one
-# more command to look for (systemd-analyze, curl or node) or the word tokens: all
-# the software tokens of package softhsm/tokens, with what sets them up.
+# more command to look for (systemd-analyze, curl, jose or node) or one of two words.
+# tokens are all the software tokens of package softhsm/tokens, with what sets them
+# up. node-packages are the packages from npm that the tests and the example of
+# deploy/examples/node use; they go into a cache of this user, and no further.
 #
 # When nothing is missing it does nothing and prints nothing. Debian and its kin
 # get the missing packages through apt, as root or by sudo; on any other system
@@ -74,6 +76,7 @@ missing() {
 	for need in "$@"; do
 		case $need in
 		tokens) missing opensc p11-kit nss opencryptoki tpm ;;
+		node-packages) missing node npm ;;
 		*) has "$need" || printf '%s ' "$need" ;;
 		esac
 	done
@@ -143,16 +146,40 @@ apt_install() {
 	fi
 }
 
+# node_packages installs what the lock file names, if that was asked for and it is not
+# there. softhsm.NodeModules looks in the same place.
+node_packages() {
+	case " $* " in *" node-packages "*) ;; *) return 0 ;; esac
+	from=$(dirname "$0")/../examples/node
+	to=${XDG_CACHE_HOME:-$HOME/.cache}/signetd/node
+	if [ -d "$to/node_modules" ] && cmp -s "$from/package-lock.json" "$to/package-lock.json"; then
+		return 0
+	fi
+	say "installing the packages of $from/package-lock.json in $to"
+	rm -rf "$to"
+	mkdir -p "$to"
+	cp "$from/package.json" "$from/package-lock.json" "$to/"
+	if ! (cd "$to" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null); then
+		rm -rf "$to"
+		say "could not install them"
+		exit 1
+	fi
+}
+
 check_go
 set -- compiler softhsm openssl "$@"
 needs=$(missing "$@")
-[ -n "$needs" ] || exit 0
+if [ -z "$needs" ]; then
+	node_packages "$@"
+	exit 0
+fi
 
 if command -v apt-get >/dev/null; then
 	# shellcheck disable=SC2046,SC2086 # lists of words
 	apt_install $(packages debian $needs)
 	needs=$(missing "$@")
 	[ -z "$needs" ] || { say "still missing after the installation: $needs"; exit 1; }
+	node_packages "$@"
 	exit 0
 fi
 
