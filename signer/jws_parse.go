@@ -65,8 +65,9 @@ func ParseSigned(token string) (*SignedToken, error) {
 // ParseJWS reads a JWS in compact, flattened or general JSON form and returns its
 // signatures, one or more. Where its payload is detached (RFC 7515 appendix F),
 // detached stands in its place, as bytes; a JWS that has a payload takes none
-// beside it. It refuses what [ParseSigned] refuses, in any of the signatures, and
-// an alg that is not in the protected header. Errors are ErrInvalid.
+// beside it. It passes over a signature that [ParseSigned] would refuse, and one
+// whose alg is not in the protected header: those are for others (RFC 7515 section
+// 7.2.1). A JWS in which no signature is left is refused. Errors are ErrInvalid.
 func ParseJWS(jws string, detached []byte) ([]*SignedToken, error) {
 	text, signatures, ok := splitJWS(jws)
 	if !ok || len(signatures) == 0 || len(signatures) > maxSignatures {
@@ -82,12 +83,17 @@ func ParseJWS(jws string, detached []byte) ([]*SignedToken, error) {
 		payload, text = detached, b64(detached)
 	}
 	tokens := make([]*SignedToken, 0, len(signatures))
+	var refused error
 	for _, s := range signatures {
 		t, err := readSignature(s, text, payload)
 		if err != nil {
-			return nil, fmt.Errorf("%w: jws: %w", ErrInvalid, err)
+			refused = err
+			continue
 		}
 		tokens = append(tokens, t)
+	}
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("%w: jws: %w", ErrInvalid, refused)
 	}
 	return tokens, nil
 }

@@ -66,10 +66,6 @@ func TestRFCOpen(t *testing.T) {
 					k = newKey("k", map[string]any{"kty": "oct", "k": "GawgguFyGrWKav7AX4VKUg"}, signer.A128KW)
 				}
 				row := []string{e.Name, fmt.Sprintf("%d %s", i+1, alg), name}
-				if reason := lacks(name, alg); reason != "" {
-					rows = append(rows, append(row, "", "skipped: "+reason))
-					continue
-				}
 				t.Run(e.Name+" key "+string(alg)+" in "+name, func(t *testing.T) {
 					d := make(t, k)
 					forms := slices.Sorted(maps.Keys(e.JWE))
@@ -92,14 +88,6 @@ func TestRFCOpen(t *testing.T) {
 		}
 	}
 	table(t, "the JWEs of the RFCs", rows)
-}
-
-// lacks says why a backend does not do alg, or nothing.
-func lacks(backend string, alg signer.Alg) string {
-	if backend != "software" && alg == signer.RSA15 {
-		return "package pkcs11 does not do RSA1_5"
-	}
-	return ""
 }
 
 // RFC 7518 appendix C: what Bob derives of Alice's ephemeral key.
