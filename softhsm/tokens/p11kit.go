@@ -33,10 +33,7 @@ func NewP11Kit(tb testing.TB) *Token {
 	wait(tb, "p11-kit server", exists(socket))
 	tb.Cleanup(func() { // the server ends without waiting for its children
 		remotes, err := children(server)
-		for _, pid := range remotes {
-			err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
-		}
-		if err != nil {
+		if err = errors.Join(err, killAll(remotes)); err != nil {
 			tb.Error(err)
 		}
 		wait(tb, "p11-kit server", func() error {
@@ -58,10 +55,17 @@ func NewP11Kit(tb testing.TB) *Token {
 		if err == nil && len(remotes) == 0 {
 			err = errors.New("no p11-kit-remote runs: no module is connected")
 		}
-		for _, pid := range remotes {
-			err = errors.Join(err, syscall.Kill(pid, syscall.SIGKILL))
-		}
-		return err
+		return errors.Join(err, killAll(remotes))
 	}
 	return t
+}
+
+// killAll kills processes, of which some may have ended by themselves meanwhile.
+func killAll(pids []int) (err error) {
+	for _, pid := range pids {
+		if kerr := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(kerr, syscall.ESRCH) {
+			err = errors.Join(err, kerr)
+		}
+	}
+	return err
 }
