@@ -14,7 +14,7 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check microbench lint vuln generate check install clean deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,7 +59,13 @@ fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir"; \
 	done
 
-bench: deps ## run the benchmarks, no tests; BENCH=regexp chooses
+bench: deps ## measure signetd beside its token, p11-kit and others, into build/bench (ten minutes)
+	go run ./softhsm/bench -out build/bench
+
+bench-check: deps ## fail if signetd has become slower beside its token than it was (a minute)
+	go run ./softhsm/bench -check -run '^(ES256|RS256) signetd jwt/sign(, verify off|)$$|jwe/decrypt' -clients 64
+
+microbench: deps ## run the Go benchmarks of the packages; BENCH=regexp chooses
 	REQUIRE_SOFTHSM=1 go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 lint: deps ## check formatting, vet for Linux and macOS, go.mod and golangci-lint

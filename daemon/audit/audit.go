@@ -85,8 +85,7 @@ type Log struct {
 
 	io   sync.Mutex // held while a batch is written; guards what follows
 	file *os.File
-	size int64 // how much of the file is whole records
-	torn bool  // a write failed half way and could not be taken back
+	torn bool // a write failed half way and could not be taken back
 }
 
 // A batch is the records that go to the disk together.
@@ -105,7 +104,7 @@ func Open(path string, sync Sync) (*Log, error) {
 	}
 	l := &Log{path: path, sync: sync}
 	var err error
-	if l.file, l.size, l.torn, err = open(path); err != nil {
+	if l.file, l.torn, err = open(path); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	if sync == SyncAlways {
@@ -116,10 +115,10 @@ func Open(path string, sync Sync) (*Log, error) {
 	return l, nil
 }
 
-func open(path string) (f *os.File, size int64, torn bool, err error) {
+func open(path string) (f *os.File, torn bool, err error) {
 	f, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- the operator's config names the file
 	if err != nil {
-		return nil, 0, false, err
+		return nil, false, err
 	}
 	defer func() {
 		if err != nil {
@@ -128,28 +127,28 @@ func open(path string) (f *os.File, size int64, torn bool, err error) {
 	}()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, false, err
+		return nil, false, err
 	}
 	if info.Mode()&os.ModeNamedPipe != 0 {
-		return nil, 0, false, fmt.Errorf("%s: a pipe: it holds up every answer once it is full", path)
+		return nil, false, fmt.Errorf("%s: a pipe: it holds up every answer once it is full", path)
 	}
 	if !info.Mode().IsRegular() {
-		return f, 0, false, nil
+		return f, false, nil
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
-		return nil, 0, false, fmt.Errorf("%s: another process has it open: %w", path, err)
+		return nil, false, fmt.Errorf("%s: another process has it open: %w", path, err)
 	}
 	if info, err = f.Stat(); err != nil { // as the process before left it
-		return nil, 0, false, err
+		return nil, false, err
 	}
 	if info.Size() == 0 {
-		return f, 0, false, nil
+		return f, false, nil
 	}
 	last := make([]byte, 1)
 	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
-		return nil, 0, false, err
+		return nil, false, err
 	}
-	return f, info.Size(), last[0] != '\n', nil
+	return f, last[0] != '\n', nil
 }
 
 // Write appends r. When it returns nil the record is written, and with
@@ -191,23 +190,25 @@ func (l *Log) writeLocked(data []byte) error {
 	}
 	n, err := l.file.Write(data)
 	if err != nil {
-		l.torn = l.torn || n > 0
-		if n > 0 && l.file.Truncate(l.size) == nil {
-			l.torn = false
+		if n > 0 && !l.takeBack(n) {
+			l.torn = true
 		}
 		return fmt.Errorf("audit: %w", err)
 	}
-	info, err := l.file.Stat()
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	l.torn, l.size = false, info.Size()
+	l.torn = false
 	if l.sync == SyncAlways {
 		if err := l.file.Sync(); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
 	}
 	return nil
+}
+
+// takeBack cuts off the n bytes of a record that was not written whole. It asks for the
+// file's size only now: another program may have made the file shorter since.
+func (l *Log) takeBack(n int) bool {
+	info, err := l.file.Stat()
+	return err == nil && info.Size() >= int64(n) && l.file.Truncate(info.Size()-int64(n)) == nil
 }
 
 // Reopen opens the log's path again, for a log that was moved away to be
@@ -225,12 +226,12 @@ func (l *Log) Reopen() error {
 	if at, err := os.Stat(l.path); err == nil && os.SameFile(have, at) {
 		return nil
 	}
-	file, size, torn, err := open(l.path)
+	file, torn, err := open(l.path)
 	if err != nil {
 		return fmt.Errorf("audit: reopen: %w", err)
 	}
 	old := l.file
-	l.file, l.size, l.torn = file, size, torn
+	l.file, l.torn = file, torn
 	return old.Close()
 }
 

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A target is something that signs or opens. It lives in a worker, a process of its
+// own, as an issuer is.
+type target interface {
+	// client returns what the i-th client calls again and again. Each call does
+	// weight operations.
+	client(i int) (call func() error, err error)
+	// weight is how many operations a call does.
+	weight() int
+	// close undoes what was made for the clients.
+	close() error
+}
+
+// A sample is what came of one slice of time.
+type sample struct {
+	Ops     int     `json:"ops"`
+	Errors  int     `json:"errors"`
+	Seconds float64 `json:"seconds"`
+	P50     float64 `json:"p50_us"` // of a call
+	P99     float64 `json:"p99_us"`
+	Least   int     `json:"least_ops"` // of the slowest client
+	CPU     float64 `json:"cpu_us"`    // of the worker, user and system, in all
+	Error   string  `json:"error,omitempty"`
+}
+
+// rate is in operations a second.
+func (s sample) rate() float64 { return float64(s.Ops) / s.Seconds }
+
+// work is the main of a worker: it reads "CLIENTS MICROSECONDS" from in, has so
+// many clients call t for so long, and writes a sample, until in ends.
+func work(t target, in io.Reader, out io.Writer) (err error) {
+	defer func() { err = errors.Join(err, t.close()) }()
+	var calls []func() error
+	encoder := json.NewEncoder(out)
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		var clients int
+		var micros int64
+		if _, err := fmt.Sscan(lines.Text(), &clients, &micros); err != nil {
+			return err
+		}
+		for i := len(calls); i < clients; i++ {
+			call, err := t.client(i)
+			if err != nil {
+				return err
+			}
+			calls = append(calls, call)
+		}
+		if err := encoder.Encode(slice(calls[:clients], time.Duration(micros)*time.Microsecond, t.weight())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slice has each of calls called in a goroutine of its own until d is over.
+func slice(calls []func() error, d time.Duration, weight int) sample {
+	type one struct {
+		took   []time.Duration
+		errors int
+		err    error
+	}
+	all := make([]one, len(calls))
+	var wg sync.WaitGroup
+	cpu, start := cpuTime(), time.Now()
+	for i, call := range calls {
+		wg.Go(func() {
+			o := &all[i]
+			for at := time.Now(); at.Sub(start) < d; {
+				err := call()
+				end := time.Now()
+				if err != nil {
+					o.errors, o.err = o.errors+1, err
+				}
+				o.took = append(o.took, end.Sub(at))
+				at = end
+			}
+		})
+	}
+	wg.Wait()
+	s := sample{Seconds: time.Since(start).Seconds(), CPU: float64((cpuTime() - cpu).Microseconds()), Least: -1}
+	var took []time.Duration
+	for _, o := range all {
+		ops := (len(o.took) - o.errors) * weight
+		s.Ops += ops
+		s.Errors += o.errors
+		if s.Least < 0 || ops < s.Least {
+			s.Least = ops
+		}
+		if o.err != nil {
+			s.Error = o.err.Error()
+		}
+		took = append(took, o.took...)
+	}
+	slices.Sort(took)
+	if n := len(took); n > 0 {
+		s.P50, s.P99 = micros(took[n/2]), micros(took[min(n-1, n*99/100)])
+	}
+	return s
+}
+
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// cpuTime is the time that this process has had on a processor.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// A worker is a process that runs a target.
+type worker struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+}
+
+// startWorker starts this program again as the worker that args describe.
+func startWorker(env []string, args ...string) (*worker, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{cmd: exec.Command(self, append([]string{"worker"}, args...)...)} // #nosec G204 -- this program
+	w.cmd.Env = append(os.Environ(), env...)
+	w.cmd.Stderr = os.Stderr
+	if w.in, err = w.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	w.out = json.NewDecoder(out)
+	return w, w.cmd.Start()
+}
+
+// slice has the worker's clients call for d.
+func (w *worker) slice(clients int, d time.Duration) (s sample, err error) {
+	if _, err := fmt.Fprintln(w.in, clients, d.Microseconds()); err != nil {
+		return s, err
+	}
+	if err := w.out.Decode(&s); err != nil {
+		return s, fmt.Errorf("worker %v: %w", w.cmd.Args[1:], err)
+	}
+	return s, nil
+}
+
+// stop ends the worker.
+func (w *worker) stop() error {
+	return errors.Join(w.in.Close(), w.cmd.Wait())
+}
