@@ -1,3 +1,5 @@
+//go:build linux && cgo
+
 // Command bench measures what signetd adds to the token that it uses, beside other
 // ways to reach one.
 //
