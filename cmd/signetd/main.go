@@ -36,8 +36,8 @@ func root() *cobra.Command {
 		Use:   "signetd",
 		Short: "Hold JOSE keys in an HSM and use them over a Unix socket",
 		Long: `signetd signs JWTs and opens JWEs for the programs of a host, with private
-keys that stay in a PKCS#11 token or a cloud KMS. Programs reach it over a Unix socket and
-never see a key.`,
+keys that stay in a PKCS#11 token or a cloud KMS. Programs reach it over a Unix
+socket and never see a key.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return harden() },
 		SilenceUsage:      true,
 		SilenceErrors:     true,
