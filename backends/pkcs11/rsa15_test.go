@@ -24,7 +24,11 @@ func TestRSA15(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	k, err := b.OpenKey(t.Context(), ref)
 	if err != nil {
 		t.Fatal(err)
