@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // spki is a SubjectPublicKeyInfo (RFC 5280 section 4.1).
@@ -23,10 +24,21 @@ var (
 	oidSecp256k1   = asn1.ObjectIdentifier{1, 3, 132, 0, 10}       // SEC 2 section A.2.1
 )
 
+// oidMLDSA are the algorithms of ML-DSA (RFC 9881 section 2).
+var oidMLDSA = map[string]signer.Alg{
+	"2.16.840.1.101.3.4.3.17": signer.MLDSA44,
+	"2.16.840.1.101.3.4.3.18": signer.MLDSA65,
+	"2.16.840.1.101.3.4.3.19": signer.MLDSA87,
+}
+
 // ParsePublicKey reads a SubjectPublicKeyInfo in DER: an *rsa.PublicKey, an
 // *ecdsa.PublicKey (on [signer.Secp256k1], which crypto/x509 does not know, too) or
-// an ed25519.PublicKey, and what else crypto/x509 reads.
+// an ed25519.PublicKey, a *signer.AKP that can be verified with, and what else
+// crypto/x509 reads.
 func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
+	if alg, key, ok := parseMLDSA(der); ok {
+		return mldsa.Public(alg, key)
+	}
 	curve, point, ok := parseEC(der)
 	if !ok || !curve.Equal(oidSecp256k1) {
 		return x509.ParsePKIXPublicKey(der)
@@ -36,6 +48,18 @@ func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 		return nil, errors.New("a public key that is no point of secp256k1")
 	}
 	return pub, nil
+}
+
+// parseMLDSA returns the algorithm and the key, as FIPS 204 encodes it, of a key for
+// ML-DSA. Its AlgorithmIdentifier has no parameters (RFC 9881 section 2).
+func parseMLDSA(der []byte) (alg signer.Alg, key []byte, ok bool) {
+	var info spki
+	rest, err := asn1.Unmarshal(der, &info)
+	if err != nil || len(rest) != 0 || len(info.Algorithm.Parameters.FullBytes) != 0 || info.Key.BitLength%8 != 0 {
+		return "", nil, false
+	}
+	alg, ok = oidMLDSA[info.Algorithm.Algorithm.String()]
+	return alg, info.Key.Bytes, ok
 }
 
 // parseEC returns the curve's name and the point of an EC key.
@@ -48,7 +72,8 @@ func parseEC(der []byte) (curve asn1.ObjectIdentifier, point []byte, ok bool) {
 	return curve, info.Key.RightAlign(), err == nil && len(rest) == 0
 }
 
-// MarshalPublicKey is the inverse of [ParsePublicKey].
+// MarshalPublicKey is the inverse of [ParsePublicKey], but for ML-DSA, whose keys
+// nobody is sent in this form.
 func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 	ec, ok := pub.(*ecdsa.PublicKey)
 	if !ok || ec.Curve != signer.Secp256k1() {
@@ -69,8 +94,8 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 }
 
 // Verify returns an error unless sig is pub's signature on digest with alg: in ASN.1
-// DER for ECDSA, as services and [signer.Signer] have it. For Ed25519 digest is
-// the message. The error wraps no sentinel: a service that signs wrongly is a
+// DER for ECDSA, as services and [signer.Signer] have it. For Ed25519 and ML-DSA
+// digest is the message. The error wraps no sentinel: a service that signs wrongly is a
 // fault to be reported, and the signature is not to be seen.
 func Verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 	if ec, ok := pub.(*ecdsa.PublicKey); ok {

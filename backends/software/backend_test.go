@@ -41,6 +41,7 @@ func TestConformance(t *testing.T) {
 			signertest.ECP256: "generate:ec-p256", signertest.ECP384: "generate:ec-p384", signertest.ECP521: "generate:ec-p521",
 			signertest.RSASig: "generate:rsa-2048:sig", signertest.RSAEnc: "generate:rsa-2048:enc",
 			signertest.Secp256k1: "generate:ec-secp256k1", signertest.Ed25519: "generate:ed25519", signertest.HMAC: hmacFile,
+			signertest.MLDSA44: "generate:ml-dsa-44", signertest.MLDSA65: "generate:ml-dsa-65", signertest.MLDSA87: "generate:ml-dsa-87",
 			signertest.AES128: "generate:aes-128", signertest.AES192: "generate:aes-192", signertest.AES256: "generate:aes-256",
 			signertest.ECDHP256: "generate:ec-p256:ecdh", signertest.ECDHP384: "generate:ec-p384:ecdh", signertest.ECDHP521: "generate:ec-p521:ecdh",
 		},

@@ -16,8 +16,16 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/mldsa"
+
 	"signetd/signer"
 )
+
+// mldsaParameters are those of the library that the suite verifies with, which is
+// another than that of package signetd/signer/mldsa.
+var mldsaParameters = map[signer.Alg]mldsa.Parameters{
+	signer.MLDSA44: mldsa.MLDSA44(), signer.MLDSA65: mldsa.MLDSA65(), signer.MLDSA87: mldsa.MLDSA87(),
+}
 
 var signAlgs = map[Kind][]signer.Alg{
 	ECP256:    {signer.ES256},
@@ -25,6 +33,9 @@ var signAlgs = map[Kind][]signer.Alg{
 	ECP521:    {signer.ES512},
 	Secp256k1: {signer.ES256K},
 	Ed25519:   {signer.EdDSA},
+	MLDSA44:   {signer.MLDSA44},
+	MLDSA65:   {signer.MLDSA65},
+	MLDSA87:   {signer.MLDSA87},
 	RSASig:    {signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512},
 }
 
@@ -37,7 +48,7 @@ func (s *suite) signer(t *testing.T, b signer.Backend, kind Kind) signer.Signer 
 	return k
 }
 
-// digest is what a key signs of text with alg: for Ed25519, text itself.
+// digest is what a key signs of text with alg: for Ed25519 and ML-DSA, text itself.
 func digest(alg signer.Alg, text string) []byte {
 	if alg.Hash() == 0 {
 		return []byte(text)
@@ -48,11 +59,12 @@ func digest(alg signer.Alg, text string) []byte {
 }
 
 // sign signs with every algorithm of the key and verifies with the standard
-// library alone, so that a mistake of package signer does not hide one of the
+// library, or for ML-DSA with another one than the backends, so that a mistake of package signer does not hide one of the
 // backend.
 func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	k := s.signer(t, s.backend, kind)
-	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil && kind != Secp256k1 { // which that does not know
+	_, isAKP := k.Public().(*signer.AKP)
+	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil && kind != Secp256k1 && !isAKP { // which that does not know
 		t.Fatalf("Public(): %v", err)
 	}
 	for _, alg := range algs {
@@ -99,6 +111,12 @@ func (s *suite) signMessage(t *testing.T, k signer.Signer, alg signer.Alg) {
 
 func verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 	switch pub := pub.(type) {
+	case *signer.AKP:
+		known, err := mldsa.NewPublicKey(mldsaParameters[pub.Alg()], pub.Bytes())
+		if err != nil {
+			return err
+		}
+		return mldsa.Verify(known, digest, sig, nil)
 	case ed25519.PublicKey:
 		if !ed25519.Verify(pub, digest, sig) {
 			return errors.New("signature does not verify")
@@ -139,6 +157,9 @@ func (s *suite) wrongAlg(t *testing.T, kind Kind) {
 		for _, alg := range algs {
 			if alg.Fits(k.Public()) == nil || other == kind {
 				continue
+			}
+			if alg.Hash() == 0 && signAlgs[kind][0].Hash() == 0 {
+				continue // the same options, and the key says which algorithm
 			}
 			if alg.Family() == signer.FamilyPKCS1v15 && kind != RSASig {
 				continue // the same options as ECDSA with that hash

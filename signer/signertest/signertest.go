@@ -24,6 +24,9 @@ const (
 	RSAEnc Kind = "rsa-enc" // decrypts and does not sign
 
 	Ed25519   Kind = "ed25519"
+	MLDSA44   Kind = "ml-dsa-44"
+	MLDSA65   Kind = "ml-dsa-65"
+	MLDSA87   Kind = "ml-dsa-87"
 	Secp256k1 Kind = "ec-secp256k1"
 	HMAC      Kind = "hmac" // 64 bytes
 	AES128    Kind = "aes-128"
