@@ -82,6 +82,7 @@ func TestConfig(t *testing.T) {
 		{name: "attempts", config: awskms.Config{Region: "us-east-1", Attempts: 100}, text: "attempts"},
 		{name: "attempt timeout", config: awskms.Config{Region: "us-east-1", AttemptTimeout: "1"}, text: "attempt_timeout"},
 		{name: "rate", config: awskms.Config{Region: "us-east-1", Rates: awskms.Rates{ECC: -1}}, text: "rates"},
+		{name: "rate of ML-DSA", config: awskms.Config{Region: "us-east-1", Rates: awskms.Rates{MLDSA: -1}}, text: "rates"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

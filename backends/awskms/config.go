@@ -53,6 +53,7 @@ type AssumeRole struct {
 type Rates struct {
 	RSA       int `yaml:"rsa"`       // with RSA keys. Optional: 1000
 	ECC       int `yaml:"ecc"`       // with keys on curves, DeriveSharedSecret too. Optional: 1000
+	MLDSA     int `yaml:"ml_dsa"`    // with ML-DSA keys. Optional: 1000
 	Symmetric int `yaml:"symmetric"` // with HMAC and symmetric keys. Optional: 10000
 }
 
@@ -61,16 +62,17 @@ type Rates struct {
 const (
 	classRSA       = "rsa"
 	classECC       = "ecc"
+	classMLDSA     = "ml_dsa"
 	classSymmetric = "symmetric"
 	classControl   = "control"
 )
 
 // defaultRates are AWS's quotas of a region that has no higher ones.
-var defaultRates = map[string]int{classRSA: 1000, classECC: 1000, classSymmetric: 10000}
+var defaultRates = map[string]int{classRSA: 1000, classECC: 1000, classMLDSA: 1000, classSymmetric: 10000}
 
 func (c Config) rates() map[string]int {
 	rates := maps.Clone(defaultRates)
-	for class, rate := range map[string]int{classRSA: c.Rates.RSA, classECC: c.Rates.ECC, classSymmetric: c.Rates.Symmetric} {
+	for class, rate := range map[string]int{classRSA: c.Rates.RSA, classECC: c.Rates.ECC, classMLDSA: c.Rates.MLDSA, classSymmetric: c.Rates.Symmetric} {
 		if rate > 0 {
 			rates[class] = rate
 		}
@@ -105,7 +107,7 @@ func (c Config) check() error {
 	case c.AttemptTimeout != "" && (c.attemptTimeout() < minAttemptTimeout || c.attemptTimeout() > maxAttemptTimeout):
 		return bad("attempt_timeout is not a duration from %v to %v, such as 500ms", minAttemptTimeout, maxAttemptTimeout)
 	}
-	if slices.ContainsFunc([]int{c.Rates.RSA, c.Rates.ECC, c.Rates.Symmetric}, func(n int) bool { return n < 0 || n > maxRate }) {
+	if slices.ContainsFunc([]int{c.Rates.RSA, c.Rates.ECC, c.Rates.MLDSA, c.Rates.Symmetric}, func(n int) bool { return n < 0 || n > maxRate }) {
 		return bad("rates: a number of calls a second, up to %d", maxRate)
 	}
 	if r := c.AssumeRole; r != nil {

@@ -25,6 +25,9 @@ var sorts = map[signertest.Kind][2]string{
 	signertest.ECP521:    {"ECC_NIST_P521", "SIGN_VERIFY"},
 	signertest.Secp256k1: {"ECC_SECG_P256K1", "SIGN_VERIFY"},
 	signertest.Ed25519:   {"ECC_NIST_EDWARDS25519", "SIGN_VERIFY"},
+	signertest.MLDSA44:   {"ML_DSA_44", "SIGN_VERIFY"},
+	signertest.MLDSA65:   {"ML_DSA_65", "SIGN_VERIFY"},
+	signertest.MLDSA87:   {"ML_DSA_87", "SIGN_VERIFY"},
 	signertest.RSASig:    {"RSA_2048", "SIGN_VERIFY"},
 	signertest.RSAEnc:    {"RSA_2048", "ENCRYPT_DECRYPT"},
 	signertest.HMAC:      {"HMAC_256", "GENERATE_VERIFY_MAC"},
@@ -34,7 +37,7 @@ var sorts = map[signertest.Kind][2]string{
 }
 
 // unlimited are rates that no test reaches.
-var unlimited = awskms.Rates{RSA: 1e6, ECC: 1e6, Symmetric: 1e6}
+var unlimited = awskms.Rates{RSA: 1e6, ECC: 1e6, MLDSA: 1e6, Symmetric: 1e6}
 
 func open(t testing.TB, server *awskmstest.Server, change ...func(*awskms.Config)) *awskms.Backend {
 	t.Helper()
@@ -106,6 +109,7 @@ func TestConformanceElsewhere(t *testing.T) {
 // kinds are the suite's, by an algorithm that a key of each does.
 var kinds = map[signer.Alg]signertest.Kind{
 	signer.ES256: signertest.ECP256, signer.ES384: signertest.ECP384, signer.ES512: signertest.ECP521, signer.ES256K: signertest.Secp256k1,
+	signer.MLDSA44: signertest.MLDSA44, signer.MLDSA65: signertest.MLDSA65, signer.MLDSA87: signertest.MLDSA87,
 	signer.EdDSA: signertest.Ed25519, signer.RS256: signertest.RSASig, signer.RSAOAEP256: signertest.RSAEnc, signer.HS256: signertest.HMAC,
 }
 

@@ -20,6 +20,7 @@
 //	                     ECC_NIST_P256, P384, P521  ES256, ES384, ES512
 //	                     ECC_SECG_P256K1            ES256K
 //	                     ECC_NIST_EDWARDS25519      EdDSA, Ed25519: messages of up to 4096 bytes
+//	                     ML_DSA_44, 65, 87          ML-DSA-44, ML-DSA-65, ML-DSA-87: AWS is sent the mu
 //	GENERATE_VERIFY_MAC  HMAC_256, 384, 512         HS256, HS384, HS512: messages of up to 4096 bytes
 //	ENCRYPT_DECRYPT      RSA_*                      RSA-OAEP, RSA-OAEP-256
 //	                     SYMMETRIC_DEFAULT          signer.BlobCipher

@@ -156,10 +156,10 @@ func (b *Backend) publicKey(ctx context.Context, arn string, m *types.KeyMetadat
 // algorithm of JOSE.
 func readable(m *types.KeyMetadata) bool {
 	spec := string(m.KeySpec)
-	rsa, ec := strings.HasPrefix(spec, "RSA_"), strings.HasPrefix(spec, "ECC_")
+	rsa, ec, mldsa := strings.HasPrefix(spec, "RSA_"), strings.HasPrefix(spec, "ECC_"), strings.HasPrefix(spec, "ML_DSA_")
 	switch m.KeyUsage { //nolint:exhaustive // the others have no algorithm here
 	case types.KeyUsageTypeSignVerify:
-		return rsa || ec
+		return rsa || ec || mldsa
 	case types.KeyUsageTypeEncryptDecrypt:
 		return rsa
 	case types.KeyUsageTypeKeyAgreement:
@@ -203,10 +203,14 @@ func (b *Backend) probe(ctx context.Context, k key, class, op string, call func(
 
 // classOf is the quota that operations with a key pair count for.
 func classOf(pub crypto.PublicKey) string {
-	if _, ok := pub.(*rsa.PublicKey); ok {
+	switch pub.(type) {
+	case *rsa.PublicKey:
 		return classRSA
+	case *signer.AKP:
+		return classMLDSA
+	default:
+		return classECC
 	}
-	return classECC
 }
 
 // A key is what all keys have.

@@ -15,6 +15,7 @@ import (
 
 	"signetd/backends/cloud"
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // maxMessage is the longest message that AWS takes whole: to sign with Ed25519, and
@@ -35,6 +36,9 @@ var signingAlgorithms = map[signer.Alg]types.SigningAlgorithmSpec{
 	signer.ES256K:  types.SigningAlgorithmSpecEcdsaSha256,
 	signer.EdDSA:   types.SigningAlgorithmSpecEd25519Sha512, // not ED25519_PH_SHA_512, which is HashEdDSA
 	signer.Ed25519: types.SigningAlgorithmSpecEd25519Sha512,
+	signer.MLDSA44: types.SigningAlgorithmSpecMlDsaShake256,
+	signer.MLDSA65: types.SigningAlgorithmSpecMlDsaShake256,
+	signer.MLDSA87: types.SigningAlgorithmSpecMlDsaShake256,
 }
 
 // A signKey is a key of usage SIGN_VERIFY.
@@ -71,7 +75,8 @@ func (k *signKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 }
 
 // SignContext implements [signer.Signer]. For Ed25519, whose digest is the message,
-// more than 4096 bytes are ErrInvalid.
+// more than 4096 bytes are ErrInvalid. Of a message for ML-DSA, of whatever length,
+// AWS is sent the mu.
 func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	alg, err := signer.CheckDigest(k.public, digest, opts)
 	if err != nil {
@@ -80,10 +85,10 @@ func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 	if err := k.has(alg); err != nil {
 		return nil, err
 	}
-	if len(digest) == 0 || len(digest) > maxMessage {
-		return nil, tooLong(alg, len(digest))
-	}
 	in := k.input(alg, digest)
+	if n := len(in.Message); n == 0 || n > maxMessage {
+		return nil, tooLong(alg, n)
+	}
 	var sig []byte
 	err = k.backend.call(ctx, classOf(k.public), "Sign", k.arn, func(ctx context.Context) error {
 		out, err := k.backend.client.Sign(ctx, in)
@@ -105,13 +110,15 @@ func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 	return sig, err
 }
 
-// input is what is sent to sign a digest, or for Ed25519 a message.
+// input is what is sent to sign a digest, or for Ed25519 and ML-DSA a message.
 func (k *signKey) input(alg signer.Alg, digest []byte) *kms.SignInput {
 	in := &kms.SignInput{
 		KeyId: aws.String(k.arn), Message: digest,
 		MessageType: types.MessageTypeDigest, SigningAlgorithm: signingAlgorithms[alg],
 	}
-	if alg.Hash() == 0 {
+	if pub, ok := k.public.(*signer.AKP); ok {
+		in.MessageType, in.Message = types.MessageTypeExternalMu, mldsa.Mu(pub, digest)
+	} else if alg.Hash() == 0 {
 		in.MessageType = types.MessageTypeRaw
 	}
 	return in

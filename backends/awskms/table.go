@@ -29,6 +29,18 @@ var pairs = []struct {
 	{types.KeySpecEccNistP521, &ecdsa.PublicKey{Curve: elliptic.P521()}},
 	{types.KeySpecEccSecgP256k1, &ecdsa.PublicKey{Curve: signer.Secp256k1()}},
 	{types.KeySpecEccNistEdwards25519, make(ed25519.PublicKey, ed25519.PublicKeySize)},
+	{types.KeySpecMlDsa44, akpShape(signer.MLDSA44, 1312)},
+	{types.KeySpecMlDsa65, akpShape(signer.MLDSA65, 1952)},
+	{types.KeySpecMlDsa87, akpShape(signer.MLDSA87, 2592)},
+}
+
+// akpShape returns a key of as many bytes as alg's have (FIPS 204 section 4).
+func akpShape(alg signer.Alg, size int) crypto.PublicKey {
+	pub, err := signer.NewAKP(alg, make([]byte, size), nil)
+	if err != nil {
+		panic(err) // the sizes are above
+	}
+	return pub
 }
 
 func rsaShape(bits uint) crypto.PublicKey {

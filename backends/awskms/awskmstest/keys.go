@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/mldsa"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 )
 
@@ -42,8 +43,9 @@ type spec struct {
 	rsa    int            // bits
 	curve  elliptic.Curve // of NIST
 	secret int            // bytes
-	sign   []string       // SigningAlgorithms
-	mac    string         // MacAlgorithm
+	mldsa  *mldsa.Parameters
+	sign   []string // SigningAlgorithms
+	mac    string   // MacAlgorithm
 }
 
 const (
@@ -70,6 +72,9 @@ var specs = map[string]spec{
 	"ECC_NIST_P521":         {usages: curveUsages, curve: elliptic.P521(), sign: []string{"ECDSA_SHA_512"}},
 	"ECC_SECG_P256K1":       {usages: []string{signVerify}, sign: []string{"ECDSA_SHA_256"}},
 	"ECC_NIST_EDWARDS25519": {usages: []string{signVerify}, sign: []string{"ED25519_SHA_512", "ED25519_PH_SHA_512"}},
+	"ML_DSA_44":             {usages: []string{signVerify}, mldsa: new(mldsa.MLDSA44()), sign: []string{mldsaShake}},
+	"ML_DSA_65":             {usages: []string{signVerify}, mldsa: new(mldsa.MLDSA65()), sign: []string{mldsaShake}},
+	"ML_DSA_87":             {usages: []string{signVerify}, mldsa: new(mldsa.MLDSA87()), sign: []string{mldsaShake}},
 	"HMAC_224":              {usages: []string{generateVerify}, secret: 28, mac: "HMAC_SHA_224"},
 	"HMAC_256":              {usages: []string{generateVerify}, secret: 32, mac: "HMAC_SHA_256"},
 	"HMAC_384":              {usages: []string{generateVerify}, secret: 48, mac: "HMAC_SHA_384"},
@@ -109,6 +114,8 @@ func (k *key) generate(sp spec) (err error) {
 		k.private, err = rsa.GenerateKey(rand.Reader, sp.rsa)
 	case sp.curve != nil:
 		k.private, err = ecdsa.GenerateKey(sp.curve, rand.Reader)
+	case sp.mldsa != nil:
+		k.private, err = mldsa.GenerateKey(*sp.mldsa)
 	case k.spec == "ECC_SECG_P256K1":
 		k.koblitz, err = secp256k1.GeneratePrivateKey()
 	case k.spec == "ECC_NIST_EDWARDS25519":
@@ -141,7 +148,8 @@ func (k *key) ecdh() (*ecdh.PrivateKey, bool) {
 	return private, err == nil
 }
 
-// Public returns the public half of a key, for a test to verify with by itself.
+// Public returns the public half of a key, for a test to verify with by itself: for
+// ML-DSA a *[mldsa.PublicKey].
 func (s *Server) Public(arn string) crypto.PublicKey {
 	if k := s.find(arn); k != nil {
 		return k.public()

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"filippo.io/mldsa"
+	"filippo.io/mldsa/x509"
+
 	"signetd/backends/cloud"
 )
 
@@ -111,13 +114,20 @@ func (s *Server) getPublicKey(in *getPublicKeyRequest, denied bool) (answer, *Pr
 	if k, p = s.use(in.KeyId, "GetPublicKey", k.usage, denied); p != nil {
 		return nil, p
 	}
-	spki, err := cloud.MarshalPublicKey(k.public())
+	spki, err := k.spki()
 	if err != nil {
 		return nil, problem("KMSInternalException", err.Error())
 	}
 	a := answer{"KeyId": k.arn, "KeySpec": k.spec, "CustomerMasterKeySpec": k.spec, "KeyUsage": k.usage, "PublicKey": spki}
 	k.addAlgorithms(a)
 	return a, nil
+}
+
+func (k *key) spki() ([]byte, error) {
+	if pub, ok := k.public().(*mldsa.PublicKey); ok {
+		return x509.MarshalPKIXPublicKey(pub)
+	}
+	return cloud.MarshalPublicKey(k.public())
 }
 
 // The bounds of AWS, in bytes.

@@ -1,7 +1,7 @@
 // Package awskmstest is a server that speaks the protocol of AWS KMS, for the tests
 // of programs that use it: JSON 1.1 over HTTP or HTTPS, with every request's
 // signature (SigV4) checked as strictly as AWS does, keys of every KeySpec but
-// ML-DSA, ML-KEM and SM2 that really sign, encrypt and agree, and faults on
+// ML-KEM and SM2 that really sign, encrypt and agree, and faults on
 // request. It keeps its keys in memory and forgets them at the end.
 //
 //	server := awskmstest.New(t, awskmstest.Config{})

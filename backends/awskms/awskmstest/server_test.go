@@ -7,16 +7,19 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/mldsa"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
@@ -210,6 +213,7 @@ func TestRefusals(t *testing.T) {
 	ec, ed, rs := key("ECC_NIST_P256", "SIGN_VERIFY"), key("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"), key("RSA_2048", "ENCRYPT_DECRYPT")
 	mac, agree, sym := key("HMAC_256", "GENERATE_VERIFY_MAC"), key("ECC_NIST_P256", "KEY_AGREEMENT"), key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
 	otherSym := key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+	pq := key("ML_DSA_44", "SIGN_VERIFY")
 	disabled, deleted := key("ECC_NIST_P256", "SIGN_VERIFY"), key("ECC_NIST_P256", "SIGN_VERIFY")
 	s.SetState(disabled, awskmstest.Disabled)
 	s.SetState(deleted, awskmstest.PendingDeletion)
@@ -217,6 +221,7 @@ func TestRefusals(t *testing.T) {
 		return `{"KeyId":"` + keyID + `"` + strings.Join(append([]string{""}, members...), ",") + `}`
 	}
 	message := func(n int) string { return `"Message":"` + b64(make([]byte, n)) + `"` }
+	const shake, external = `"SigningAlgorithm":"ML_DSA_SHAKE_256"`, `"MessageType":"EXTERNAL_MU"`
 	const es256, digest, hs256 = `"SigningAlgorithm":"ECDSA_SHA_256"`, `"MessageType":"DIGEST"`, `"MacAlgorithm":"HMAC_SHA_256"`
 	blob, _ := c.ok("Encrypt", body(sym, `"Plaintext":"eA=="`))["CiphertextBlob"].(string)
 	tests := []struct{ op, body, code string }{
@@ -243,6 +248,15 @@ func TestRefusals(t *testing.T) {
 		{"Sign", body(ed, message(64), digest, `"SigningAlgorithm":"ED25519_SHA_512"`), "ValidationException"},
 		{"Sign", body(ed, message(64), `"SigningAlgorithm":"ED25519_PH_SHA_512"`), "ValidationException"},
 		{"Sign", body(ed, message(32), digest, `"SigningAlgorithm":"ED25519_PH_SHA_512"`), "ValidationException"},
+		{"Sign", body(pq, message(64), digest, shake), "ValidationException"},
+		{"Sign", body(pq, message(63), external, shake), "ValidationException"},
+		{"Sign", body(pq, message(65), external, shake), "ValidationException"},
+		{"Sign", body(pq, message(4097), shake), "ValidationException"},
+		{"Sign", body(pq, message(64), external, es256), "InvalidKeyUsageException"},
+		{"Sign", body(pq, message(64), external, shake, `"DryRun":true`), "DryRunOperationException"},
+		{"Sign", body(ec, message(64), external, es256), "ValidationException"},
+		{"Sign", body(ec, message(64), external, shake), "InvalidKeyUsageException"},
+		{"Verify", body(pq, message(64), shake, `"Signature":"`+b64(make([]byte, 2420))+`"`), "KMSInvalidSignatureException"},
 		{"Sign", body(disabled, message(32), digest, es256), "DisabledException"},
 		{"Sign", body(deleted, message(32), digest, es256), "KMSInvalidStateException"},
 		{"Sign", body(ec, message(32), digest, es256, `"DryRun":true`), "DryRunOperationException"},
@@ -319,6 +333,28 @@ func TestHashEdDSA(t *testing.T) {
 			t.Errorf("%s: the signature is one of the message: %t, %v", tt.algorithm, !tt.pure, err)
 		}
 		c.ok("Verify", `{"KeyId":"`+arn+`","Message":"`+b64(message)+`","MessageType":"`+tt.typ+`","SigningAlgorithm":"`+tt.algorithm+`","Signature":"`+sig+`"}`)
+	}
+}
+
+// TestMu: the signature of a mu is one of the message that it is of.
+func TestMu(t *testing.T) {
+	s := awskmstest.New(t, awskmstest.Config{})
+	c := newClient(t, s)
+	for _, spec := range []string{"ML_DSA_44", "ML_DSA_65", "ML_DSA_87"} {
+		arn := s.CreateKey(spec, "SIGN_VERIFY")
+		pub, _ := s.Public(arn).(*mldsa.PublicKey)
+		message := []byte("message")
+		tr := sha3.SumSHAKE256(pub.Bytes(), 64)
+		mu := sha3.SumSHAKE256(slices.Concat(tr, []byte{0, 0}, message), 64)
+		for typ, sent := range map[string][]byte{"RAW": message, "EXTERNAL_MU": mu} {
+			answer := c.ok("Sign", `{"KeyId":"`+arn+`","Message":"`+b64(sent)+`","MessageType":"`+typ+`","SigningAlgorithm":"ML_DSA_SHAKE_256"}`)
+			sig, _ := answer["Signature"].(string)
+			raw, err := base64.StdEncoding.DecodeString(sig)
+			if err != nil || mldsa.Verify(pub, message, raw, nil) != nil {
+				t.Errorf("%s, %s: the signature is none of the message", spec, typ)
+			}
+			c.ok("Verify", `{"KeyId":"`+arn+`","Message":"`+b64(message)+`","SigningAlgorithm":"ML_DSA_SHAKE_256","Signature":"`+sig+`"}`)
+		}
 	}
 }
 

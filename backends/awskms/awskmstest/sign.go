@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 
+	"filippo.io/mldsa"
+	"filippo.io/mldsa/mldsacrypto"
 	k1 "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
 	"signetd/backends/cloud"
@@ -20,13 +22,19 @@ import (
 const (
 	raw    = "RAW"
 	digest = "DIGEST"
+	mu     = "EXTERNAL_MU"
+
+	mldsaShake = "ML_DSA_SHAKE_256"
 
 	ed25519Pure = "ED25519_SHA_512"
 	ed25519PH   = "ED25519_PH_SHA_512"
 )
 
+// muSize is the length of a mu in bytes (FIPS 204 algorithm 7).
+const muSize = 64
+
 var signingAlgorithms = append([]string{
-	"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512", ed25519Pure, ed25519PH, "SM2DSA", "ML_DSA_SHAKE_256",
+	"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512", ed25519Pure, ed25519PH, "SM2DSA", mldsaShake,
 }, rsaSigning...)
 
 type signRequest struct {
@@ -38,7 +46,7 @@ type signRequest struct {
 }
 
 // prepare checks a request to sign or verify, and returns the key and what it is that
-// is signed: a digest, or for Ed25519 the message.
+// is signed: a digest, or for Ed25519 and ML-DSA the message, unless that is a mu.
 func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signed []byte, p *Problem) {
 	if k, p = s.use(in.KeyId, op, signVerify, denied); p != nil {
 		return nil, nil, p
@@ -49,16 +57,19 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 	if in.MessageType == "" {
 		in.MessageType = raw
 	}
-	if in.MessageType != raw && in.MessageType != digest {
-		return nil, nil, invalid("1 validation error detected: Value at 'messageType' failed to satisfy constraint: Member must satisfy enum value set: [RAW, DIGEST]")
+	if in.MessageType != raw && in.MessageType != digest && in.MessageType != mu {
+		return nil, nil, invalid("1 validation error detected: Value at 'messageType' failed to satisfy constraint: Member must satisfy enum value set: [RAW, DIGEST, EXTERNAL_MU]")
 	}
 	if p := length("message", in.Message, maxMessage); p != nil {
 		return nil, nil, p
 	}
 	switch {
-	case in.SigningAlgorithm == ed25519Pure && in.MessageType != raw, in.SigningAlgorithm == ed25519PH && in.MessageType != digest:
+	case in.SigningAlgorithm == ed25519Pure && in.MessageType != raw, in.SigningAlgorithm == ed25519PH && in.MessageType != digest,
+		in.SigningAlgorithm == mldsaShake && in.MessageType == digest, in.SigningAlgorithm != mldsaShake && in.MessageType == mu:
 		return nil, nil, invalid(fmt.Sprintf("MessageType %s is not valid for algorithm %s.", in.MessageType, in.SigningAlgorithm))
-	case in.SigningAlgorithm == ed25519Pure:
+	case in.MessageType == mu && len(in.Message) != muSize:
+		return nil, nil, invalid("Message is invalid length for message type EXTERNAL_MU.")
+	case in.SigningAlgorithm == ed25519Pure, in.SigningAlgorithm == mldsaShake:
 		return k, in.Message, nil
 	}
 	hash := hashOf(in.SigningAlgorithm)
@@ -97,7 +108,7 @@ func (s *Server) sign(in *signRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
-	sig, err := k.sign(in.SigningAlgorithm, signed)
+	sig, err := k.sign(in, signed)
 	if err != nil {
 		return nil, problem("KMSInternalException", err.Error())
 	}
@@ -105,8 +116,13 @@ func (s *Server) sign(in *signRequest, denied bool) (answer, *Problem) {
 }
 
 // sign signs what prepare returned. A salt of PSS is as long as the hash.
-func (k *key) sign(algorithm string, signed []byte) ([]byte, error) {
+func (k *key) sign(in *signRequest, signed []byte) ([]byte, error) {
+	algorithm := in.SigningAlgorithm
 	switch {
+	case in.MessageType == mu:
+		return k.private.Sign(rand.Reader, signed, mldsacrypto.MLDSAMu)
+	case algorithm == mldsaShake:
+		return k.private.Sign(rand.Reader, signed, crypto.Hash(0))
 	case k.koblitz != nil:
 		return k1.Sign(k.koblitz, signed).Serialize(), nil
 	case algorithm == ed25519Pure:
@@ -137,6 +153,9 @@ func (s *Server) verify(in *verifyRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+	if in.MessageType == mu {
+		return nil, problem("UnsupportedOperationException", "awskmstest verifies no EXTERNAL_MU.")
+	}
 	if !k.verify(in.SigningAlgorithm, signed, in.Signature) {
 		return nil, problem("KMSInvalidSignatureException", "")
 	}
@@ -145,6 +164,9 @@ func (s *Server) verify(in *verifyRequest, denied bool) (answer, *Problem) {
 
 // verify reports whether sig is the key's.
 func (k *key) verify(algorithm string, signed, sig []byte) bool {
+	if pub, ok := k.public().(*mldsa.PublicKey); ok {
+		return mldsa.Verify(pub, signed, sig, nil) == nil
+	}
 	if algorithm == ed25519PH {
 		sum := sha512.Sum512(signed)
 		pub, ok := k.public().(ed25519.PublicKey)
