@@ -60,7 +60,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"not generated yet", pending, signer.ErrUnavailable, "the version is PENDING_GENERATION"},
 		{"HMAC with SHA-1", create(kms, "sha1", "HMAC_SHA1"), signer.ErrUnsupported, "HMAC_SHA1: JOSE has no HMAC with this hash"},
 		{"raw AES", create(kms, "aes", "AES_256_GCM"), signer.ErrUnsupported, "raw AES"},
-		{"post-quantum", create(kms, "pq", "PQ_SIGN_ML_DSA_65"), signer.ErrUnsupported, "post-quantum"},
+		{"post-quantum", create(kms, "pq", "PQ_SIGN_SLH_DSA_SHA2_128S"), signer.ErrUnsupported, "post-quantum"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

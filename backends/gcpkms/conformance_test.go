@@ -46,6 +46,7 @@ func create(kms *gcpkmstest.Server, id, algorithm string) string {
 
 var kinds = map[signer.Alg]signertest.Kind{
 	signer.ES256: signertest.ECP256, signer.ES384: signertest.ECP384, signer.ES256K: signertest.Secp256k1, signer.EdDSA: signertest.Ed25519,
+	signer.MLDSA44: signertest.MLDSA44, signer.MLDSA65: signertest.MLDSA65, signer.MLDSA87: signertest.MLDSA87,
 	signer.RS256: signertest.RSASig, signer.RS384: signertest.RSASig, signer.RS512: signertest.RSASig,
 	signer.PS256: signertest.RSASig, signer.PS512: signertest.RSASig,
 	signer.RSAOAEP: signertest.RSAEnc, signer.RSAOAEP256: signertest.RSAEnc, signer.RSAOAEP512: signertest.RSAEnc,
@@ -97,6 +98,7 @@ func TestConformance(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	algorithms := map[signer.Alg]string{
 		signer.ES256: "EC_SIGN_P256_SHA256", signer.ES384: "EC_SIGN_P384_SHA384", signer.ES256K: "EC_SIGN_SECP256K1_SHA256", signer.EdDSA: "EC_SIGN_ED25519",
+		signer.MLDSA44: "PQ_SIGN_ML_DSA_44", signer.MLDSA65: "PQ_SIGN_ML_DSA_65", signer.MLDSA87: "PQ_SIGN_ML_DSA_87_EXTERNAL_MU",
 		signer.RS256: "RSA_SIGN_PKCS1_2048_SHA256", signer.RS384: "RSA_SIGN_RAW_PKCS1_2048", signer.RS512: "RSA_SIGN_RAW_PKCS1_3072",
 		signer.PS256: "RSA_SIGN_PSS_2048_SHA256", signer.PS512: "RSA_SIGN_PSS_4096_SHA512",
 		signer.RSAOAEP: "RSA_DECRYPT_OAEP_2048_SHA1", signer.RSAOAEP256: "RSA_DECRYPT_OAEP_2048_SHA256", signer.RSAOAEP512: "RSA_DECRYPT_OAEP_4096_SHA512",

@@ -6,6 +6,7 @@
 //
 // Google fixes the algorithm of a version when it makes it, padding and hash
 // included, so a version does one algorithm of JOSE, which [Table] lists.
+// A PQ_SIGN_ML_DSA version is sent the message, and one of EXTERNAL_MU the mu of it.
 // RSA_SIGN_RAW_PKCS1 versions do three, since they sign whatever DigestInfo they
 // are sent. OpenKey refuses versions that can do nothing that JOSE has, and says why.
 //

@@ -19,6 +19,7 @@ import (
 
 	"signetd/backends/cloud"
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // A key is one version of a CryptoKey. What callers get embeds it and adds the
@@ -120,7 +121,10 @@ func (b *Backend) OpenKey(ctx context.Context, name string) (signer.Key, error) 
 // permission that signers have anyway, or else from the version itself, which all
 // have that have no public key.
 func (k *key) describe(ctx context.Context) error {
-	err := k.readPublic(ctx)
+	err := k.readPublic(ctx, unspecified)
+	if codeOf(err) == codes.InvalidArgument { // so Google answers for ML-DSA
+		err = k.readPublic(ctx, nistPQC)
+	}
 	switch codeOf(err) { //nolint:exhaustive // the others would be the same for the version
 	case codes.FailedPrecondition, codes.InvalidArgument, codes.PermissionDenied:
 	default:
@@ -186,26 +190,57 @@ func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err e
 	return v, err
 }
 
+// The formats of public keys that are asked for: PEM for all that have it, and what
+// FIPS 204 encodes for ML-DSA.
+const (
+	unspecified = kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED
+	nistPQC     = kmspb.PublicKey_NIST_PQC
+)
+
 // readPublic reads the public half, the algorithm and the protection level.
-func (k *key) readPublic(ctx context.Context) error {
+func (k *key) readPublic(ctx context.Context, format kmspb.PublicKey_PublicKeyFormat) error {
 	name := k.ref.String()
 	return k.backend.do(ctx, classRead, func(ctx context.Context) error {
-		p, err := k.backend.client.GetPublicKey(ctx, &kmspb.GetPublicKeyRequest{Name: name})
+		p, err := k.backend.client.GetPublicKey(ctx, &kmspb.GetPublicKeyRequest{Name: name, PublicKeyFormat: format})
 		if err != nil {
 			return err
 		}
-		if err := intact("public key", []byte(p.GetPem()), p.GetPemCrc32C()); err != nil {
+		data, crc := []byte(p.GetPem()), p.GetPemCrc32C()
+		if format == nistPQC {
+			data, crc = p.GetPublicKey().GetData(), p.GetPublicKey().GetCrc32CChecksum()
+		}
+		if err := intact("public key", data, crc); err != nil {
 			return err
 		}
 		if p.GetName() != name {
 			return cloud.Retry(errors.New("the answer names another key version"))
 		}
 		k.row, k.level = row(p.GetAlgorithm().String()), p.GetProtectionLevel()
-		if k.public, err = parsePublic(p.GetPem(), k.row); err != nil {
+		if format == nistPQC {
+			k.public, err = parseMLDSA(data, k.row)
+		} else {
+			k.public, err = parsePublic(string(data), k.row)
+		}
+		if err != nil {
 			return cloud.Fail(err)
 		}
 		return nil
 	})
+}
+
+// parseMLDSA reads a public key as FIPS 204 encodes it.
+func parseMLDSA(data []byte, r Row) (crypto.PublicKey, error) {
+	if r.use == useNone {
+		return nil, nil // OpenKey says why
+	}
+	if len(r.Algs) != 1 {
+		return nil, fmt.Errorf("the public key is none of %s", r.Algorithm)
+	}
+	pub, err := mldsa.Public(r.Algs[0], data)
+	if err != nil {
+		return nil, fmt.Errorf("the public key is none of %s", r.Algorithm) // no mistake of the config's
+	}
+	return pub, nil
 }
 
 // parsePublic reads a public key in PEM (RFC 7468 section 13), which must be one of

@@ -13,6 +13,7 @@ import (
 
 	"signetd/backends/cloud"
 	"signetd/signer"
+	"signetd/signer/mldsa"
 )
 
 // digestInfo is what precedes the digest in a PKCS #1 v1.5 signature (RFC 8017
@@ -32,7 +33,8 @@ func (k signKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 	return k.SignContext(context.Background(), digest, opts) //nolint:forbidigo // crypto.Signer has no ctx
 }
 
-// SignContext signs a digest, or for Ed25519 the message; see [signer.Signer].
+// SignContext signs a digest, or for Ed25519 and ML-DSA the message; see
+// [signer.Signer].
 func (k signKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	alg, err := signer.CheckDigest(k.public, digest, opts)
 	if err != nil {
@@ -41,8 +43,10 @@ func (k signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if !slices.Contains(k.row.Algs, alg) {
 		return nil, fmt.Errorf("%w: %s: %s", signer.ErrUnsupported, alg, k.Lacks(alg))
 	}
-	if err := checkData(digest); err != nil {
-		return nil, err
+	if k.row.use != signMu {
+		if err := checkData(digest); err != nil {
+			return nil, err
+		}
 	}
 	req := k.request(alg, digest)
 	var sig []byte
@@ -83,6 +87,10 @@ func (k signKey) request(alg signer.Alg, digest []byte) *kmspb.AsymmetricSignReq
 	switch k.row.use { //nolint:exhaustive // the others do not sign
 	case signData:
 		req.Data = slices.Clone(digest)
+	case signMu:
+		mu := k.mu(digest)
+		req.Digest, req.DigestCrc32C = &kmspb.Digest{Digest: &kmspb.Digest_ExternalMu{ExternalMu: mu}}, checksum(mu)
+		return req
 	case signRawPKCS1:
 		req.Data = slices.Concat(digestInfo[alg.Hash()], digest)
 	default:
@@ -91,6 +99,15 @@ func (k signKey) request(alg signer.Alg, digest []byte) *kmspb.AsymmetricSignReq
 	}
 	req.DataCrc32C = checksum(req.GetData())
 	return req
+}
+
+// mu is what an EXTERNAL_MU version is sent of a message.
+func (k signKey) mu(message []byte) []byte {
+	pub, ok := k.public.(*signer.AKP)
+	if !ok {
+		return nil // it was opened with one
+	}
+	return mldsa.Mu(pub, message)
 }
 
 func digestOf(hash crypto.Hash, digest []byte) *kmspb.Digest {

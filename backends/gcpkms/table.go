@@ -14,6 +14,7 @@ const (
 	signDigest              // AsymmetricSign of a digest
 	signData                // AsymmetricSign of the message itself
 	signRawPKCS1            // AsymmetricSign of a DigestInfo
+	signMu                  // AsymmetricSign of the mu of a message, for ML-DSA
 	decrypt                 // AsymmetricDecrypt
 	makeMAC                 // MacSign
 	encryptBlob             // Encrypt and Decrypt
@@ -31,7 +32,7 @@ type Row struct {
 // why there is no use for an algorithm.
 const (
 	whyNoHash   = "JOSE has no HMAC with this hash (RFC 7518 section 3.2)"
-	whyPQ       = "post-quantum algorithms are not supported here"
+	whyPQ       = "JOSE has no such post-quantum algorithm, and here there is ML-DSA alone"
 	whyRawAES   = "keys for raw AES are not supported here"
 	whyWrapping = "Google's AES key wrap moves keys between HSMs and unwraps nothing for a caller"
 	whyExternal = "keys in an external key manager that encrypt are not supported here"
@@ -54,6 +55,12 @@ var rows = []Row{
 	{Algorithm: "EC_SIGN_P384_SHA384", Algs: []signer.Alg{signer.ES384}, use: signDigest},
 	{Algorithm: "EC_SIGN_SECP256K1_SHA256", Algs: []signer.Alg{signer.ES256K}, use: signDigest},
 	{Algorithm: "EC_SIGN_ED25519", Algs: []signer.Alg{signer.EdDSA, signer.Ed25519}, use: signData},
+	{Algorithm: "PQ_SIGN_ML_DSA_44", Algs: []signer.Alg{signer.MLDSA44}, use: signData},
+	{Algorithm: "PQ_SIGN_ML_DSA_65", Algs: []signer.Alg{signer.MLDSA65}, use: signData},
+	{Algorithm: "PQ_SIGN_ML_DSA_87", Algs: []signer.Alg{signer.MLDSA87}, use: signData},
+	{Algorithm: "PQ_SIGN_ML_DSA_44_EXTERNAL_MU", Algs: []signer.Alg{signer.MLDSA44}, use: signMu},
+	{Algorithm: "PQ_SIGN_ML_DSA_65_EXTERNAL_MU", Algs: []signer.Alg{signer.MLDSA65}, use: signMu},
+	{Algorithm: "PQ_SIGN_ML_DSA_87_EXTERNAL_MU", Algs: []signer.Alg{signer.MLDSA87}, use: signMu},
 	{Algorithm: "RSA_DECRYPT_OAEP_2048_SHA1", Algs: []signer.Alg{signer.RSAOAEP}, use: decrypt, size: 2048},
 	{Algorithm: "RSA_DECRYPT_OAEP_3072_SHA1", Algs: []signer.Alg{signer.RSAOAEP}, use: decrypt, size: 3072},
 	{Algorithm: "RSA_DECRYPT_OAEP_4096_SHA1", Algs: []signer.Alg{signer.RSAOAEP}, use: decrypt, size: 4096},
@@ -79,12 +86,6 @@ var rows = []Row{
 	{Algorithm: "ML_KEM_768", why: whyPQ},
 	{Algorithm: "ML_KEM_1024", why: whyPQ},
 	{Algorithm: "KEM_XWING", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_44", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_65", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_87", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_44_EXTERNAL_MU", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_65_EXTERNAL_MU", why: whyPQ},
-	{Algorithm: "PQ_SIGN_ML_DSA_87_EXTERNAL_MU", why: whyPQ},
 	{Algorithm: "PQ_SIGN_SLH_DSA_SHA2_128S", why: whyPQ},
 	{Algorithm: "PQ_SIGN_HASH_SLH_DSA_SHA2_128S_SHA256", why: whyPQ},
 }

@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
+	"filippo.io/mldsa"
+	"filippo.io/mldsa/mldsacrypto"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	k1 "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"google.golang.org/grpc/codes"
@@ -29,15 +31,33 @@ func (s *service) GetPublicKey(_ context.Context, req *kmspb.GetPublicKeyRequest
 		return nil, status.Errorf(codes.FailedPrecondition, "%s is of purpose %v and has no public key.", v.key, v.spec.purpose)
 	case v.state != kmspb.CryptoKeyVersion_ENABLED:
 		return nil, status.Errorf(codes.FailedPrecondition, "%s is not enabled, current state is: %v.", v.name, v.state)
-	case v.spec.scheme == schemeNone && req.GetPublicKeyFormat() == kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED:
+	case v.postQuantum() && req.GetPublicKeyFormat() == kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED:
 		return nil, status.Errorf(codes.InvalidArgument, "public_key_format is required for %v.", v.algorithm)
-	case req.GetPublicKeyFormat() != kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED:
-		return nil, status.Error(codes.Unimplemented, "gcpkmstest has no public_key_format.")
+	case !v.postQuantum() && req.GetPublicKeyFormat() == kmspb.PublicKey_NIST_PQC:
+		return nil, status.Errorf(codes.InvalidArgument, "public_key_format NIST_PQC is not supported for %v.", v.algorithm)
+	case req.GetPublicKeyFormat() != kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED && req.GetPublicKeyFormat() != kmspb.PublicKey_NIST_PQC:
+		return nil, status.Errorf(codes.Unimplemented, "gcpkmstest has no public_key_format %v.", req.GetPublicKeyFormat())
 	}
 	return v.publicKey()
 }
 
+// postQuantum reports whether the algorithm of v is one of those whose public keys
+// come in a format that must be named.
+func (v *version) postQuantum() bool {
+	return v.spec.scheme == schemeMLDSA || v.spec.scheme == schemeMu || v.spec.scheme == schemeNone
+}
+
 func (v *version) publicKey() (*kmspb.PublicKey, error) {
+	if v.postQuantum() {
+		var data []byte // of a key that is not there, none
+		if private, ok := v.secret.(*mldsa.PrivateKey); ok {
+			data = private.PublicKey().Bytes()
+		}
+		return &kmspb.PublicKey{
+			Name: v.name, Algorithm: v.algorithm, ProtectionLevel: v.level, PublicKeyFormat: kmspb.PublicKey_NIST_PQC,
+			PublicKey: &kmspb.ChecksummedData{Data: data, Crc32CChecksum: checksum(data)},
+		}, nil
+	}
 	der, err := cloud.MarshalPublicKey(public(v.secret))
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -99,12 +119,17 @@ func sent(d *kmspb.Digest) []byte {
 		return d.Sha384
 	case *kmspb.Digest_Sha512:
 		return d.Sha512
+	case *kmspb.Digest_ExternalMu:
+		return d.ExternalMu
 	default:
 		return nil
 	}
 }
 
-// toSign is what the key signs for a request: a digest, or all data.
+// muSize is the length of a mu in bytes (FIPS 204 algorithm 7).
+const muSize = 64
+
+// toSign is what the key signs for a request: a digest, a mu, or all data.
 func (v *version) toSign(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 	invalid := func(text string) ([]byte, error) { return nil, status.Error(codes.InvalidArgument, text) }
 	data := req.GetData()
@@ -113,6 +138,11 @@ func (v *version) toSign(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 		return invalid("Only one of data and digest may be set.")
 	case req.GetDigest() == nil && len(data) == 0:
 		return invalid("One of data and digest must be set.")
+	case v.spec.scheme == schemeMu:
+		if mu := req.GetDigest().GetExternalMu(); len(mu) == muSize {
+			return mu, nil
+		}
+		return invalid("The algorithm of the key signs an external_mu of 64 bytes.")
 	case req.GetDigest() != nil && v.spec.hash == 0:
 		return invalid("A digest is not supported by the algorithm of the key: set data.")
 	case v.spec.scheme == schemeRawPKCS1 && len(data) > v.spec.size/8-11:
@@ -152,6 +182,11 @@ func (v *version) signature(digest []byte) ([]byte, error) {
 		return ecdsa.SignASN1(rand.Reader, private, digest)
 	case ed25519.PrivateKey:
 		return ed25519.Sign(private, digest), nil
+	case *mldsa.PrivateKey:
+		if v.spec.scheme == schemeMu {
+			return private.Sign(rand.Reader, digest, mldsacrypto.MLDSAMu)
+		}
+		return private.Sign(rand.Reader, digest, nil)
 	default:
 		return nil, status.Error(codes.Internal, "The key does not sign.")
 	}

@@ -47,6 +47,11 @@ func TestSignRefuses(t *testing.T) {
 	ed := kms.CreateVersion(kms.CreateKey("ed", kmspb.CryptoKeyVersion_EC_SIGN_ED25519))
 	raw := kms.CreateVersion(kms.CreateKey("raw", kmspb.CryptoKeyVersion_RSA_SIGN_RAW_PKCS1_2048))
 	mac := kms.CreateVersion(kms.CreateKey("mac", kmspb.CryptoKeyVersion_HMAC_SHA256))
+	pq := kms.CreateVersion(kms.CreateKey("pq", kmspb.CryptoKeyVersion_PQ_SIGN_ML_DSA_44))
+	mu := kms.CreateVersion(kms.CreateKey("mu", kmspb.CryptoKeyVersion_PQ_SIGN_ML_DSA_44_EXTERNAL_MU))
+	external := func(size int) *kmspb.Digest {
+		return &kmspb.Digest{Digest: &kmspb.Digest_ExternalMu{ExternalMu: make([]byte, size)}}
+	}
 	digest, long := sha256.Sum256([]byte("x")), sha512.Sum384([]byte("x"))
 	tests := []struct {
 		name string
@@ -62,6 +67,13 @@ func TestSignRefuses(t *testing.T) {
 		{"a long digest", &kmspb.AsymmetricSignRequest{Name: ec, Digest: sha256Digest(long[:])}, codes.InvalidArgument},
 		{"a digest for Ed25519", &kmspb.AsymmetricSignRequest{Name: ed, Digest: sha256Digest(digest[:])}, codes.InvalidArgument},
 		{"data for Ed25519", &kmspb.AsymmetricSignRequest{Name: ed, Data: []byte("x")}, codes.OK},
+		{"data for ML-DSA", &kmspb.AsymmetricSignRequest{Name: pq, Data: []byte("x")}, codes.OK},
+		{"a digest for ML-DSA", &kmspb.AsymmetricSignRequest{Name: pq, Digest: sha256Digest(digest[:])}, codes.InvalidArgument},
+		{"a mu for ML-DSA that takes data", &kmspb.AsymmetricSignRequest{Name: pq, Digest: external(64)}, codes.InvalidArgument},
+		{"a mu", &kmspb.AsymmetricSignRequest{Name: mu, Digest: external(64)}, codes.OK},
+		{"a short mu", &kmspb.AsymmetricSignRequest{Name: mu, Digest: external(63)}, codes.InvalidArgument},
+		{"data for ML-DSA that takes a mu", &kmspb.AsymmetricSignRequest{Name: mu, Data: []byte("x")}, codes.InvalidArgument},
+		{"a mu for ECDSA", &kmspb.AsymmetricSignRequest{Name: ec, Digest: external(64)}, codes.InvalidArgument},
 		{"a digest for a raw key", &kmspb.AsymmetricSignRequest{Name: raw, Digest: sha256Digest(digest[:])}, codes.InvalidArgument},
 		{"data as long as a raw key takes", &kmspb.AsymmetricSignRequest{Name: raw, Data: make([]byte, 245)}, codes.OK},
 		{"data too long for a raw key", &kmspb.AsymmetricSignRequest{Name: raw, Data: make([]byte, 246)}, codes.InvalidArgument},

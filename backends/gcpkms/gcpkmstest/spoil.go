@@ -18,9 +18,13 @@ func (s *Server) spoil(kind Kind, req, resp any) (any, error) {
 	}
 	switch r := resp.(type) {
 	case *kmspb.PublicKey:
-		pem := []byte(r.GetPem())
-		spoiled(kind, &pem, &r.PemCrc32C, &r.Name, &r.ProtectionLevel)
-		r.Pem = string(pem)
+		if key := r.GetPublicKey(); key != nil {
+			spoiled(kind, &key.Data, &key.Crc32CChecksum, &r.Name, &r.ProtectionLevel)
+		} else {
+			pem := []byte(r.GetPem())
+			spoiled(kind, &pem, &r.PemCrc32C, &r.Name, &r.ProtectionLevel)
+			r.Pem = string(pem)
+		}
 		if kind == AnotherAlg {
 			r.Algorithm = another(r.GetAlgorithm())
 		}
