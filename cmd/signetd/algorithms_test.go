@@ -51,7 +51,7 @@ func TestAlgorithms(t *testing.T) {
 		signer.ECDHES: awsOnly, signer.ECDHESA128KW: awsOnly, signer.ECDHESA192KW: awsOnly, signer.ECDHESA256KW: awsOnly,
 		signer.A128KW: neither, signer.A192KW: neither, signer.A256KW: neither,
 		signer.A128GCMKW: neither, signer.A192GCMKW: neither, signer.A256GCMKW: neither, signer.Dir: neither,
-		signer.MLDSA44: neither, signer.MLDSA65: neither, signer.MLDSA87: neither, signer.RSA15: neither,
+		signer.MLDSA44: both, signer.MLDSA65: both, signer.MLDSA87: both, signer.RSA15: neither,
 	}
 	if len(rows) != len(want) {
 		t.Errorf("%d algorithms, want %d", len(rows), len(want))
