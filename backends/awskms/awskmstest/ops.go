@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"filippo.io/mldsa"
 	"filippo.io/mldsa/x509"
@@ -73,7 +74,7 @@ func (s *Server) describeKey(in *describeKeyRequest, denied bool) (answer, *Prob
 	m := answer{
 		"AWSAccountId": s.config.Account, "Arn": k.arn, "KeyId": k.id, "KeySpec": k.spec, "CustomerMasterKeySpec": k.spec, "KeyUsage": k.usage,
 		"KeyState": k.state, "Enabled": k.state == Enabled, "CreationDate": float64(k.created.UnixMilli()) / 1000, "Description": "",
-		"KeyManager": "CUSTOMER", "Origin": "AWS_KMS", "MultiRegion": false,
+		"KeyManager": "CUSTOMER", "Origin": "AWS_KMS", "MultiRegion": strings.HasPrefix(k.id, multiRegion),
 	}
 	if k.state == PendingDeletion {
 		m["DeletionDate"] = float64(s.now().AddDate(0, 0, 30).UnixMilli()) / 1000
