@@ -58,8 +58,8 @@ func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened
 		if errors.Is(err, signer.ErrDecrypt) {
 			continue
 		}
-		if errors.Is(err, signer.ErrUnavailable) && ctx.Err() == nil {
-			failure = err // another may open it; if none does, this one might have
+		if (errors.Is(err, signer.ErrUnavailable) || errors.Is(err, signer.ErrUnsupported)) && ctx.Err() == nil {
+			failure = err // another may open it; if none does, this one might have, or has its hardware say no
 			continue
 		}
 		if err != nil {
@@ -71,6 +71,9 @@ func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened
 	return nil, failure
 }
 
+// maxOpens bounds the uses of private keys for one JWE.
+const maxOpens = 8
+
 // A candidate is a version that may open a JWE, as one of its recipients.
 type candidate struct {
 	name      string
@@ -79,11 +82,13 @@ type candidate struct {
 }
 
 // candidates are the versions that may open t: for each recipient the one with its
-// kid, or all of the named keys that do its algorithm if it has none, and no more
-// than [maxTries] in all. A version of which nobody knows the kid yet may be the one
-// with a kid that nobody knows.
+// kid, once, or all of the named keys that do its algorithm if it has none, and no
+// more than [maxOpens] in all: each costs a use of a private key, and whoever made t
+// need not be known to anybody. A version of which nobody knows the kid yet may be
+// the one with a kid that nobody knows.
 func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 	var list []candidate
+	named := map[*signer.Version]bool{} // by their kid
 	for _, r := range t.Recipients {
 		_, _, unknown := c.Ring.Version(r.KID)
 		for _, k := range c.Ring.Keys() {
@@ -91,13 +96,17 @@ func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
 				continue
 			}
 			for _, v := range k.Versions {
+				if named[v] && r.KID != "" { // a recipient is named once (RFC 7516 section 7.2.1)
+					continue
+				}
 				if v.KID() == r.KID || r.KID == "" && slices.Contains(v.Algs(), r.Alg) || v.KID() == "" && unknown != nil {
 					list = append(list, candidate{k.Name, v, r})
+					named[v] = named[v] || r.KID != ""
 				}
 			}
 		}
 	}
-	return list[:min(len(list), maxTries)]
+	return list[:min(len(list), maxOpens)]
 }
 
 // UnwrapCEK decrypts the encrypted key of a JWE and gives the CEK away.

@@ -37,7 +37,11 @@ func TestCandidates(t *testing.T) {
 	for range 100 {
 		many.Recipients = append(many.Recipients, &tests[2].r)
 	}
-	if got := c.candidates(many, []string{"inbox"}); len(got) != maxTries {
-		t.Errorf("100 recipients without a kid: %d candidates, want %d", len(got), maxTries)
+	if got := c.candidates(many, []string{"inbox"}); len(got) != maxOpens {
+		t.Errorf("100 recipients without a kid: %d candidates, want %d", len(got), maxOpens)
+	}
+	again := &signer.SealedToken{Recipients: []*signer.Recipient{&tests[0].r, &tests[0].r, &tests[0].r}}
+	if got := c.candidates(again, []string{"inbox"}); len(got) != 1 {
+		t.Errorf("one recipient three times: %d candidates, want 1", len(got))
 	}
 }

@@ -34,7 +34,7 @@ type Recipient struct {
 	Enc    string // the one content encryption, or empty for any
 }
 
-// maxTries bounds the keys with which one object is tried that does not say whose
+// maxTries bounds the keys with which one token is verified that does not say whose
 // it is.
 const maxTries = 16
 

@@ -26,10 +26,12 @@ func (a sealing) SealContext(ctx context.Context, plaintext, aad []byte) (iv, se
 	out, err := a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
 		return a.k.seal(s, h, aad, plaintext)
 	})
+	if err == nil || ctx.Err() == nil { // else a call may still read it
+		clear(plaintext)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	clear(plaintext)
 	return out[:signer.GCMIVSize:signer.GCMIVSize], out[signer.GCMIVSize:], nil
 }
 

@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -71,14 +72,16 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}()
 	r := report{Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), Pairs: o.pairs, SliceMillis: int(o.slice.Milliseconds())}
+	var failed []error
 	for _, c := range cases() {
 		for _, n := range c.clients {
 			if !o.only.MatchString(c.String()) || (o.clients != 0 && n != o.clients) || ctx.Err() != nil {
 				continue
 			}
 			d, err := w.duel(c, n, o)
-			if err != nil {
-				return fmt.Errorf("%s, %d clients: %w", c, n, err)
+			if err != nil { // the others can still be measured
+				failed = append(failed, fmt.Errorf("%s, %d clients: %w", c, n, err))
+				continue
 			}
 			fmt.Println(d)
 			r.Duels = append(r.Duels, d)
@@ -91,9 +94,9 @@ func bench(ctx context.Context, o options) (err error) {
 		}
 	}
 	if o.check {
-		return r.check()
+		failed = append(failed, r.check())
 	}
-	return ctx.Err()
+	return errors.Join(append(failed, ctx.Err())...)
 }
 
 // runWorker is the main of the processes that the cases are.
