@@ -206,12 +206,9 @@ func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error
 func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
 	w = WrappedCEK{Alg: alg, Enc: string(enc)}
 	cek = randomCEK(enc)
-	switch key := v.key.(type) {
-	case Wrapper:
-		if alg.Family() == FamilyAESKW {
-			w.EncryptedKey, err = key.WrapContext(ctx, WrapRFC3394, cek)
-			return cek, w, err
-		}
+	if key, ok := v.key.(Wrapper); ok && alg.Family() == FamilyAESKW {
+		w.EncryptedKey, err = key.WrapContext(ctx, WrapRFC3394, cek)
+		return cek, w, err
 	}
 	if key, ok := v.key.(AEAD); ok && alg.Family() == FamilyGCMKW {
 		var sealed []byte
