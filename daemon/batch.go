@@ -2,13 +2,17 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"signetd/daemon/api"
+	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -61,8 +65,20 @@ func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op policy
 	return &api.Results[any]{Results: results}
 }
 
-func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], item jsontext.Value) (*A, error) {
+// answerItem answers one item. A panic, in the decoding of a key for instance, is that
+// item's error: net/http, which keeps a panic in a request from ending the process,
+// does not see this goroutine.
+func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], item jsontext.Value) (answer *A, err error) {
 	defer clear(item)
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "panic", "request", r.ID, "op", string(op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			answer, err = nil, errors.New("panic")
+			if werr := s.record(r, &audit.Record{Op: string(op)}, time.Now(), err); werr != nil {
+				err = werr
+			}
+		}
+	}()
 	var q Q
 	if err := decode(item, &q); err != nil {
 		return nil, s.refuse(ctx, r, op, err)

@@ -13,8 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
+	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -202,4 +205,30 @@ func FuzzBatch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestBatchPanic: what goes wrong with one item ends neither the process nor the
+// others, and has its record.
+func TestBatchPanic(t *testing.T) {
+	f := serve(t, Limits{})
+	act := func(_ *Service, _ context.Context, _ Request, q *api.SignMACRequest) (*api.SignMACResponse, error) {
+		if q.Key == "bad" {
+			panic("of a library")
+		}
+		return &api.SignMACResponse{KID: q.Key}, nil
+	}
+	items := []jsontext.Value{jsontext.Value(`{"key":"a"}`), jsontext.Value(`{"key":"bad"}`), jsontext.Value(`{"key":"b"}`)}
+	got := answerBatch(t.Context(), f.service, NewRequest(me()), policy.OpSignMAC, act, items)
+	if a, ok := got.Results[0].(*api.SignMACResponse); !ok || a.KID != "a" {
+		t.Errorf("result 0 is %+v", got.Results[0])
+	}
+	if e, ok := got.Results[1].(api.ErrorResponse); !ok || e.Error.Code != signer.CodeInternal || strings.Contains(e.Error.Message, "library") {
+		t.Errorf("result 1 is %+v, want an internal error without its reason", got.Results[1])
+	}
+	if a, ok := got.Results[2].(*api.SignMACResponse); !ok || a.KID != "b" {
+		t.Errorf("result 2 is %+v", got.Results[2])
+	}
+	if records := f.records(t); len(records) != 1 || records[0].Outcome != signer.CodeInternal || records[0].Op != string(policy.OpSignMAC) {
+		t.Errorf("the audit log has %+v, want the one that panicked", records)
+	}
 }
