@@ -170,21 +170,32 @@ func (w *world) refuseWithoutGrant(ctx context.Context) error {
 	return nil
 }
 
-// audit shows the records of all that.
-func (w *world) audit(context.Context) error {
-	w.chapter("The audit log of all that")
+// eachRecord calls f with each record of the audit log.
+func (w *world) eachRecord(f func(audit.Record)) error {
 	data, err := os.ReadFile(w.path("audit.jsonl"))
 	if err != nil {
 		return err
 	}
-	counts := map[string]int{}
 	for line := range bytes.Lines(data) {
 		var r audit.Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			return fmt.Errorf("audit record: %w", err)
 		}
+		f(r)
+	}
+	return nil
+}
+
+// audit shows the records of all that.
+func (w *world) audit(context.Context) error {
+	w.chapter("The audit log of all that")
+	counts := map[string]int{}
+	err := w.eachRecord(func(r audit.Record) {
 		counts[r.Op+" "+r.Outcome]++
 		w.show(fmt.Sprintf("%s  uid %-5d  %-8s  %-8s  %-12s  %s", r.Time.Format("15:04:05.000"), r.Peer.UID, r.Op, r.Key, r.Alg, r.Outcome))
+	})
+	if err != nil {
+		return err
 	}
 	for what, n := range map[string]int{"sign-jwt ok": 3, "decrypt ok": 2, "verify ok": 1, "decrypt decrypt_failed": 4, "encrypt denied": 1} {
 		if counts[what] != n {

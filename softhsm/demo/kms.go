@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -240,19 +239,14 @@ func (c *clouds) nestKMS(ctx context.Context) error {
 // records counts the audit log's records: one for each token.
 func (c *clouds) records(context.Context) error {
 	c.chapter("The audit log of all that")
-	data, err := os.ReadFile(c.path("audit.jsonl"))
-	if err != nil {
-		return err
-	}
 	counts := map[string]int{}
-	for line := range bytes.Lines(data) {
-		var r audit.Record
-		if err := json.Unmarshal(line, &r); err != nil {
-			return fmt.Errorf("audit record: %w", err)
-		}
+	err := c.eachRecord(func(r audit.Record) {
 		if r.Op == "sign-jwt" {
 			counts[r.KID+" "+r.Outcome]++
 		}
+	})
+	if err != nil {
+		return err
 	}
 	for kid, tokens := range c.signed.tokens {
 		if n := counts[kid+" ok"]; n != len(tokens) {
