@@ -49,6 +49,8 @@ func cases() (all []benchCase) {
 			all = append(all, benchCase{alg: alg, name: "crypto11", clients: few, key: verified, start: startCrypto11},
 				benchCase{alg: alg, name: "p11-kit server", clients: few, key: verified, start: startP11Kit})
 		}
+		all = append(all, benchCase{alg: alg, name: "backend alone, verify off", clients: few, key: unverified, start: startLayer("backend")},
+			benchCase{alg: alg, name: "daemon without its socket, verify off, fsync off", clients: few, key: unverified, start: startLayer("service")})
 		counts := few
 		if alg == "ES256" {
 			counts = many
@@ -79,6 +81,12 @@ func startToken(w *world, key, alg string) (*worker, error) {
 
 func startCrypto11(w *world, key, alg string) (*worker, error) {
 	return startWorker(w.env(), "crypto11", w.token.Module(), w.token.Label(), w.token.PIN(), key, alg)
+}
+
+func startLayer(layer string) func(w *world, key, alg string) (*worker, error) {
+	return func(w *world, key, alg string) (*worker, error) {
+		return startWorker(w.env(), "layer", w.token.Module(), w.token.Label(), w.token.PINFile(), key, alg, layer)
+	}
 }
 
 func startP11Kit(w *world, key, alg string) (*worker, error) {

@@ -106,7 +106,7 @@ func (w *world) pair(reference, challenger *worker, c benchCase, clients int, d 
 	if p.reference, err = reference.slice(clients, d); err != nil {
 		return p, err
 	}
-	var served daemon
+	var served running
 	if c.daemon != nil {
 		served = w.daemons[*c.daemon]
 	}

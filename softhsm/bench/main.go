@@ -109,6 +109,8 @@ func runWorker(ctx context.Context, args []string) (err error) {
 		t, err = newCrypto11Target(args[0], args[1], args[2], args[3], args[4])
 	case "signetd":
 		t, err = newDaemonTarget(ctx, args[0], args[1], args[2], args[3])
+	case "layer":
+		t, err = newLayerTarget(ctx, args[0], args[1], args[2], args[3], args[4], args[5])
 	case "process":
 		t, err = newProcessTarget(ctx, args[0], args[1], args[2], args[3], args[4])
 	default:

@@ -29,14 +29,14 @@ type world struct {
 	dir     string
 	token   *softhsm.Token
 	ids     map[string]string // CKA_ID in hexadecimal digits, by label
-	daemons [daemons]daemon
+	daemons [daemons]running
 	server  *exec.Cmd // p11-kit's
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the life of the processes, which all end with it
 }
 
-// A daemon is a signetd that runs.
-type daemon struct {
+// A running is a signetd that runs.
+type running struct {
 	cmd    *exec.Cmd
 	socket string
 }
@@ -46,23 +46,26 @@ var configText string
 
 var configTemplate = template.Must(template.New("config").Parse(configText))
 
-func newWorld(ctx context.Context) (w *world, err error) {
-	w = &world{ids: map[string]string{}}
+func newWorld(ctx context.Context) (*world, error) {
+	w := &world{ids: map[string]string{}}
 	w.ctx, w.stop = context.WithCancel(ctx)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.close())
-		}
-	}()
+	if err := w.build(); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+// build makes the token and its keys and starts the daemons.
+func (w *world) build() (err error) {
 	if w.dir, err = os.MkdirTemp("", "signetd-bench-"); err != nil {
-		return nil, err
+		return err
 	}
 	token := filepath.Join(w.dir, "token")
 	if err := os.Mkdir(token, 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	if w.token, err = softhsm.Create(token, "bench"); err != nil {
-		return nil, err
+		return err
 	}
 	types := map[string]provision.KeyType{
 		"ES256": provision.ECP256, "RS256": provision.RSA2048, "PS256": provision.RSA2048, "EdDSA": provision.Ed25519, "RSA-OAEP-256": provision.RSA2048,
@@ -73,16 +76,16 @@ func newWorld(ctx context.Context) (w *world, err error) {
 				continue
 			}
 			if err := w.generate(label, types[alg], signer.Alg(alg).Use()); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
 	for i, sync := range []string{daemonSync: "always", daemonNoSync: "never"} {
 		if w.daemons[i], err = w.serve(sync); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return w, nil
+	return nil
 }
 
 func (w *world) generate(label string, typ provision.KeyType, use signer.Use) error {
@@ -99,7 +102,7 @@ func (w *world) generate(label string, typ provision.KeyType, use signer.Use) er
 func (w *world) env() []string { return []string{"SOFTHSM2_CONF=" + w.token.Conf()} }
 
 // serve starts a daemon.
-func (w *world) serve(sync string) (d daemon, err error) {
+func (w *world) serve(sync string) (d running, err error) {
 	bin, err := softhsm.Signetd()
 	if err != nil {
 		return d, err
@@ -174,7 +177,7 @@ func (w *world) close() error {
 
 // usage is what the kernel says of a process: the time that it has had on a
 // processor, in microseconds, and its resident memory in MiB.
-func (d daemon) usage() (cpu, rss float64) {
+func (d running) usage() (cpu, rss float64) {
 	if d.cmd == nil {
 		return 0, 0
 	}
