@@ -6,6 +6,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,26 +23,23 @@ const growAfter = 10 * time.Second
 // before the module counts as hanging. Callers may be impatient, too.
 const hangAfter = 250 * time.Millisecond
 
-// A pool is a bounded number of workers, each of which owns one session, an S,
-// that it opens for its first job. The worker that was idle last gets the next
-// job, so that a quiet backend uses few sessions. When all are busy jobs wait
-// in a bounded queue, first come, first served. Use [do] to run something on a
-// session.
+// A pool is a bounded number of seats, each with one session, an S, that is opened
+// for the seat's first job. The seat that was idle last gets the next job, so that a
+// quiet backend uses few sessions. When all are taken jobs wait in a bounded queue,
+// first come, first served. Use [do] to run something on a session.
 type pool[S any] struct {
 	poolConfig[S]
-	working sync.WaitGroup
+	taken sync.WaitGroup // by the seats
 
 	mu       sync.Mutex
 	closed   bool
-	limit    int // of workers: size, or fewer when the token has no more sessions
+	limit    int // of seats: size, or fewer when the token has no more sessions
 	limited  time.Time
-	workers  int
-	idle     []*worker[S] // the last is the one that was idle last
-	waiting  list.List    // of *job[S]
+	seats    map[*seat[S]]struct{}
+	idle     []*seat[S] // the last is the one that was idle last
+	waiting  list.List  // of *turn[S]
+	watching bool       // refuseIfStuck will run
 	counters poolCounters
-
-	holding   int // jobs whose caller has left and whose call still runs
-	heldSince time.Time
 }
 
 type poolConfig[S any] struct {
@@ -55,105 +53,181 @@ type poolConfig[S any] struct {
 
 type poolCounters struct{ abandoned, expired, overloaded, stuck uint64 }
 
-// A worker is a goroutine with a session.
-type worker[S any] struct {
-	jobs    chan *job[S] // holds one; closed to end an idle worker
+// A seat is the right to use one session, and that session. Whoever took it uses it
+// alone until it is given back.
+type seat[S any] struct {
 	session S
 	have    bool
 	since   time.Time // idle
+	hold    *hold     // under the pool's mu: who has taken it, or nil
 }
 
-// A job runs on a session. What it returns tells the worker whether the session
-// is still good.
-type job[S any] struct {
+// A hold is a job's claim on a seat. Under the pool's mu.
+type hold struct {
 	ctx   context.Context //nolint:containedctx // a job is an argument on its way
-	run   func(S) error
-	wipe  func()
-	ended chan error // holds one
+	left  time.Time       // when the caller left
+	ended bool            // before the caller left
+}
 
-	// Under the pool's mu.
-	place   *list.Element // in waiting
-	running bool
-	left    bool // the caller
+// leftAt returns when the caller of the job left, if it has. That of a watched
+// context is on the job's own goroutine: it is given up when its time is over.
+func (h *hold) leftAt() (time.Time, bool) {
+	if signer.Watched(h.ctx) && h.ctx.Err() != nil {
+		return h.ctx.Deadline()
+	}
+	return h.left, !h.left.IsZero()
+}
+
+// A turn is a job that waits for a seat.
+type turn[S any] struct {
+	hold  *hold
+	place *list.Element // under the pool's mu; nil when it waits no more
+	ready chan struct{} // closed then; what came of it is in seat or err
+	seat  *seat[S]
+	err   error
 }
 
 func newPool[S any](c poolConfig[S]) *pool[S] {
-	return &pool[S]{poolConfig: c, limit: c.size}
+	return &pool[S]{poolConfig: c, limit: c.size, seats: make(map[*seat[S]]struct{})}
 }
 
 // do runs f on a session that nobody else uses meanwhile, and waits for a free
 // one if need be. When ctx ends first it returns ctx.Err() at once. If f runs
 // then, it runs on, and its result is dropped: f must share no memory with the
-// caller. If f does not run yet, it never will.
+// caller. If f does not run yet, it never will. With a [signer.WatchedContext] f runs
+// on the caller's goroutine, and do returns when f does.
 //
 // It returns ErrOverloaded at once if too many wait, and ErrUnavailable if every
 // session hangs in a call that its caller gave up (see hangAfter).
 func do[S, T any](ctx context.Context, p *pool[S], f func(S) (T, error)) (T, error) {
-	var zero, value T
+	var zero T
 	if err := ctx.Err(); err != nil {
 		return zero, err
 	}
-	j := &job[S]{ctx: ctx, ended: make(chan error, 1)}
-	j.run = func(s S) (err error) { value, err = f(s); return err }
-	j.wipe = func() { wipe(value) }
-	if err := p.submit(j); err != nil {
+	h := &hold{ctx: ctx}
+	w, err := p.take(h, false)
+	if err != nil {
 		return zero, err
 	}
+	if signer.Watched(ctx) {
+		return run(p, w, h, f)
+	}
+	j := start(p, w, h, f)
 	select {
-	case err := <-j.ended:
-		return value, err
+	case <-j.ended:
 	case <-ctx.Done():
+		if p.leave(h) {
+			return zero, ctx.Err()
+		}
+		<-j.ended // it is about to be
 	}
-	if p.leave(j) {
-		return zero, ctx.Err()
+	return j.value, j.err
+}
+
+// A job is a function that runs in a goroutine of its own.
+type job[T any] struct {
+	ended chan struct{} // closed when what follows is there
+	value T
+	err   error
+}
+
+// start runs f on a seat that was taken, and wipes what it returns if nobody waits
+// for it any more.
+func start[S, T any](p *pool[S], w *seat[S], h *hold, f func(S) (T, error)) *job[T] {
+	j := &job[T]{ended: make(chan struct{})}
+	go func() { // ends when f has returned
+		j.value, j.err = run(p, w, h, f)
+		if !p.settle(h) {
+			wipe(j.value)
+		}
+		close(j.ended)
+	}()
+	return j
+}
+
+// run runs f on a seat that was taken, and gives it back.
+func run[S, T any](p *pool[S], w *seat[S], h *hold, f func(S) (T, error)) (value T, err error) {
+	for {
+		if err = w.ready(p); !full(err) || !p.giveUp(w) {
+			break
+		}
+		if w, err = p.take(h, true); err != nil {
+			return value, err
+		}
 	}
-	err := <-j.ended // it has ended meanwhile
+	if err == nil {
+		value, err = f(w.session)
+	}
+	if lost(err) {
+		w.drop(p.shut)
+	}
+	p.giveBack(w, h)
 	return value, err
 }
 
-// submit hands j to a worker, or has it wait.
-func (p *pool[S]) submit(j *job[S]) error {
+// take returns a seat for h: a free one, a new one, or when it is h's turn the one
+// that another gives back. first is for a job that had its turn before.
+func (p *pool[S]) take(h *hold, first bool) (*seat[S], error) {
+	w, t, err := p.takeOrWait(h, first)
+	if t == nil {
+		return w, err
+	}
+	select {
+	case <-t.ready:
+		return t.seat, t.err
+	case <-h.ctx.Done():
+	}
+	p.mu.Lock()
+	waits := t.place != nil
+	if waits {
+		p.expireLocked(t)
+	}
+	p.mu.Unlock()
+	if !waits && t.seat != nil { // it came at the same moment
+		p.giveBack(t.seat, h)
+	}
+	return nil, h.ctx.Err()
+}
+
+// takeOrWait is take without the wait.
+func (p *pool[S]) takeOrWait(h *hold, first bool) (*seat[S], *turn[S], error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.closed:
-		return errClosed()
-	case p.hangsLocked():
-		p.counters.stuck++
-		return errStuck(p.holding)
+	if p.closed && !first {
+		return nil, nil, errClosed()
 	}
 	p.growLocked()
+	if n := len(p.idle); n > 0 {
+		w := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		w.hold = h
+		return w, nil, nil
+	}
+	if len(p.seats) < p.limit {
+		w := &seat[S]{hold: h}
+		p.seats[w] = struct{}{}
+		p.taken.Add(1)
+		return w, nil, nil
+	}
+	t := &turn[S]{hold: h, ready: make(chan struct{})}
 	switch {
-	case len(p.idle) > 0:
-		p.startLocked(j)
-	case p.workers < p.limit:
-		j.running = true
-		p.workers++
-		w := &worker[S]{jobs: make(chan *job[S], 1)}
-		p.working.Go(func() { p.work(w, j) }) // a goroutine; ends after close, or when the token has no session for it
+	case first:
+		t.place = p.waiting.PushFront(t)
+	case p.hangsLocked():
+		p.counters.stuck++
+		return nil, nil, errStuck(len(p.seats))
 	case p.waiting.Len() >= p.queue:
 		p.counters.overloaded++
-		return fmt.Errorf("%w: pkcs11: %d requests wait for %d sessions", signer.ErrOverloaded, p.waiting.Len(), p.limit)
+		return nil, nil, fmt.Errorf("%w: pkcs11: %d requests wait for %d sessions", signer.ErrOverloaded, p.waiting.Len(), p.limit)
 	default:
-		j.place = p.waiting.PushBack(j)
+		t.place = p.waiting.PushBack(t)
 	}
-	return nil
+	p.watchLocked()
+	return nil, t, nil
 }
 
 func errClosed() error {
 	return fmt.Errorf("%w: the pkcs11 backend is closed", signer.ErrUnavailable)
-}
-
-func errStuck(n int) error {
-	return fmt.Errorf("%w: pkcs11: the module hangs in %d calls, and all sessions are in them", signer.ErrUnavailable, n)
-}
-
-// startLocked gives j to the worker that was idle last.
-func (p *pool[S]) startLocked(j *job[S]) {
-	w := p.idle[len(p.idle)-1]
-	p.idle = p.idle[:len(p.idle)-1]
-	j.running = true
-	w.jobs <- j
 }
 
 // growLocked lets a pool that was made smaller grow again by one.
@@ -164,69 +238,71 @@ func (p *pool[S]) growLocked() {
 	}
 }
 
-// leave is what the caller of j does when its context ends. It reports false if
-// j has ended before.
-func (p *pool[S]) leave(j *job[S]) bool {
+// giveBack ends what h did on w, and hands w to whose turn it is.
+func (p *pool[S]) giveBack(w *seat[S], h *hold) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case j.place != nil:
-		p.waiting.Remove(j.place)
-		j.place = nil
-		p.counters.expired++
-	case !j.running:
-		return false
-	default:
-		j.left = true
-		p.holding++
+	if signer.Watched(h.ctx) && h.ctx.Err() != nil {
 		p.counters.abandoned++
-		if p.holding >= p.limit {
-			p.heldSince = time.Now()
-			time.AfterFunc(hangAfter, p.refuseWaiting) // ends soon
-		}
 	}
-	return true
-}
-
-// hangsLocked reports whether no session will be free soon.
-func (p *pool[S]) hangsLocked() bool {
-	return p.holding >= p.limit && time.Since(p.heldSince) >= hangAfter
-}
-
-// refuseWaiting ends all that wait if the module hangs.
-func (p *pool[S]) refuseWaiting() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.hangsLocked() {
+	h.ended = h.left.IsZero()
+	w.hold = nil
+	if t := p.nextLocked(); t != nil {
+		t.endLocked(w, nil)
+		w.hold = t.hold
+		p.mu.Unlock()
 		return
 	}
-	for e := p.waiting.Front(); e != nil; e = p.waiting.Front() {
-		j := p.waiting.Remove(e).(*job[S])
-		j.place = nil
-		p.counters.stuck++
-		j.ended <- errStuck(p.holding)
+	if !p.closed {
+		w.since = time.Now()
+		p.idle = append(p.idle, w)
+		p.mu.Unlock()
+		return
 	}
+	delete(p.seats, w)
+	p.mu.Unlock()
+	w.drop(p.shut)
+	p.taken.Done()
 }
 
-func (p *pool[S]) work(w *worker[S], j *job[S]) {
-	defer w.drop(p.shut)
-	for j != nil {
-		err := w.ready(p)
-		if full(err) && p.giveBack(j) {
-			return
+// nextLocked returns the job whose turn it is, out of the queue, or nil. One whose
+// context has ended never reaches the token.
+func (p *pool[S]) nextLocked() *turn[S] {
+	for e := p.waiting.Front(); e != nil; e = p.waiting.Front() {
+		t := e.Value.(*turn[S])
+		if t.hold.ctx.Err() == nil {
+			p.waiting.Remove(e)
+			t.place = nil
+			return t
 		}
-		if err == nil {
-			err = j.run(w.session)
-		}
-		if lost(err) {
-			w.drop(p.shut)
-		}
-		j = p.next(w, j, err)
+		p.expireLocked(t)
+		t.endLocked(nil, t.hold.ctx.Err())
 	}
+	return nil
+}
+
+// expireLocked takes a job from the queue whose context has ended.
+func (p *pool[S]) expireLocked(t *turn[S]) {
+	p.waiting.Remove(t.place)
+	t.place = nil
+	p.counters.expired++
+}
+
+// endLocked lets the caller of a job that waited go on.
+func (t *turn[S]) endLocked(w *seat[S], err error) {
+	t.seat, t.err = w, err
+	close(t.ready)
+}
+
+// settle ends h, and reports whether its caller still waits.
+func (p *pool[S]) settle(h *hold) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h.ended = h.left.IsZero()
+	return h.ended
 }
 
 // ready sees to it that w has a good session.
-func (w *worker[S]) ready(p *pool[S]) error {
+func (w *seat[S]) ready(p *pool[S]) error {
 	if w.have && p.stale != nil && p.stale(w.session) {
 		w.drop(p.shut)
 	}
@@ -238,7 +314,7 @@ func (w *worker[S]) ready(p *pool[S]) error {
 	return err
 }
 
-func (w *worker[S]) drop(shut func(S)) {
+func (w *seat[S]) drop(shut func(S)) {
 	if w.have {
 		shut(w.session)
 		w.have = false
@@ -248,125 +324,67 @@ func (w *worker[S]) drop(shut func(S)) {
 // full reports whether the token has no more sessions.
 func full(err error) bool { return answered(err, p11.CKR_SESSION_COUNT) }
 
-// giveBack ends a worker for which the token has no session and puts its job
-// before all others, unless there is no other worker to do it. The pool stays
-// that much smaller for a while.
-func (p *pool[S]) giveBack(j *job[S]) bool {
+// giveUp ends a seat for which the token has no session, unless there is no other
+// one. The pool stays that much smaller for a while.
+func (p *pool[S]) giveUp(w *seat[S]) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.workers == 1 {
+	if len(p.seats) == 1 {
 		return false
 	}
-	p.workers--
-	p.limit = max(1, p.workers)
+	delete(p.seats, w)
+	p.taken.Done()
+	p.limit = max(1, len(p.seats))
 	p.limited = time.Now()
-	switch {
-	case j.left:
-		p.holding--
-	case len(p.idle) > 0:
-		p.startLocked(j)
-	default:
-		j.running = false
-		j.place = p.waiting.PushFront(j)
-	}
 	return true
 }
 
-// next ends j and waits for the next job, or returns nil when the pool closes.
-func (p *pool[S]) next(w *worker[S], j *job[S], err error) *job[S] {
-	p.mu.Lock()
-	j.running = false
-	if j.left {
-		p.holding--
-		j.wipe()
-	} else {
-		j.ended <- err
-	}
-	for e := p.waiting.Front(); e != nil; e = p.waiting.Front() {
-		n := e.Value.(*job[S])
-		if n.ctx.Err() != nil {
-			// Nobody waits for it: it never reaches the token. Its caller is
-			// on the way out and takes it from the queue by itself.
-			p.expireLocked(n)
-			continue
-		}
-		p.waiting.Remove(e)
-		n.place, n.running = nil, true
-		p.mu.Unlock()
-		return n
-	}
-	if p.closed {
-		p.workers--
-		p.mu.Unlock()
-		return nil
-	}
-	w.since = time.Now()
-	p.idle = append(p.idle, w)
-	p.mu.Unlock()
-	return <-w.jobs
-}
-
-// expireLocked takes a job from the queue whose context has ended.
-func (p *pool[S]) expireLocked(j *job[S]) {
-	p.waiting.Remove(j.place)
-	j.place = nil
-	p.counters.expired++
-	j.ended <- j.ctx.Err()
-}
-
 // close lets no new job in, waits for those that are in and for calls that
-// their callers gave up, and has each worker close its session. It may be
-// called more than once.
+// their callers gave up, and closes the sessions. It may be called more than once.
 func (p *pool[S]) close() {
 	p.mu.Lock()
 	p.closed = true
-	for _, w := range p.idle {
-		p.workers--
-		close(w.jobs)
-	}
+	idle := p.idle
 	p.idle = nil
+	for _, w := range idle {
+		delete(p.seats, w)
+	}
 	p.mu.Unlock()
-	p.working.Wait()
+	for _, w := range idle {
+		w.drop(p.shut)
+		p.taken.Done()
+	}
+	p.taken.Wait()
 }
 
 // touch runs f on every session that was idle for d or longer, and gives up on
 // those whose calls have not returned when ctx ends.
 func (p *pool[S]) touch(ctx context.Context, d time.Duration, f func(S) error) {
-	for _, j := range p.startIdle(ctx, d, f) {
+	holds := make(map[*hold]*job[struct{}])
+	for _, w := range p.takeIdle(ctx, d) {
+		h := w.hold // it is another's once f has returned
+		holds[h] = start(p, w, h, func(s S) (struct{}, error) { return struct{}{}, f(s) })
+	}
+	for h, j := range holds {
 		select {
-		case <-j.ended: //nolint:errcheck // what it answers shows in the session's next use
+		case <-j.ended: // what it answers shows in the session's next use
 		case <-ctx.Done():
-			p.leave(j)
+			p.leave(h)
 		}
 	}
 }
 
-func (p *pool[S]) startIdle(ctx context.Context, d time.Duration, f func(S) error) (jobs []*job[S]) {
+func (p *pool[S]) takeIdle(ctx context.Context, d time.Duration) []*seat[S] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.idle) > len(jobs) && time.Since(p.idle[len(jobs)].since) >= d { // those that were idle longest come first
-		j := &job[S]{ctx: ctx, run: f, wipe: func() {}, ended: make(chan error, 1), running: true}
-		p.idle[len(jobs)].jobs <- j
-		jobs = append(jobs, j)
+	n := 0
+	for n < len(p.idle) && time.Since(p.idle[n].since) >= d { // those that were idle longest come first
+		p.idle[n].hold = &hold{ctx: ctx}
+		n++
 	}
-	p.idle = p.idle[len(jobs):]
-	return jobs
-}
-
-// stats fills in what the pool knows.
-func (p *pool[S]) stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return Stats{
-		Sessions:        p.limit,
-		Busy:            p.workers - len(p.idle),
-		Waiting:         p.waiting.Len(),
-		Abandoned:       p.holding,
-		AbandonedTotal:  p.counters.abandoned,
-		ExpiredTotal:    p.counters.expired,
-		OverloadedTotal: p.counters.overloaded,
-		StuckTotal:      p.counters.stuck,
-	}
+	taken := slices.Clone(p.idle[:n])
+	p.idle = p.idle[n:]
+	return taken
 }
 
 // wipe clears v if it is a plaintext or signature that nobody waits for.
