@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,19 +54,18 @@ func decodeRequests[Q any](data []byte, most int) (one *Q, items []jsontext.Valu
 // place with the brake if it is refused.
 func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], items []jsontext.Value) *api.Results[any] {
 	results := make([]any, len(items))
-	s.each(ctx, len(items), func(ctx context.Context, i int) {
-		answer, err := answerItem(ctx, s, r.item(i), op, act, items[i])
-		results[i] = answer
-		if err != nil {
-			results[i] = api.ErrorResponse{Error: errorOf(r, err)}
+	s.each(ctx, r, len(items), func(ctx context.Context, r Request, i int) error {
+		answer, err := answerItem(ctx, s, r, op, act, items[i])
+		if err == nil {
+			results[i] = answer
 		}
-	})
+		return err
+	}, func(i int, err error) { results[i] = api.ErrorResponse{Error: errorOf(r, err)} })
 	return &api.Results[any]{Results: results}
 }
 
 // answerItem answers one item. A panic, in the decoding of a key for instance, is that
-// item's error: net/http, which keeps a panic in a request from ending the process,
-// does not see this goroutine.
+// item's error: nothing else keeps it from ending the process on this goroutine.
 func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], item jsontext.Value) (answer *A, err error) {
 	defer clear(item)
 	defer func() {
@@ -86,20 +84,60 @@ func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.
 	return act(s, ctx, r, &q)
 }
 
-// each calls f with 0 to n-1 under one deadline, a few at a time: half of what one
+// each calls f for items 0 to n-1 under one deadline, a few at a time: half of what one
 // user may have in flight, so that a batch leaves room for the user's other
-// requests. It returns when all calls have.
-func (s *Service) each(ctx context.Context, n int, f func(ctx context.Context, i int)) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(n, max(1, s.slots.perPeer/2)) {
-		workers.Go(func() { // ends when no item is left; each obeys ctx
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				f(ctx, i)
-			}
-		})
+// requests. It calls failed for those that come to an error, and returns when all have
+// come to something. A call that is stuck in a token when the time is over is left
+// behind.
+func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context.Context, r Request, i int) error, failed func(i int, err error)) {
+	if _, ok := ctx.(*deadline); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
 	}
-	workers.Wait()
+	var next, ended atomic.Int64
+	all := make(chan struct{}) // closed when all items have come to something
+	end := func() {
+		if int(ended.Add(1)) == n {
+			close(all)
+		}
+	}
+	watches := make([]watch, n)
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			err := f(ctx, r.item(i, &watches[i]), i)
+			if errors.Is(err, errAbandoned) {
+				return // somebody else has answered
+			}
+			if err != nil {
+				failed(i, err)
+			}
+			end()
+		}
+	}
+	for range min(n, max(1, s.slots.perPeer/2)) {
+		go work() // ends when no item is left; each obeys ctx, or is stuck and left behind
+	}
+	select {
+	case <-all:
+		return
+	case <-ctx.Done():
+	}
+	select {
+	case <-all:
+		return
+	case <-time.After(grace):
+	}
+	for i := range watches {
+		c := watches[i].call.Load()
+		if c == nil {
+			continue
+		}
+		if err, stuck := c.abandon(); stuck {
+			failed(i, err)
+			end()
+		}
+	}
+	work() // what nobody has begun comes to the end of ctx
+	<-all
 }

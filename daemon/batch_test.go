@@ -133,12 +133,12 @@ func TestBatchBounds(t *testing.T) {
 		var running, most atomic.Int32
 		errs := make([]error, 10)
 		start := time.Now()
-		s.each(t.Context(), len(errs), func(ctx context.Context, i int) {
-			var release func()
-			if release, errs[i] = s.slots.acquire(ctx, 1); errs[i] != nil {
-				return
+		s.each(t.Context(), Request{}, len(errs), func(ctx context.Context, _ Request, _ int) error {
+			slots, err := s.slots.acquire(ctx, 1)
+			if err != nil {
+				return err
 			}
-			defer release()
+			defer s.slots.release(1, slots)
 			n := running.Add(1)
 			defer running.Add(-1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -146,9 +146,10 @@ func TestBatchBounds(t *testing.T) {
 			select {
 			case <-time.After(2 * time.Second):
 			case <-ctx.Done():
-				errs[i] = ctx.Err()
+				return ctx.Err()
 			}
-		})
+			return nil
+		}, func(i int, err error) { errs[i] = err })
 		if most.Load() != 3 {
 			t.Errorf("%d items ran at a time, want 3", most.Load())
 		}

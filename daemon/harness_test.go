@@ -27,6 +27,7 @@ import (
 // the tests in here cannot import.
 type fixture struct {
 	service *Service
+	log     *audit.Log
 	server  *Server
 	metrics *Metrics
 	setup   Setup
@@ -49,6 +50,7 @@ func serveOver(t testing.TB, limits Limits, backend signer.Backend) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.log = log
 	f.setup = newSetup(t, backend, f.metrics)
 	f.service = NewService(f.setup, limits, log, f.metrics, slog.New(slog.DiscardHandler))
 	f.server = NewServer(f.service, ServerConfig{Limits: limits, Version: "test"})

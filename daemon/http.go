@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -34,105 +32,101 @@ var statuses = map[string]int{
 
 // A route is one path of the API with the method that it takes.
 type route struct {
+	path   string
 	method string
-	serve  func(s *Server, w http.ResponseWriter, hr *http.Request, r Request)
+	serve  func(ctx context.Context, s *Server, q *request) response
 }
 
-var routes = map[string]route{
-	api.PathSignJWT:    post(policy.OpSignJWT, (*Service).SignJWT),
-	api.PathVerifyJWT:  post(policy.OpVerify, (*Service).VerifyJWT),
-	api.PathSealJWT:    post(policy.OpSealJWT, (*Service).SealJWT),
-	api.PathOpenJWT:    post(policy.OpOpenJWT, (*Service).OpenJWT),
-	api.PathVerifyJWS:  post(policy.OpVerifyJWS, (*Service).VerifyJWS),
-	api.PathSignJWS:    post(policy.OpSignJWS, (*Service).SignJWS),
-	api.PathSignDigest: post(policy.OpSignDigest, (*Service).SignDigest),
-	api.PathUnwrapCEK:  post(policy.OpUnwrap, (*Service).UnwrapCEK),
-	api.PathDecryptJWE: post(policy.OpDecrypt, (*Service).DecryptJWE),
-	api.PathEncryptJWE: post(policy.OpEncrypt, (*Service).EncryptJWE),
-	api.PathSignMAC:    post(policy.OpSignMAC, (*Service).SignMAC),
-	api.PathVerifyMAC:  post(policy.OpVerifyMAC, (*Service).VerifyMAC),
-	api.PathWrapKey:    post(policy.OpWrapKey, (*Service).WrapKey),
-	api.PathUnwrapKey:  post(policy.OpUnwrapKey, (*Service).UnwrapKey),
-	api.PathKeys:       {http.MethodGet, serveKeys},
-	api.PathJWKS:       {http.MethodGet, serveJWKS},
-	api.PathHealth:     {http.MethodGet, serveHealth},
-	api.PathReady:      {http.MethodGet, serveReady},
-	api.PathVersion:    {http.MethodGet, serveVersion},
-	api.PathReload:     {http.MethodPost, serveReload},
+// A request is what the API needs of an HTTP request.
+type request struct {
+	Request
+	method, path string
+	body         []byte // may hold secrets: whoever read it clears it
+	bodyErr      error  // why it could not be read
 }
 
-// ServeHTTP implements [http.Handler].
-func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	c, ok := hr.Context().Value(connKey{}).(*conn) // net/http has no other way to hand on a connection
-	if !ok {
-		writeError(w, NewRequest(policy.Peer{}), errors.New("a connection without a peer"))
-		return
+// A response is the answer to a request. It must not leave before the records of the
+// request are written.
+type response struct {
+	status     int
+	body       []byte // may hold secrets: whoever wrote it clears it
+	retryAfter string
+	allow      string
+	abandoned  bool // somebody else has answered
+}
+
+// routes are those of the API by their paths.
+var routes = byPath(
+	post(api.PathSignJWT, policy.OpSignJWT, (*Service).SignJWT),
+	post(api.PathVerifyJWT, policy.OpVerify, (*Service).VerifyJWT),
+	post(api.PathSealJWT, policy.OpSealJWT, (*Service).SealJWT),
+	post(api.PathOpenJWT, policy.OpOpenJWT, (*Service).OpenJWT),
+	post(api.PathVerifyJWS, policy.OpVerifyJWS, (*Service).VerifyJWS),
+	post(api.PathSignJWS, policy.OpSignJWS, (*Service).SignJWS),
+	post(api.PathSignDigest, policy.OpSignDigest, (*Service).SignDigest),
+	post(api.PathUnwrapCEK, policy.OpUnwrap, (*Service).UnwrapCEK),
+	post(api.PathDecryptJWE, policy.OpDecrypt, (*Service).DecryptJWE),
+	post(api.PathEncryptJWE, policy.OpEncrypt, (*Service).EncryptJWE),
+	post(api.PathSignMAC, policy.OpSignMAC, (*Service).SignMAC),
+	post(api.PathVerifyMAC, policy.OpVerifyMAC, (*Service).VerifyMAC),
+	post(api.PathWrapKey, policy.OpWrapKey, (*Service).WrapKey),
+	post(api.PathUnwrapKey, policy.OpUnwrapKey, (*Service).UnwrapKey),
+	route{api.PathKeys, http.MethodGet, serveKeys},
+	route{api.PathJWKS, http.MethodGet, serveJWKS},
+	route{api.PathHealth, http.MethodGet, serveHealth},
+	route{api.PathReady, http.MethodGet, serveReady},
+	route{api.PathVersion, http.MethodGet, serveVersion},
+	route{api.PathReload, http.MethodPost, serveReload},
+)
+
+func byPath(list ...route) map[string]route {
+	m := make(map[string]route, len(list))
+	for _, rt := range list {
+		m[rt.path] = rt
 	}
-	hr = s.drained(w, hr)
-	r := NewRequest(c.peer)
-	if c.surplus {
-		w.Header().Set("Connection", "close")
-		writeError(w, r, fmt.Errorf("%w: as many connections are open as the limit", signer.ErrOverloaded))
-		return
-	}
-	path := hr.URL.Path
+	return m
+}
+
+// answer does what a request asks.
+func (s *Server) answer(ctx context.Context, q *request) response {
+	path := q.path
 	if name, ok := strings.CutPrefix(path, api.PathKeys+"/"); ok && name != "" {
 		path = api.PathKeys
 	}
 	rt, ok := routes[path]
 	switch {
 	case !ok:
-		writeError(w, r, s.service.refuse(hr.Context(), r, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
-	case rt.method != hr.Method:
-		err := s.service.refuse(hr.Context(), r, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
-		status := statuses[signer.Code(err)]
+		return fail(q, s.service.refuse(ctx, q.Request, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
+	case rt.method != q.method:
+		err := s.service.refuse(ctx, q.Request, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
+		a := fail(q, err)
 		if errors.Is(err, signer.ErrInvalid) {
-			status = http.StatusMethodNotAllowed
-			w.Header().Set("Allow", rt.method)
+			a.status, a.allow = http.StatusMethodNotAllowed, rt.method
 		}
-		writeStatus(w, r, status, err)
+		return a
 	default:
-		rt.serve(s, w, hr, r)
+		return rt.serve(ctx, s, q)
 	}
 }
 
 // post is a route that reads a Q, or a batch of them, has the service do op, and
-// writes the answer.
-func post[Q, A any](op policy.Op, do operation[Q, A]) route {
-	return route{http.MethodPost, func(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-		data, err := s.readBody(w, hr)
-		defer clear(data)
-		var one *Q
-		var items []jsontext.Value
+// answers.
+func post[Q, A any](path string, op policy.Op, do operation[Q, A]) route {
+	return route{path, http.MethodPost, func(ctx context.Context, s *Server, q *request) response {
+		one, items, err := (*Q)(nil), []jsontext.Value(nil), q.bodyErr
 		if err == nil {
-			one, items, err = decodeRequests[Q](data, s.limits.Batch)
+			one, items, err = decodeRequests[Q](q.body, s.limits.Batch)
 		}
 		switch {
 		case err != nil:
-			writeError(w, r, s.service.refuse(hr.Context(), r, op, err))
+			return fail(q, s.service.refuse(ctx, q.Request, op, err))
 		case items != nil:
-			writeJSON(w, r, http.StatusOK, answerBatch(hr.Context(), s.service, r, op, do, items))
+			return succeed(q, answerBatch(ctx, s.service, q.Request, op, do, items))
 		default:
-			answer, err := do(s.service, hr.Context(), r, one)
-			s.write(w, r, answer, err)
+			answer, err := do(s.service, ctx, q.Request, one)
+			return respond(q, answer, err)
 		}
 	}}
-}
-
-// readBody reads a body, which may hold secrets: the caller clears it.
-func (s *Server) readBody(w http.ResponseWriter, hr *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, hr.Body, s.limits.RequestBytes))
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong):
-		return body, fmt.Errorf("%w: the body is longer than %d bytes", signer.ErrInvalid, tooLong.Limit)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.Header().Set("Connection", "close")
-		return body, fmt.Errorf("the body did not come in time: %w", context.DeadlineExceeded)
-	case err != nil:
-		return body, fmt.Errorf("%w: the body ends early", signer.ErrInvalid)
-	}
-	return body, nil
 }
 
 // decode reads JSON strictly: one value with known members, none twice. An error
@@ -160,24 +154,37 @@ func decode(body []byte, q any) error {
 	}
 }
 
-// write sends an answer, or the error if there is one.
-func (s *Server) write(w http.ResponseWriter, r Request, answer any, err error) {
+// respond is the answer, or the error if there is one.
+func respond(q *request, answer any, err error) response {
 	if err != nil {
-		writeError(w, r, err)
-		return
+		return fail(q, err)
 	}
-	writeJSON(w, r, http.StatusOK, answer)
+	return succeed(q, answer)
 }
 
-func writeError(w http.ResponseWriter, r Request, err error) {
-	writeStatus(w, r, statuses[signer.Code(err)], err)
+// fail is the answer that err makes.
+func fail(q *request, err error) response {
+	if errors.Is(err, errAbandoned) {
+		return response{abandoned: true}
+	}
+	a := encodeAnswer(q, statuses[signer.Code(err)], api.ErrorResponse{Error: errorOf(q.Request, err)})
+	if a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable {
+		a.retryAfter = retryAfter(err)
+	}
+	return a
 }
 
-func writeStatus(w http.ResponseWriter, r Request, status int, err error) {
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter(err))
+func succeed(q *request, answer any) response { return encodeAnswer(q, http.StatusOK, answer) }
+
+func encodeAnswer(q *request, status int, answer any) response {
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return response{
+			status: http.StatusInternalServerError,
+			body:   []byte(`{"error":{"code":"internal","message":"internal error: report the request id","request_id":"` + q.ID + `"}}` + "\n"),
+		}
 	}
-	writeJSON(w, r, status, api.ErrorResponse{Error: errorOf(r, err)})
+	return response{status: status, body: append(body, '\n')}
 }
 
 // errorOf is what an answer says of err.
@@ -195,66 +202,45 @@ func retryAfter(err error) string {
 	return strconv.FormatInt(max(1, int64((wait+time.Second-1)/time.Second)), 10)
 }
 
-func writeJSON(w http.ResponseWriter, r Request, status int, answer any) {
-	body, err := json.Marshal(answer)
-	if err != nil {
-		status = http.StatusInternalServerError
-		body = []byte(`{"error":{"code":"internal","message":"internal error: report the request id","request_id":"` + r.ID + `"}}`)
+func serveKeys(ctx context.Context, s *Server, q *request) response {
+	if name, ok := strings.CutPrefix(q.path, api.PathKeys+"/"); ok {
+		key, err := s.service.Key(ctx, q.Request, name)
+		return respond(q, key, err)
 	}
-	defer clear(body)
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Request-Id", r.ID)
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // a connection without deadlines is none of ours
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // #nosec G705 -- JSON, and to no browser. The peer may be gone; the record is written
+	keys, err := s.service.Keys(ctx, q.Request)
+	return respond(q, keys, err)
 }
 
-func serveKeys(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-	if name, ok := strings.CutPrefix(hr.URL.Path, api.PathKeys+"/"); ok {
-		key, err := s.service.Key(hr.Context(), r, name)
-		s.write(w, r, key, err)
-		return
-	}
-	keys, err := s.service.Keys(hr.Context(), r)
-	s.write(w, r, keys, err)
+func serveJWKS(ctx context.Context, s *Server, q *request) response {
+	set, err := s.service.JWKS(ctx, q.Request)
+	return respond(q, set, err)
 }
 
-func serveJWKS(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-	set, err := s.service.JWKS(hr.Context(), r)
-	s.write(w, r, set, err)
+func serveHealth(_ context.Context, _ *Server, q *request) response {
+	return succeed(q, api.Health{Status: "ok"})
 }
 
-func serveHealth(s *Server, w http.ResponseWriter, _ *http.Request, r Request) {
-	s.write(w, r, api.Health{Status: "ok"}, nil)
-}
-
-func serveReady(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-	ready, status := s.service.Ready(hr.Context(), r), http.StatusOK
+func serveReady(ctx context.Context, s *Server, q *request) response {
+	ready := s.service.Ready(ctx, q.Request)
+	a := succeed(q, ready)
 	if !ready.Ready {
-		status = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", "1")
+		a.status, a.retryAfter = http.StatusServiceUnavailable, "1"
 	}
-	writeJSON(w, r, status, ready)
+	return a
 }
 
-func serveVersion(s *Server, w http.ResponseWriter, _ *http.Request, r Request) {
-	s.write(w, r, api.Version{Version: s.version}, nil)
+func serveVersion(_ context.Context, s *Server, q *request) response {
+	return succeed(q, api.Version{Version: s.version})
 }
 
-func serveReload(s *Server, w http.ResponseWriter, hr *http.Request, r Request) {
-	var q api.Reload
-	if hr.ContentLength != 0 { // it has nothing to say
-		data, err := s.readBody(w, hr)
-		if err == nil {
-			err = decode(data, &q)
-		}
-		if err != nil {
-			writeError(w, r, s.service.refuse(hr.Context(), r, policy.OpReload, err))
-			return
-		}
+func serveReload(ctx context.Context, s *Server, q *request) response {
+	err := q.bodyErr
+	if err == nil && len(q.body) > 0 { // it has nothing to say
+		err = decode(q.body, &api.Reload{})
 	}
-	answer, err := s.service.Reload(hr.Context(), r, s.reload)
-	s.write(w, r, answer, err)
+	if err != nil {
+		return fail(q, s.service.refuse(ctx, q.Request, policy.OpReload, err))
+	}
+	answer, err := s.service.Reload(ctx, q.Request, s.reload)
+	return respond(q, answer, err)
 }

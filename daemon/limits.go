@@ -62,38 +62,41 @@ func newSlots(l Limits) *slots {
 	return &slots{all: make(chan struct{}, l.InFlight), perPeer: l.PerPeer, wait: l.Timeout / 2, peers: map[uint32]*peerSlots{}}
 }
 
-// acquire returns a function that gives the slots back, or ErrOverloaded, or
-// ctx.Err().
-func (s *slots) acquire(ctx context.Context, uid uint32) (release func(), err error) {
+// acquire takes a slot of uid's and one of all, which release gives back. Errors are
+// ErrOverloaded and ctx.Err().
+func (s *slots) acquire(ctx context.Context, uid uint32) (*peerSlots, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err // of a batch whose time is up
 	}
 	p := s.peer(uid)
-	deadline := time.Now().Add(s.wait)
-	if err := take(ctx, p.free, deadline, "this user's"); err != nil {
+	start := time.Now()
+	if err := s.take(ctx, p.free, start, "this user's"); err != nil {
 		s.leave(uid, p)
 		return nil, err
 	}
-	if err := take(ctx, s.all, deadline, "all"); err != nil {
+	if err := s.take(ctx, s.all, start, "all"); err != nil {
 		<-p.free
 		s.leave(uid, p)
 		return nil, err
 	}
-	return func() {
-		<-s.all
-		<-p.free
-		s.leave(uid, p)
-	}, nil
+	return p, nil
 }
 
-// take takes a slot of c before the deadline.
-func take(ctx context.Context, c chan struct{}, deadline time.Time, whose string) error {
+// release gives back what acquire took.
+func (s *slots) release(uid uint32, p *peerSlots) {
+	<-s.all
+	<-p.free
+	s.leave(uid, p)
+}
+
+// take takes a slot of c, and waits no longer than a request may that came at start.
+func (s *slots) take(ctx context.Context, c chan struct{}, start time.Time, whose string) error {
 	select {
 	case c <- struct{}{}:
 		return nil
 	default:
 	}
-	timeout := time.NewTimer(time.Until(deadline))
+	timeout := time.NewTimer(time.Until(start.Add(s.wait)))
 	defer timeout.Stop()
 	select {
 	case c <- struct{}{}:

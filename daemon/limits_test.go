@@ -20,11 +20,11 @@ func TestSlots(t *testing.T) {
 		s := newSlots(Limits{InFlight: 3, PerPeer: 2, Timeout: 4 * time.Second})
 		take := func(uid uint32) func() {
 			t.Helper()
-			release, err := s.acquire(t.Context(), uid)
+			p, err := s.acquire(t.Context(), uid)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return release
+			return func() { s.release(uid, p) }
 		}
 		first, second := take(1), take(1)
 		start := time.Now()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"signetd/daemon/api"
@@ -19,6 +20,7 @@ import (
 
 const (
 	writeTimeout = 5 * time.Second // for a peer to take its answer
+	retryAccept  = 5 * time.Millisecond
 	idleTimeout  = 2 * time.Minute // between two requests of a connection
 	maxHeader    = 8 << 10         // bytes of request line and headers
 )
@@ -32,16 +34,20 @@ type ServerConfig struct {
 	Reload func(context.Context) (keys int, err error)
 }
 
-// A Server serves a [Service] over Unix sockets by HTTP/1.1.
+// A Server serves a [Service] over Unix sockets by HTTP/1.1. It reads plain requests
+// by itself, and leaves connections on which anything else comes to net/http: see
+// [Server.serveConn].
 type Server struct {
 	service *Service
 	limits  Limits
 	version string
 	reload  func(context.Context) (int, error)
 	http    *http.Server
+	others  handedOver
 	log     *slog.Logger
 
 	draining atomic.Bool
+	watching atomic.Bool // watchCalls will run
 
 	mu        sync.Mutex
 	listeners []net.Listener
@@ -57,7 +63,7 @@ type connections struct{ served, surplus int }
 func NewServer(service *Service, c ServerConfig) *Server {
 	s := &Server{
 		service: service, limits: c.Limits.WithDefaults(), version: c.Version, reload: c.Reload,
-		log: service.log, open: map[*conn]struct{}{}, users: map[uint32]connections{},
+		log: service.log, open: map[*conn]struct{}{}, users: map[uint32]connections{}, others: handedOver{conns: make(chan net.Conn), closed: make(chan struct{})},
 	}
 	s.http = &http.Server{
 		Handler:           s,
@@ -79,54 +85,53 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()
-	err := s.http.Serve(&listener{l, s})
-	if errors.Is(err, http.ErrServerClosed) {
+	if s.draining.Load() {
+		s.closeListeners() // nobody else does, if it came after Shutdown did
+	}
+	s.others.serve.Do(func() {
+		go func() { _ = s.http.Serve(&s.others) }() // ends with Shutdown
+	})
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err != nil && s.draining.Load():
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ECONNABORTED):
+			time.Sleep(retryAccept) // files of this process, or of the host, may be closed meanwhile
+		case err != nil:
+			return err
+		default:
+			if err := s.meet(nc); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// meet takes in a new connection. One whose peer is not known is closed. One above the
+// limit is let in and told so by a typed error, up to as many again; above that, the
+// same error is all that it gets.
+func (s *Server) meet(nc net.Conn) error {
+	uc, ok := nc.(*net.UnixConn)
+	if !ok {
+		nc.Close()
+		return errors.New("listener: not a Unix socket")
+	}
+	peer, err := peerOf(uc)
+	if err != nil {
+		s.log.Warn("connection refused", "err", err)
+		nc.Close()
 		return nil
 	}
-	return err
-}
-
-// connKey is the key of the *conn in a request's context, which is the one way
-// that net/http has to hand it on.
-type connKey struct{}
-
-// A listener knows its peers, and how many there are.
-type listener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept implements [net.Listener]. A connection whose peer is not known is
-// closed. One above the limit is let in and told so by a typed error, up to as
-// many again; above that, the same error is all that it gets.
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		nc, err := l.Listener.Accept()
-		if err != nil && l.server.draining.Load() {
-			return nil, http.ErrServerClosed
-		}
-		if err != nil {
-			return nil, err
-		}
-		uc, ok := nc.(*net.UnixConn)
-		if !ok {
-			nc.Close()
-			return nil, errors.New("listener: not a Unix socket")
-		}
-		peer, err := peerOf(uc)
-		if err != nil {
-			l.server.log.Warn("connection refused", "err", err)
-			nc.Close()
-			continue
-		}
-		c := &conn{UnixConn: uc, peer: peer, server: l.server}
-		if l.server.admit(c) {
-			return c, nil
-		}
-		_ = nc.SetWriteDeadline(time.Now().Add(time.Second)) // it fits the socket's buffer; a host under load may need a moment
-		_, _ = nc.Write(plainError(http.StatusTooManyRequests, "overloaded", "overloaded: as many connections are open as the limit"))
-		nc.Close()
+	c := &conn{UnixConn: uc, peer: peer, server: s}
+	if s.admit(c) {
+		go s.serveConn(c) // ends with the connection, or hands it over
+		return nil
 	}
+	_ = nc.SetWriteDeadline(time.Now().Add(time.Second)) // it fits the socket's buffer; a host under load may need a moment
+	_, _ = nc.Write(plainError(http.StatusTooManyRequests, "overloaded", "overloaded: as many connections are open as the limit"))
+	nc.Close()
+	return nil
 }
 
 // A conn is a connection with its peer.
@@ -137,6 +142,10 @@ type conn struct {
 	state   atomic.Int32 // an http.ConnState
 	server  *Server
 	once    sync.Once
+
+	watch   watch    // of the goroutine that serves it
+	answers *answers // what that goroutine has not sent yet; it is the watcher's once a call is abandoned
+	rest    []byte   // read before net/http got the connection
 }
 
 // admit counts a connection in, as surplus if need be, or says no. A user has at
@@ -178,6 +187,17 @@ func (s *Server) countLocked(c *conn, n int) {
 		delete(s.users, c.peer.UID)
 	}
 	s.service.metrics.connections.Set(float64(s.count.served + s.count.surplus))
+}
+
+// Read implements [net.Conn].
+func (c *conn) Read(b []byte) (int, error) {
+	if len(c.rest) > 0 {
+		n := copy(b, c.rest)
+		clear(c.rest[:n])
+		c.rest = c.rest[n:]
+		return n, nil
+	}
+	return c.UnixConn.Read(b)
 }
 
 // Close implements [net.Conn].

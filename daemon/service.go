@@ -2,11 +2,12 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -92,54 +93,44 @@ type Request struct {
 	ID   string
 	Peer policy.Peer
 	Item int // its place in a batch, from 1; 0 for a request that is in none
+
+	watch   *watch   // shows the call to whoever watches its goroutine; or nil
+	records *records // collects its records; or nil, to wait for each at once
 }
 
-// item is r for one of the requests in it, counted from 0.
-func (r Request) item(i int) Request {
+// item is r for one of the requests in it, counted from 0, on a goroutine of its own.
+func (r Request) item(i int, w *watch) Request {
 	r.Item = i + 1
+	r.watch = w
 	return r
 }
 
-// NewRequest returns a request of peer with a random id.
+// NewRequest returns a request of peer with a random id, which is no secret: it only
+// has to be another one each time.
 func NewRequest(peer policy.Peer) Request {
 	var id [8]byte
-	rand.Read(id[:])
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- see above
 	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
-}
-
-// A call is one request on its way: the setup and the ring that it began with, the
-// time that it began, and the audit record that its steps fill in.
-type call struct {
-	*generation
-	Ring    *signer.Ring
-	peer    policy.Peer
-	now     time.Time
-	rec     *audit.Record
-	metrics *Metrics
-}
-
-// allow asks the policy. An operation asks before it looks a key up by name, so
-// that an unknown key is denied like any other.
-func (c *call) allow(op policy.Op, key string) error {
-	return c.Policy.Check(c.peer, op, key)
-}
-
-// use notes which version does the work, and with what. From then on the key's
-// name may be a label of a metric.
-func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
-	c.rec.Key, c.rec.KID, c.rec.Alg = key, v.KID(), string(alg)
 }
 
 // do runs one operation: a slot, the act, the audit record, and the brake if it
 // was refused. What act returns is withheld if the record cannot be written.
 func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	var none A
+	if _, ok := ctx.(*deadline); !ok { // which has one already
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+	}
 	rec := &audit.Record{Op: string(op), Key: key}
-	start := time.Now()
-	answer, err := guarded(ctx, s, r, rec, act)
-	if werr := s.record(r, rec, start, err); werr != nil {
-		var none A
+	c := &call{peer: r.Peer, now: time.Now(), rec: rec, metrics: s.metrics, service: s, request: r, noted: *rec}
+	r.watch.begin(c)
+	answer, err := guarded(ctx, s, c, act)
+	r.watch.end()
+	if !c.settle() {
+		return none, errAbandoned
+	}
+	if werr := s.record(r, rec, c.now, err); werr != nil {
 		return none, werr
 	}
 	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {
@@ -149,26 +140,25 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 }
 
 // guarded runs act within the limits and turns a panic into an error.
-func guarded[A any](ctx context.Context, s *Service, r Request, rec *audit.Record, act func(context.Context, *call) (A, error)) (answer A, err error) {
-	start := time.Now()
-	release, err := s.slots.acquire(ctx, r.Peer.UID)
-	s.metrics.queue.Observe(time.Since(start).Seconds())
+func guarded[A any](ctx context.Context, s *Service, c *call, act func(context.Context, *call) (A, error)) (answer A, err error) {
+	slots, err := s.slots.acquire(ctx, c.peer.UID)
+	s.metrics.queue.Observe(time.Since(c.now).Seconds())
 	if err != nil {
 		return answer, err
 	}
-	defer release()
-	s.metrics.inFlight.Inc()
-	defer s.metrics.inFlight.Dec()
-	g := s.enter()
-	defer g.leave()
+	c.hold(slots)
+	defer c.free()
+	c.generation = s.enter()
+	defer c.leave()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.ErrorContext(ctx, "panic", "request", r.ID, "op", rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "panic", "request", c.request.ID, "op", c.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			var none A
 			answer, err = none, errors.New("panic")
 		}
 	}()
-	return act(ctx, &call{generation: g, Ring: g.ring.Load(), peer: r.Peer, now: start, rec: rec, metrics: s.metrics})
+	c.Ring = c.ring.Load()
+	return act(ctx, c)
 }
 
 // refuse records a request that got no further than its syntax, and returns why,
@@ -179,40 +169,6 @@ func (s *Service) refuse(ctx context.Context, r Request, op policy.Op, reason er
 	}
 	s.brake.refused(ctx, r.Peer.UID)
 	return reason
-}
-
-// record completes and writes the audit record, and counts and logs the request.
-func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome error) error {
-	rec.Time = start.UTC()
-	rec.Request, rec.Item = r.ID, r.Item
-	rec.Peer = audit.Peer{UID: r.Peer.UID, GID: r.Peer.GID, PID: r.Peer.PID}
-	rec.Key = clip(rec.Key)
-	rec.Outcome = signer.Code(outcome)
-	if outcome != nil {
-		rec.Reason = outcome.Error()
-		rec.Rule = rule(outcome)
-	}
-	err := s.audit.Write(rec)
-	took, answered := time.Since(start), rec.Outcome
-	if err != nil {
-		s.metrics.auditErrors.Inc()
-		s.log.Error("audit record not written, answer withheld", "request", r.ID, "op", rec.Op, "err", err)
-		err = fmt.Errorf("%w: the audit record cannot be written, so the answer is withheld", signer.ErrUnavailable)
-		answered = signer.Code(err)
-	}
-	key, alg := rec.Key, rec.Alg
-	if rec.KID == "" { // not known to be a key: a peer's text is no label
-		key, alg = "", ""
-	}
-	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
-	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
-	s.outages.note(s.log, rec, outcome)
-	s.metrics.observePolicy(key, rec)
-	if rec.Outcome == signer.CodeInternal {
-		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)
-	}
-	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
-	return err
 }
 
 // rule is the rule of a claim policy by which err came about, or "".

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,6 +92,7 @@ type Log struct {
 // A batch is the records that go to the disk together.
 type batch struct {
 	data []byte
+	led  atomic.Bool // somebody writes it, or will
 	done chan struct{}
 	err  error
 }
@@ -154,26 +156,47 @@ func open(path string) (f *os.File, torn bool, err error) {
 // Write appends r. When it returns nil the record is written, and with
 // [SyncAlways] on the disk. It waits for the disk and not for a context: an
 // answer without a record must not leave.
-func (l *Log) Write(r *Record) error {
+func (l *Log) Write(r *Record) error { return l.Append(r).Wait() }
+
+// An Entry is a record on its way to the disk, in company of those that came at about
+// the same time.
+type Entry struct {
+	log   *Log
+	batch *batch
+	err   error
+}
+
+// Append puts r in line. What it is now is what will be written: r may change
+// afterwards. Nobody may be answered before [Entry.Wait] has returned nil.
+func (l *Log) Append(r *Record) Entry {
 	line, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return Entry{err: fmt.Errorf("audit: %w", err)}
 	}
 	l.mu.Lock()
-	b, leads := l.next, false
-	if b == nil {
-		b, leads = &batch{done: make(chan struct{})}, true
-		l.next = b
+	defer l.mu.Unlock()
+	if l.next == nil {
+		l.next = &batch{done: make(chan struct{})}
 	}
-	b.data = append(append(b.data, line...), '\n')
-	l.mu.Unlock()
+	l.next.data = append(append(l.next.data, line...), '\n')
+	return Entry{log: l, batch: l.next}
+}
 
-	if leads { // whoever starts a batch writes it, as soon as the one before is done
+// Wait waits until the record is written, as [Log.Write] says. Whoever waits first
+// writes the record and all that are in line with it, as soon as the ones before are
+// on the disk.
+func (e Entry) Wait() error {
+	if e.err != nil {
+		return e.err
+	}
+	l, b := e.log, e.batch
+	if b.led.CompareAndSwap(false, true) {
 		l.io.Lock()
 		l.mu.Lock()
 		l.next = nil
 		l.mu.Unlock()
 		b.err = l.writeLocked(b.data)
+		b.data = nil
 		l.io.Unlock()
 		close(b.done)
 	}

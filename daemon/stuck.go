@@ -1,0 +1,49 @@
+package daemon
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// watchCalls sees to it that somebody looks for stuck calls as long as there are any
+// calls.
+func (s *Server) watchCalls() {
+	if !s.watching.Load() && s.watching.CompareAndSwap(false, true) {
+		time.AfterFunc(min(s.limits.Timeout/10, 100*time.Millisecond), s.endStuck) // ends soon; again while there are calls
+	}
+}
+
+// endStuck answers for the connections whose goroutines cannot, since their calls into
+// a token do not return.
+func (s *Server) endStuck() {
+	s.mu.Lock()
+	open := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	now, calls := time.Now(), false
+	for _, c := range open {
+		if c.watch.call.Load() == nil {
+			continue
+		}
+		calls = true
+		if stuck := c.watch.stuck(now, s.limits.Timeout); stuck != nil {
+			go c.abandon(stuck) // ends when the answer is written
+		}
+	}
+	s.watching.Store(false)
+	if calls {
+		s.watchCalls()
+	}
+}
+
+// abandon answers in place of the goroutine of c, which is in stuck, and closes c.
+// What it had not sent yet goes with the answer.
+func (c *conn) abandon(stuck *call) {
+	err, ok := stuck.abandon()
+	if !ok {
+		return // it came back after all
+	}
+	c.answers.add(fail(&request{Request: stuck.request}, err), true)
+	_ = c.answers.send(c) // or the peer is gone; the record is written
+	_ = c.Close()         // there is nothing to be done about an error
+}
