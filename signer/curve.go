@@ -4,7 +4,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"math/big"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	k1 "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -41,7 +40,8 @@ func verifyECDSA(pub *ecdsa.PublicKey, digest, sig []byte) bool {
 		return false
 	}
 	if !isK1(pub) {
-		return ecdsa.Verify(pub, digest, new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:]))
+		der, err := DERECDSA(sig)
+		return err == nil && ecdsa.VerifyASN1(pub, digest, der)
 	}
 	var r, s secp256k1.ModNScalar
 	if r.SetByteSlice(sig[:size]) || s.SetByteSlice(sig[size:]) || r.IsZero() || s.IsZero() {

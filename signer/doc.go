@@ -11,6 +11,7 @@
 // [Ring.Active]. Package signetd/daemon/client gives the same interfaces over
 // the daemon's socket.
 //
-// The package imports the standard library and go-jose, and nothing else, so
-// that an issuer who imports it inherits neither cgo nor a cloud SDK.
+// The package imports the standard library, go-jose, decred's secp256k1 and
+// filippo.io/nistec, and nothing else, so that an issuer who imports it inherits
+// neither cgo nor a cloud SDK.
 package signer

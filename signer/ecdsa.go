@@ -47,7 +47,8 @@ func DERECDSA(raw []byte) ([]byte, error) {
 	if r == nil || s == nil {
 		return nil, errors.New("ecdsa signature: r or s is zero")
 	}
-	return appendDER(nil, 0x30, appendDER(appendDER(nil, 0x02, r), 0x02, s)), nil
+	body := appendDER(appendDER(make([]byte, 0, 2*(2+67)), 0x02, r), 0x02, s) // two integers of 67 bytes
+	return appendDER(make([]byte, 0, 3+len(body)), 0x30, body), nil
 }
 
 // appendDER appends a value of at most 255 bytes with its tag and length. The

@@ -32,7 +32,7 @@ type VersionConfig struct {
 
 // A Version is one key version: one key pair in one backend, with its kid and
 // the algorithms that it is pinned to. All that changes of it is whether its backend
-// is away. It is safe for concurrent use.
+// is away, and how it verifies what it signs. It is safe for concurrent use.
 type Version struct {
 	key       Key
 	kid       string
@@ -43,6 +43,7 @@ type Version struct {
 	observe   func(use Use, took time.Duration, err error)
 	changed   func(err error)
 	health    health // unused for Replicas, which have that of each place
+	own       ownP256
 }
 
 // NewVersion returns the version that c describes. Each algorithm must be one

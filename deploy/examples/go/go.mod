@@ -8,6 +8,10 @@ require (
 	signetd v0.0.0
 )
 
-require github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
+require (
+	filippo.io/nistec v0.0.4 // indirect
+	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 replace signetd => ../../..
