@@ -7,7 +7,6 @@
 package audit
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -155,10 +154,7 @@ func open(path string) (f *os.File, torn bool, err error) {
 // [SyncAlways] on the disk. It waits for the disk and not for a context: an
 // answer without a record must not leave.
 func (l *Log) Write(r *Record) error {
-	line, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
+	line := r.appendJSON(make([]byte, 0, 512)) // a usual record fits
 	l.mu.Lock()
 	b, leads := l.next, false
 	if b == nil {
