@@ -123,25 +123,34 @@ func newStub(t testing.TB) *stub {
 		t.Fatal(err)
 	}
 	digest := sha256.Sum256([]byte("stub"))
-	sig, err := private.Sign(rand.Reader, digest[:], crypto.SHA256)
+	der, err := private.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stub{openSoftware(t), stubKey{&private.PublicKey, sig}}
+	sig, err := signer.RawECDSA(der, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stub{openSoftware(t), stubKey{&private.PublicKey, der, sig}}
 }
 
 type stubKey struct {
-	public *ecdsa.PublicKey
-	sig    []byte
+	public   *ecdsa.PublicKey
+	der, sig []byte
 }
 
 // Public implements [signer.Key].
 func (k stubKey) Public() crypto.PublicKey { return k.public }
 
 // Sign implements [crypto.Signer].
-func (k stubKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return k.sig, nil }
+func (k stubKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return k.der, nil }
 
 // SignContext implements [signer.Signer].
 func (k stubKey) SignContext(context.Context, []byte, crypto.SignerOpts) ([]byte, error) {
+	return k.der, nil
+}
+
+// SignRaw implements [signer.RawSigner], as a token does.
+func (k stubKey) SignRaw(context.Context, signer.Alg, []byte, []byte) ([]byte, error) {
 	return k.sig, nil
 }

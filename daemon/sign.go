@@ -75,7 +75,7 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err != nil {
 			return nil, err
 		}
-		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
+		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected(), Signature: jws.Signature(), KID: v.KID()}, nil
 	})
 }
 

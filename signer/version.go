@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,7 @@ type Version struct {
 	observe   func(use Use, took time.Duration, err error)
 	changed   func(err error)
 	health    health // unused for Replicas, which have that of each place
+	headers   atomic.Pointer[[]protectedHeader]
 }
 
 // NewVersion returns the version that c describes. Each algorithm must be one
