@@ -204,8 +204,7 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 	if rec.KID == "" { // not known to be a key: a peer's text is no label
 		key, alg = "", ""
 	}
-	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
-	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
+	s.metrics.observeRequest(requestLabels{rec.Op, key, alg, answered}, took)
 	s.outages.note(s.log, rec, outcome)
 	s.metrics.observePolicy(key, rec)
 	if rec.Outcome == signer.CodeInternal {
