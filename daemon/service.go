@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -102,9 +100,7 @@ func (r Request) item(i int) Request {
 
 // NewRequest returns a request of peer with a random id.
 func NewRequest(peer policy.Peer) Request {
-	var id [8]byte
-	rand.Read(id[:])
-	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
+	return Request{ID: requestID(), Peer: peer}
 }
 
 // A call is one request on its way: the setup and the ring that it began with, the
@@ -210,7 +206,7 @@ func (s *Service) record(r Request, rec *audit.Record, start time.Time, outcome 
 	if rec.Outcome == signer.CodeInternal {
 		s.log.Error("internal error", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "err", outcome)
 	}
-	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
+	s.logRequest(r, rec, answered, took)
 	return err
 }
 

@@ -2,7 +2,7 @@ package signer
 
 import (
 	"context"
-	"crypto/sha256"
+	"crypto"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -26,9 +26,13 @@ type JWS struct {
 	Alg    Alg
 	Digest []byte // the hash of the signing input: by Alg, or SHA-256 if that has none
 
-	compact            string // the three parts, with dots between them
-	payload, signature int    // where these begin in it
+	compact            string          // the three parts, with dots between them
+	payload, signature int             // where these begin in it
+	sum                [maxDigest]byte // room for Digest
 }
+
+// maxDigest is the length in bytes of the longest hash of an algorithm.
+const maxDigest = 64
 
 // Protected returns the protected header in base64url.
 func (j *JWS) Protected() string { return j.compact[:j.payload-1] }
@@ -83,7 +87,8 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 	input := make([]byte, 0, len(protected)+b64.EncodedLen(len(payload))+more)
 	input = append(append(input, protected...), '.')
 	input = b64.AppendEncode(input, payload)
-	j := &JWS{KID: v.kid, Alg: alg, Digest: inputDigest(alg, input), payload: len(protected) + 1, signature: len(input) + 1}
+	j := &JWS{KID: v.kid, Alg: alg, payload: len(protected) + 1, signature: len(input) + 1}
+	j.Digest = appendInputDigest(j.sum[:0], alg, input)
 	sig, err := v.signInput(ctx, alg, j.Digest, input)
 	if err != nil {
 		return nil, err
@@ -103,13 +108,13 @@ func (v *Version) signInput(ctx context.Context, alg Alg, digest, input []byte) 
 	return v.signMessage(ctx, alg, digest, input)
 }
 
-// inputDigest is what names a token in records.
-func inputDigest(alg Alg, input []byte) []byte {
-	if alg.Hash() == 0 {
-		sum := sha256.Sum256(input)
-		return sum[:]
+// appendInputDigest appends what names a token in records.
+func appendInputDigest(b []byte, alg Alg, input []byte) []byte {
+	hash := alg.Hash()
+	if hash == 0 {
+		hash = crypto.SHA256
 	}
-	return alg.digest(input)
+	return appendHash(b, hash, input)
 }
 
 // A protectedHeader is one that was written before.

@@ -161,17 +161,22 @@ func VerifyMessage(pub crypto.PublicKey, alg Alg, message, sig []byte) bool {
 // digest is what a key signs of message: its hash, or all of it for Ed25519 and
 // ML-DSA.
 func (a Alg) digest(message []byte) []byte {
-	switch hash := a.Hash(); hash { //nolint:exhaustive // the others are made by what they say
-	case 0:
+	hash := a.Hash()
+	if hash == 0 {
 		return message
-	case crypto.SHA256: // without an object for the hash
-		sum := sha256.Sum256(message)
-		return sum[:]
-	default:
-		h := hash.New()
-		h.Write(message)
-		return h.Sum(nil)
 	}
+	return appendHash(make([]byte, 0, hash.Size()), hash, message)
+}
+
+// appendHash appends the hash of message to b.
+func appendHash(b []byte, hash crypto.Hash, message []byte) []byte {
+	if hash == crypto.SHA256 { // the usual one, without an object for it
+		sum := sha256.Sum256(message)
+		return append(b, sum[:]...)
+	}
+	h := hash.New()
+	h.Write(message)
+	return h.Sum(b)
 }
 
 // VerifyDigest reports whether sig, in the form that JOSE has it, is a signature

@@ -33,7 +33,7 @@ type VersionConfig struct {
 
 // A Version is one key version: one key pair in one backend, with its kid and
 // the algorithms that it is pinned to. All that changes of it is whether its backend
-// is away. It is safe for concurrent use.
+// is away, and which protected headers it remembers. It is safe for concurrent use.
 type Version struct {
 	key       Key
 	kid       string
@@ -169,6 +169,9 @@ func (v *Version) Use() Use { return v.algs[0].Use() }
 
 // Algs returns the algorithms that v is pinned to, the default first.
 func (v *Version) Algs() []Alg { return slices.Clone(v.algs) }
+
+// Does reports whether v is pinned to alg, among others perhaps.
+func (v *Version) Does(alg Alg) bool { return slices.Contains(v.algs, alg) }
 
 // NotBefore returns when v becomes active; the zero time means always.
 func (v *Version) NotBefore() time.Time { return v.notBefore }
