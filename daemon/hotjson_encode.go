@@ -12,8 +12,9 @@ import (
 // JSON as they are. Otherwise it reports false and has written nothing: json.Marshal has
 // to.
 //
-// It makes room first, so that no copy of a plaintext is left behind in a buffer that
-// was too short: the caller clears what it returns.
+// It makes room first, and clears b if it has to move what is in it, so that no copy of
+// a plaintext is left behind in a buffer that was too short: the caller clears what it
+// returns.
 func appendFast(b []byte, answer any) ([]byte, bool) {
 	e := encoder{b}
 	switch a := answer.(type) {
@@ -81,7 +82,10 @@ func (e *encoder) grow(n int, texts ...string) bool {
 		}
 		room += len(s)
 	}
-	e.out = slices.Grow(e.out, room)
+	if old := e.out; cap(old)-len(old) < room {
+		e.out = slices.Grow(slices.Clip(old), room)
+		clear(old)
+	}
 	return true
 }
 

@@ -153,6 +153,22 @@ func TestAppendFastRoom(t *testing.T) {
 	}
 }
 
+// TestAppendFastMoves appends an answer to another, in a buffer that is too short.
+func TestAppendFastMoves(t *testing.T) {
+	first, ok := appendFast(nil, &api.UnwrapCEKResponse{CEK: []byte("secret"), KID: "k"})
+	if !ok {
+		t.Fatal("appendFast() = false")
+	}
+	want := string(first) + `{"token":"` + strings.Repeat("x", 1000) + `","kid":"k"}`
+	got, ok := appendFast(first, &api.SignJWTResponse{Token: strings.Repeat("x", 1000), KID: "k"})
+	if !ok || string(got) != want {
+		t.Errorf("appendFast() = %s, %v; want %s", got, ok, want)
+	}
+	if !bytes.Equal(first, make([]byte, len(first))) {
+		t.Errorf("the buffer that was too short still holds %s", first)
+	}
+}
+
 func TestAppendFastOthers(t *testing.T) {
 	if _, ok := appendFast(nil, &api.Keys{}); ok {
 		t.Error("appendFast(an answer that it does not know) = true")
