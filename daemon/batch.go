@@ -29,6 +29,9 @@ type body[Q any] struct {
 // and otherwise holds at most most: each is decoded by itself, so that one that is
 // malformed is refused alone.
 func decodeRequests[Q any](data []byte, most int) (one *Q, items []jsontext.Value, err error) {
+	if one = new(Q); decodeFast(data, one) {
+		return one, nil, nil
+	}
 	var b body[Q]
 	if err := decode(data, &b); err != nil {
 		return nil, nil, err
@@ -78,8 +81,10 @@ func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.
 		}
 	}()
 	var q Q
-	if err := decode(item, &q); err != nil {
-		return nil, s.refuse(ctx, r, op, err)
+	if !decodeFast(item, &q) {
+		if err := decode(item, &q); err != nil {
+			return nil, s.refuse(ctx, r, op, err)
+		}
 	}
 	return act(s, ctx, r, &q)
 }
@@ -140,4 +145,33 @@ func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context
 	}
 	work() // what nobody has begun comes to the end of ctx
 	<-all
+}
+
+// appendResults appends the answer to a batch.
+func appendResults(b []byte, results []any) ([]byte, error) {
+	b = append(b, `{"results":[`...)
+	for i, r := range results {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		from := len(b)
+		var err error
+		if b, err = appendAnswer(b, r); err != nil {
+			return b, err
+		}
+		if i == 0 { // the others are about as long
+			b = growCleared(b, (len(b)-from+1)*(len(results)-1)+len("]}\n"))
+		}
+	}
+	return append(b, "]}"...), nil
+}
+
+// growCleared makes room for n bytes more, and leaves no copy behind.
+func growCleared(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	grown := append(make([]byte, 0, len(b)+n), b...)
+	clear(b)
+	return grown
 }

@@ -57,9 +57,12 @@ func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
 func (c *call) settle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first := !c.settled
+	if c.settled {
+		return false
+	}
 	c.settled = true
-	return first
+	c.service.coming.Add(-1) // the record is made now
+	return true
 }
 
 // hold notes that c has slots of p.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -177,7 +178,7 @@ func fail(q *request, err error) response {
 func succeed(q *request, answer any) response { return encodeAnswer(q, http.StatusOK, answer) }
 
 func encodeAnswer(q *request, status int, answer any) response {
-	body, err := json.Marshal(answer)
+	body, err := appendAnswer(nil, answer)
 	if err != nil {
 		return response{
 			status: http.StatusInternalServerError,
@@ -185,6 +186,19 @@ func encodeAnswer(q *request, status int, answer any) response {
 		}
 	}
 	return response{status: status, body: append(body, '\n')}
+}
+
+// appendAnswer appends an answer in JSON.
+func appendAnswer(b []byte, answer any) ([]byte, error) {
+	if results, ok := answer.(*api.Results[any]); ok {
+		return appendResults(b, results.Results)
+	}
+	if b, ok := appendFast(b, answer); ok {
+		return b, nil
+	}
+	text, err := json.Marshal(answer)
+	defer clear(text)
+	return append(slices.Grow(b, len(text)+1), text...), err
 }
 
 // errorOf is what an answer says of err.

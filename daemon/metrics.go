@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"maps"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +27,44 @@ type Metrics struct {
 	reloads     *prometheus.CounterVec
 	denials     *prometheus.CounterVec
 	failovers   *prometheus.CounterVec
+
+	byRequest resolved[requestLabels, requestMetrics]
+}
+
+// requestLabels are those of a request that has ended.
+type requestLabels struct{ op, key, alg, outcome string }
+
+// requestMetrics are what a request with certain labels is counted in.
+type requestMetrics struct {
+	count prometheus.Counter
+	took  prometheus.Observer
+}
+
+// A resolved remembers the metrics of labels, which the library would hash, check and
+// lock for each time. Labels come from the config and from closed sets, so that it holds
+// no more than the library does. It is safe for concurrent use.
+type resolved[L comparable, M any] struct {
+	known atomic.Pointer[map[L]M] // never changed, but replaced
+	mu    sync.Mutex              // held to replace it
+}
+
+// of returns the metrics of labels, and has resolve find those that are new.
+func (r *resolved[L, M]) of(labels L, resolve func(L) M) M {
+	if known := r.known.Load(); known != nil {
+		if m, ok := (*known)[labels]; ok {
+			return m
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	more := map[L]M{}
+	if known := r.known.Load(); known != nil {
+		maps.Copy(more, *known)
+	}
+	m := resolve(labels)
+	more[labels] = m
+	r.known.Store(&more)
+	return m
 }
 
 // buckets go from 50 µs, a P-256 signature in memory, to the 5 s that a request
@@ -74,11 +115,27 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
+// observeRequest counts a request that has ended.
+func (m *Metrics) observeRequest(l requestLabels, took time.Duration) {
+	r := m.byRequest.of(l, func(l requestLabels) requestMetrics {
+		return requestMetrics{m.requests.WithLabelValues(l.op, l.key, l.alg, l.outcome), m.total.WithLabelValues(l.op)}
+	})
+	r.count.Inc()
+	r.took.Observe(took.Seconds())
+}
+
 // ObserveBackend returns what [signer.VersionConfig] calls after each use of a
 // private key in the named backend.
 func (m *Metrics) ObserveBackend(backend string) func(use signer.Use, took time.Duration, err error) {
+	type labels struct {
+		use     signer.Use
+		outcome string
+	}
+	var by resolved[labels, prometheus.Observer]
 	return func(use signer.Use, took time.Duration, err error) {
-		m.backend.WithLabelValues(backend, string(use), signer.Code(err)).Observe(took.Seconds())
+		by.of(labels{use, signer.Code(err)}, func(l labels) prometheus.Observer {
+			return m.backend.WithLabelValues(backend, string(l.use), l.outcome)
+		}).Observe(took.Seconds())
 	}
 }
 

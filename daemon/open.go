@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 
 	"signetd/daemon/api"
 	"signetd/daemon/policy"
@@ -37,14 +36,13 @@ type opened struct {
 // one, unless key is empty.
 func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened, error) {
 	c.rec.Object = hash([]byte(jwe))
-	names := c.Policy.Keys(c.peer, op)
+	var err error
 	if key != "" {
-		if err := c.allow(op, key); err != nil {
-			return nil, err
-		}
-		names = []string{key}
+		err = c.allow(op, key)
+	} else {
+		err = c.allowAny(op)
 	}
-	if err := c.allowAny(op); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	t, err := signer.ParseSealed(jwe)
@@ -52,7 +50,7 @@ func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened
 		return nil, err
 	}
 	failure := signer.ErrDecrypt
-	for _, k := range c.candidates(t, names) {
+	for _, k := range c.candidates(t, op, key) {
 		c.use(k.name, k.version, k.recipient.Alg)
 		plaintext, err := k.version.DecryptJWE(ctx, t, k.recipient)
 		if errors.Is(err, signer.ErrDecrypt) {
@@ -81,32 +79,44 @@ type candidate struct {
 	recipient *signer.Recipient
 }
 
-// candidates are the versions that may open t: for each recipient the one with its
-// kid, once, or all of the named keys that do its algorithm if it has none, and no
-// more than [maxOpens] in all: each costs a use of a private key, and whoever made t
-// need not be known to anybody. A version of which nobody knows the kid yet may be
-// the one with a kid that nobody knows.
-func (c *call) candidates(t *signer.SealedToken, names []string) []candidate {
+// candidates are the versions that may open t, of the keys with which the peer may do op,
+// or of the named one: for each recipient the one with its kid, once, or all that do its
+// algorithm if it has none, and no more than [maxOpens] in all: each costs a use of a
+// private key, and whoever made t need not be known to anybody. A version of which
+// nobody knows the kid yet may be the one with a kid that nobody knows.
+func (c *call) candidates(t *signer.SealedToken, op policy.Op, only string) []candidate {
 	var list []candidate
 	named := map[*signer.Version]bool{} // by their kid
 	for _, r := range t.Recipients {
-		_, _, unknown := c.Ring.Version(r.KID)
-		for _, k := range c.Ring.Keys() {
-			if !slices.Contains(names, k.Name) {
+		for _, k := range c.opening(r) {
+			if only != "" && k.Name != only || !c.Policy.Allows(c.peer, op, k.Name) {
 				continue
 			}
 			for _, v := range k.Versions {
+				if r.KID == "" && v.KID() != "" && !v.Does(r.Alg) {
+					continue
+				}
 				if named[v] && r.KID != "" { // a recipient is named once (RFC 7516 section 7.2.1)
 					continue
 				}
-				if v.KID() == r.KID || r.KID == "" && slices.Contains(v.Algs(), r.Alg) || v.KID() == "" && unknown != nil {
-					list = append(list, candidate{k.Name, v, r})
-					named[v] = named[v] || r.KID != ""
-				}
+				list = append(list, candidate{k.Name, v, r})
+				named[v] = named[v] || r.KID != ""
 			}
 		}
 	}
 	return list[:min(len(list), maxOpens)]
+}
+
+// opening are the keys of which one may be that of a recipient: with the version that has
+// its kid, with those of which nobody knows the kid, or all if the recipient has none.
+func (c *call) opening(r *signer.Recipient) []signer.NamedKey {
+	if r.KID == "" {
+		return c.Ring.Keys()
+	}
+	if name, v, err := c.Ring.Version(r.KID); err == nil {
+		return []signer.NamedKey{{Name: name, Versions: []*signer.Version{v}}}
+	}
+	return c.Ring.Unseen()
 }
 
 // UnwrapCEK decrypts the encrypted key of a JWE and gives the CEK away.

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -86,15 +84,12 @@ func (s *Service) commit(p *pending) error {
 	if rec.KID == "" { // not known to be a key: a peer's text is no label
 		key, alg = "", ""
 	}
-	s.metrics.requests.WithLabelValues(rec.Op, key, alg, answered).Inc()
-	s.metrics.total.WithLabelValues(rec.Op).Observe(took.Seconds())
+	s.metrics.observeRequest(requestLabels{rec.Op, key, alg, answered}, took)
 	s.outages.note(s.log, rec, p.outcome)
 	s.metrics.observePolicy(key, rec)
 	if rec.Outcome == signer.CodeInternal {
 		s.log.Error("internal error", "request", rec.Request, "peer", p.request.Peer, "op", rec.Op, "key", rec.Key, "err", p.outcome)
 	}
-	if s.log.Enabled(context.Background(), slog.LevelDebug) { //nolint:forbidigo // as Debug has it; what it says takes time to gather
-		s.log.Debug("request", "request", rec.Request, "peer", p.request.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
-	}
+	s.logRequest(p.request, rec, answered, took)
 	return err
 }

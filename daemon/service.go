@@ -2,12 +2,9 @@ package daemon
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -31,6 +28,7 @@ type Service struct {
 	audit   *audit.Log
 	metrics *Metrics
 	log     *slog.Logger
+	coming  atomic.Int64 // calls that will have a record
 }
 
 // NewService returns a service over a setup. It takes the setup over, and uses
@@ -39,6 +37,7 @@ func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, lo
 	limits = limits.WithDefaults()
 	s := &Service{slots: newSlots(limits), brake: newBrake(limits.Refusals, limits.Timeout/2), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
 	s.current.Store(newGeneration(setup))
+	log.Gather(func() int { return int(s.coming.Load()) })
 	return s
 }
 
@@ -108,9 +107,7 @@ func (r Request) item(i int, w *watch) Request {
 // NewRequest returns a request of peer with a random id, which is no secret: it only
 // has to be another one each time.
 func NewRequest(peer policy.Peer) Request {
-	var id [8]byte
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- see above
-	return Request{ID: hex.EncodeToString(id[:]), Peer: peer}
+	return Request{ID: requestID(), Peer: peer}
 }
 
 // do runs one operation: a slot, the act, the audit record, and the brake if it
@@ -124,6 +121,7 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 	}
 	rec := &audit.Record{Op: string(op), Key: key}
 	c := &call{peer: r.Peer, now: time.Now(), rec: rec, metrics: s.metrics, service: s, request: r, noted: *rec}
+	s.coming.Add(1)
 	r.watch.begin(c)
 	answer, err := guarded(ctx, s, c, act)
 	r.watch.end()

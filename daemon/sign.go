@@ -75,7 +75,7 @@ func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest)
 		if err != nil {
 			return nil, err
 		}
-		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected, Signature: jws.Signature, KID: v.KID()}, nil
+		return &api.SignJWSResponse{JWS: serialize(jws, q), Protected: jws.Protected(), Signature: jws.Signature(), KID: v.KID()}, nil
 	})
 }
 
@@ -142,4 +142,7 @@ func header(h *api.Header) signer.Header {
 }
 
 // encode is how the audit record has bytes: in base64url.
-func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
+func encode(data []byte) string {
+	var text [128]byte // most are a hash, of 86 at most
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], data))
+}

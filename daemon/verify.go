@@ -108,7 +108,7 @@ func (c *call) noVerifier(what string, op policy.Op) error {
 
 // allowAny refuses a peer that may do op with no key at all.
 func (c *call) allowAny(op policy.Op) error {
-	if len(c.Policy.Keys(c.peer, op)) == 0 {
+	if !c.Policy.AllowsAny(c.peer, op) {
 		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, c.peer.UID, op)
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 	_ "crypto/sha256" // registers SHA-256 with package crypto
 	_ "crypto/sha512" // registers SHA-384 and SHA-512 with package crypto
 	"fmt"
-	"slices"
 )
 
 // An Alg is a JOSE "alg": how a key signs or unwraps (RFC 7518 sections 3.1 and
@@ -159,14 +158,6 @@ var algorithms = []algorithm{
 	{alg: RSA15, family: FamilyRSA15},
 }
 
-func (a Alg) lookup() (algorithm, bool) {
-	i := slices.IndexFunc(algorithms, func(x algorithm) bool { return x.alg == a })
-	if i < 0 {
-		return algorithm{}, false
-	}
-	return algorithms[i], true
-}
-
 // Family returns the scheme of a, or 0 if a is not known.
 func (a Alg) Family() Family {
 	x, _ := a.lookup()
@@ -222,7 +213,7 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 	}
 }
 
-func (x algorithm) fitsRSA(pub *rsa.PublicKey) error {
+func (x *algorithm) fitsRSA(pub *rsa.PublicKey) error {
 	switch x.family { //nolint:exhaustive // the others do not take RSA keys
 	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 	default:
@@ -236,7 +227,7 @@ func (x algorithm) fitsRSA(pub *rsa.PublicKey) error {
 	return nil
 }
 
-func (x algorithm) fitsEC(pub *ecdsa.PublicKey) error {
+func (x *algorithm) fitsEC(pub *ecdsa.PublicKey) error {
 	switch {
 	case x.family == FamilyECDSA && x.curve == pub.Curve, x.family == FamilyECDH && !isK1(pub):
 		return nil
@@ -245,7 +236,7 @@ func (x algorithm) fitsEC(pub *ecdsa.PublicKey) error {
 	}
 }
 
-func (x algorithm) fitsSecret(key Secret) error {
+func (x *algorithm) fitsSecret(key Secret) error {
 	switch {
 	case key.Type == SecretHMAC && x.family == FamilyHMAC:
 		if key.Size < x.hash.Size() {
@@ -268,11 +259,11 @@ func (x algorithm) fitsSecret(key Secret) error {
 }
 
 // misfit says which key x needs and that got is another.
-func (x algorithm) misfit(got string) error {
+func (x *algorithm) misfit(got string) error {
 	return fmt.Errorf("%w: %s needs %s, not %s", ErrUnsupported, x.alg, x.needs(), got)
 }
 
-func (x algorithm) needs() string {
+func (x *algorithm) needs() string {
 	switch x.family {
 	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
 		return "an RSA key"

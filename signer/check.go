@@ -83,16 +83,6 @@ func FitsModulus(key *rsa.PublicKey, ciphertext []byte) bool {
 	return len(ciphertext) == len(n) && bytes.Compare(ciphertext, n) < 0
 }
 
-// find returns the algorithm of a family and hash that fits pub.
-func find(pub crypto.PublicKey, family Family, hash crypto.Hash) (Alg, error) {
-	for _, x := range algorithms {
-		if x.family == family && x.hash == hash && x.alg.Fits(pub) == nil {
-			return x.alg, nil
-		}
-	}
-	return "", fmt.Errorf("%w: no algorithm of JOSE for this key and hash %v", ErrUnsupported, hash)
-}
-
 // CheckMAC is what every [MACer] asks before it touches its key: which algorithm
 // do key and hash ask for? Tokens take keys that are shorter than the hash.
 // Errors are ErrUnsupported.

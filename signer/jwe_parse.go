@@ -191,11 +191,30 @@ type headerReader struct {
 }
 
 // text is the value of a member that is a string, or empty if there is none.
-func (r *headerReader) text(name string) (s string) {
-	if v, ok := r.h[name]; ok && json.Unmarshal(v, &s) != nil {
+func (r *headerReader) text(name string) string {
+	v, ok := r.h[name]
+	if !ok {
+		return ""
+	}
+	if n := len(v); n >= 2 && v[0] == '"' && isPlain(v[1:n-1]) {
+		return string(v[1 : n-1])
+	}
+	var s string
+	if json.Unmarshal(v, &s) != nil {
 		r.ok = false
 	}
 	return s
+}
+
+// isPlain reports whether what stands between the quotes of a JSON string is the
+// string: it is ASCII without escapes.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c == '\\' || c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // bytes is the value of a member that is base64url.

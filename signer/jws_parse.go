@@ -155,7 +155,7 @@ func readSignature(s jwsSignature, text string, payload []byte) (*SignedToken, e
 		return nil, headerError("the protected header has no alg that signetd knows, or a member of the wrong type")
 	}
 	t.input, t.payload, t.signature = []byte(s.Protected+"."+text), payload, signature
-	t.Digest = inputDigest(t.Alg, t.input)
+	t.Digest = appendInputDigest(nil, t.Alg, t.input)
 	return t, nil
 }
 

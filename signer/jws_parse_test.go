@@ -38,7 +38,7 @@ func TestParseJWS(t *testing.T) {
 		other := "other"
 		if detached == "" {
 			other = ""
-			form = strings.Replace(form, jws.Payload, encode([]byte("other")), 1)
+			form = strings.Replace(form, jws.Payload(), encode([]byte("other")), 1)
 		}
 		tokens, err = signer.ParseJWS(form, []byte(other))
 		if err != nil {

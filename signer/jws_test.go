@@ -58,7 +58,7 @@ func checkJWS(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS, 
 	if got, err := flat.Verify(jwk); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("%s: flattened: Verify() = %s, %v", alg, got, err)
 	}
-	if got, want := jws.FlattenedDetached(), strings.Replace(jws.Flattened(), `"payload":"`+jws.Payload+`",`, "", 1); got != want {
+	if got, want := jws.FlattenedDetached(), strings.Replace(jws.Flattened(), `"payload":"`+jws.Payload()+`",`, "", 1); got != want {
 		t.Errorf("%s: FlattenedDetached() = %s, want %s", alg, got, want)
 	}
 	detached, err := jose.ParseDetached(jws.Detached(), payload, algs)
@@ -117,7 +117,7 @@ func checkMore(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS,
 	if got, err := v.VerifyJWS(t.Context(), token); err != nil || string(got) != "{}" {
 		t.Errorf("%s: VerifyJWS() = %q, %v", alg, got, err)
 	}
-	bad, err := signer.ParseSigned(jws.Protected + "." + encode([]byte("{ }")) + "." + jws.Signature)
+	bad, err := signer.ParseSigned(jws.Protected() + "." + encode([]byte("{ }")) + "." + jws.Signature())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,22 +184,22 @@ func TestVerifyJWSRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	withHeader := func(h string) string { return b64([]byte(h)) + "." + good.Payload + "." + good.Signature }
+	withHeader := func(h string) string { return b64([]byte(h)) + "." + good.Payload() + "." + good.Signature() }
 	tests := map[string]string{
-		"none":             b64([]byte(`{"alg":"none"}`)) + "." + good.Payload + ".",
+		"none":             b64([]byte(`{"alg":"none"}`)) + "." + good.Payload() + ".",
 		"HMAC":             withHeader(`{"alg":"HS256"}`),
 		"another alg":      withHeader(`{"alg":"PS256"}`),
 		"crit":             withHeader(`{"alg":"RS256","crit":["b64"],"b64":false}`),
 		"unknown crit":     withHeader(`{"alg":"RS256","crit":["x"],"x":1}`),
 		"changed header":   withHeader(`{"alg":"RS256","kid":"x"}`),
-		"changed payload":  good.Protected + "." + b64([]byte(`{"a":1}`)) + "." + good.Signature,
-		"no signature":     good.Protected + "." + good.Payload + ".",
+		"changed payload":  good.Protected() + "." + b64([]byte(`{"a":1}`)) + "." + good.Signature(),
+		"no signature":     good.Protected() + "." + good.Payload() + ".",
 		"detached":         good.Detached(),
 		"flattened":        good.Flattened(),
 		"garbage":          "x",
 		"empty":            "",
 		"another key's":    otherToken(t),
-		"one part too few": good.Protected + "." + good.Payload,
+		"one part too few": good.Protected() + "." + good.Payload(),
 	}
 	for name, token := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -88,6 +88,21 @@ type MessageSigner interface {
 	SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error)
 }
 
+// A RawSigner is a [Signer] that has its signatures in the form of JOSE, so that for
+// ECDSA nobody has to turn them into DER and back.
+type RawSigner interface {
+	Signer
+	// SignRaw signs with alg, and returns r || s for ECDSA, both as long as the curve has
+	// it (RFC 7518 section 3.4), and for all others what [Signer.SignContext] does. digest
+	// is the message itself if alg has no hash. Where the message is known it is given as
+	// well, for hardware that hashes by itself; elsewhere it is nil. Neither is changed,
+	// nor read after SignRaw has returned.
+	//
+	// An alg that does not fit the key is ErrUnsupported. Other errors are as for
+	// SignContext.
+	SignRaw(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error)
+}
+
 // A ContentDecrypter is a [Decrypter] whose hardware can hold on to the CEK: it
 // unwraps the CEK and decrypts the content with it, and only the content leaves.
 type ContentDecrypter interface {

@@ -66,6 +66,7 @@ type member struct {
 
 var (
 	_ MessageSigner       = (*Replicas)(nil)
+	_ RawSigner           = (*Replicas)(nil)
 	_ ContentDecrypter    = (*Replicas)(nil)
 	_ SessionKeyDecrypter = (*Replicas)(nil)
 	_ MACer               = (*Replicas)(nil)

@@ -60,6 +60,13 @@ func (r *Replicas) SignMessageContext(ctx context.Context, message []byte, opts 
 	})
 }
 
+// SignRaw implements [RawSigner]. Each place signs in the way that its key has.
+func (r *Replicas) SignRaw(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error) {
+	return replicated(ctx, r, UseSig, func(ctx context.Context, k Signer) ([]byte, error) {
+		return signRaw(ctx, k, r.c.Public, alg, digest, message)
+	})
+}
+
 // MACContext implements [MACer].
 func (r *Replicas) MACContext(ctx context.Context, message []byte, hash crypto.Hash) ([]byte, error) {
 	return replicated(ctx, r, UseSig, func(ctx context.Context, k MACer) ([]byte, error) {

@@ -16,9 +16,10 @@ type NamedKey struct {
 // A Ring holds every key by name. Only the ring knows names and kids: a backend
 // knows refs. It is immutable and safe for concurrent use.
 type Ring struct {
-	keys  []NamedKey
-	names map[string]int
-	kids  map[string]place
+	keys   []NamedKey
+	names  map[string]int
+	kids   map[string]place
+	unseen []NamedKey
 }
 
 type place struct {
@@ -66,12 +67,19 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 		}
 		r.names[k.Name] = len(r.keys)
 		r.keys = append(r.keys, NamedKey{Name: k.Name, Versions: slices.Clone(k.Versions)})
+		if unseen := slices.DeleteFunc(slices.Clone(k.Versions), func(v *Version) bool { return v.kid != "" }); len(unseen) > 0 {
+			r.unseen = append(r.unseen, NamedKey{Name: k.Name, Versions: unseen})
+		}
 	}
 	return r, nil
 }
 
 // Keys returns the keys in the order of the config.
 func (r *Ring) Keys() []NamedKey { return slices.Clone(r.keys) }
+
+// Unseen returns the keys that have versions of which not even the kid is known, with
+// these versions alone, in the order of the config. Any kid may be that of one of them.
+func (r *Ring) Unseen() []NamedKey { return slices.Clone(r.unseen) }
 
 // Key returns the key with the given name.
 func (r *Ring) Key(name string) (NamedKey, error) {

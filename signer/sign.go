@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rsa"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -31,7 +32,7 @@ func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, err
 	if h := alg.Hash(); h != 0 && len(digest) != h.Size() {
 		return nil, fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", ErrInvalid, alg, h.Size(), len(digest))
 	}
-	return v.sign(alg, digest, func() ([]byte, error) { return s.SignContext(ctx, digest, alg.SignerOpts()) })
+	return v.sign(ctx, s, alg, digest, nil)
 }
 
 // SignMessage signs message with alg, or makes its MAC. It returns the signature
@@ -40,17 +41,19 @@ func (v *Version) SignMessage(ctx context.Context, alg Alg, message []byte) ([]b
 	if alg.Family() == FamilyHMAC {
 		return v.mac(ctx, alg, message)
 	}
+	return v.signMessage(ctx, alg, alg.digest(message), message)
+}
+
+// signMessage signs a message whose digest is known.
+func (v *Version) signMessage(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error) {
 	s, err := v.signer(alg)
 	if err != nil {
 		return nil, err
 	}
-	digest := alg.digest(message)
-	return v.sign(alg, digest, func() ([]byte, error) {
-		if m, ok := s.(MessageSigner); ok {
-			return m.SignMessageContext(ctx, message, alg.SignerOpts())
-		}
-		return s.SignContext(ctx, digest, alg.SignerOpts())
-	})
+	if message == nil {
+		message = []byte{} // it is known, and empty
+	}
+	return v.sign(ctx, s, alg, digest, message)
 }
 
 // signer returns the key of v if it signs with alg.
@@ -68,19 +71,14 @@ func (v *Version) signer(alg Alg) (Signer, error) {
 	return s, nil
 }
 
-// sign has make sign digest, and turns the signature into JOSE's form.
-func (v *Version) sign(alg Alg, digest []byte, make func() ([]byte, error)) ([]byte, error) {
+// sign has s, the key of v, sign digest, which is that of message unless message is nil.
+func (v *Version) sign(ctx context.Context, s Signer, alg Alg, digest, message []byte) ([]byte, error) {
+	pub := v.key.Public()
 	start := time.Now()
-	sig, err := make()
+	sig, err := signRaw(ctx, s, pub, alg, digest, message)
 	v.used(UseSig, start, err)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
-	}
-	pub := v.key.Public()
-	if ec, ok := pub.(*ecdsa.PublicKey); ok {
-		if sig, err = RawECDSA(sig, coordinateSize(ec)); err != nil {
-			return nil, err
-		}
 	}
 	if v.verify && !v.verifyOwn(pub, alg, digest, sig) {
 		return nil, errVerify
@@ -96,6 +94,27 @@ func (v *Version) verifyOwn(pub crypto.PublicKey, alg Alg, digest, sig []byte) b
 		}
 	}
 	return VerifyDigest(pub, alg, digest, sig)
+}
+
+// signRaw has s sign as [Version.sign] does, in the way that it has for that.
+func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, digest, message []byte) (sig []byte, err error) {
+	ec, isEC := pub.(*ecdsa.PublicKey)
+	if r, ok := s.(RawSigner); ok {
+		sig, err = r.SignRaw(ctx, alg, digest, message)
+		if err == nil && isEC && len(sig) != 2*coordinateSize(ec) {
+			return nil, errVerify
+		}
+		return sig, err
+	}
+	if m, ok := s.(MessageSigner); ok && message != nil {
+		sig, err = m.SignMessageContext(ctx, message, alg.SignerOpts())
+	} else {
+		sig, err = s.SignContext(ctx, digest, alg.SignerOpts())
+	}
+	if err == nil && isEC {
+		return RawECDSA(sig, coordinateSize(ec))
+	}
+	return sig, err
 }
 
 // mac makes a MAC. There is no public key that could verify it before it leaves;
@@ -156,9 +175,18 @@ func (a Alg) digest(message []byte) []byte {
 	if hash == 0 {
 		return message
 	}
+	return appendHash(make([]byte, 0, hash.Size()), hash, message)
+}
+
+// appendHash appends the hash of message to b.
+func appendHash(b []byte, hash crypto.Hash, message []byte) []byte {
+	if hash == crypto.SHA256 { // the usual one, without an object for it
+		sum := sha256.Sum256(message)
+		return append(b, sum[:]...)
+	}
 	h := hash.New()
 	h.Write(message)
-	return h.Sum(nil)
+	return h.Sum(b)
 }
 
 // VerifyDigest reports whether sig, in the form that JOSE has it, is a signature

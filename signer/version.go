@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,7 +33,8 @@ type VersionConfig struct {
 
 // A Version is one key version: one key pair in one backend, with its kid and
 // the algorithms that it is pinned to. All that changes of it is whether its backend
-// is away, and how it verifies what it signs. It is safe for concurrent use.
+// is away, how it verifies what it signs, and which protected headers it remembers. It
+// is safe for concurrent use.
 type Version struct {
 	key       Key
 	kid       string
@@ -44,6 +46,7 @@ type Version struct {
 	changed   func(err error)
 	health    health // unused for Replicas, which have that of each place
 	own       ownP256
+	headers   atomic.Pointer[[]protectedHeader]
 }
 
 // NewVersion returns the version that c describes. Each algorithm must be one
@@ -168,6 +171,9 @@ func (v *Version) Use() Use { return v.algs[0].Use() }
 
 // Algs returns the algorithms that v is pinned to, the default first.
 func (v *Version) Algs() []Alg { return slices.Clone(v.algs) }
+
+// Does reports whether v is pinned to alg, among others perhaps.
+func (v *Version) Does(alg Alg) bool { return slices.Contains(v.algs, alg) }
 
 // NotBefore returns when v becomes active; the zero time means always.
 func (v *Version) NotBefore() time.Time { return v.notBefore }

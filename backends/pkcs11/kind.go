@@ -55,11 +55,14 @@ type (
 
 var (
 	_ signer.MessageSigner    = signKey{}
+	_ signer.RawSigner        = signKey{}
 	_ signer.ContentDecrypter = decryptKey{}
 	_ signer.MessageSigner    = dualKey{}
+	_ signer.RawSigner        = dualKey{}
 	_ signer.ContentDecrypter = dualKey{}
 	_ signer.Agreer           = agreeKey{}
 	_ signer.MessageSigner    = signAgreeKey{}
+	_ signer.RawSigner        = signAgreeKey{}
 	_ signer.Agreer           = signAgreeKey{}
 	_ signer.MACer            = macKey{}
 	_ signer.Wrapper          = wrapKey{}

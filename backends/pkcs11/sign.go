@@ -51,7 +51,8 @@ const (
 	ofMessage                 // the token makes the digest, or there is none
 )
 
-// signing is the half of a key that implements signer.MessageSigner.
+// signing is the half of a key that implements signer.MessageSigner and
+// signer.RawSigner.
 type signing struct{ k *key }
 
 // Sign is SignContext without a deadline. The token has its own randomness.
@@ -65,14 +66,14 @@ func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if err != nil {
 		return nil, err
 	}
-	if s.k.forms[alg] == ofMessage && alg.Hash() != 0 {
-		return nil, fmt.Errorf("%w: the token signs %s of a message, and not of its digest", signer.ErrUnsupported, alg)
-	}
-	return s.k.signContext(ctx, alg, digest)
+	return s.signDER(ctx, alg, digest, nil)
 }
 
 // SignMessageContext signs a message; see [signer.MessageSigner].
 func (s signing) SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if message == nil {
+		message = []byte{} // it is known, and empty
+	}
 	digest := message
 	if opts != nil && opts.HashFunc() != 0 && opts.HashFunc().Available() {
 		digest = digestOf(opts.HashFunc(), message)
@@ -81,10 +82,37 @@ func (s signing) SignMessageContext(ctx context.Context, message []byte, opts cr
 	if err != nil {
 		return nil, err
 	}
-	if s.k.forms[alg] == ofMessage {
-		digest = message
+	return s.signDER(ctx, alg, digest, message)
+}
+
+// signDER is SignRaw in the form that crypto.Signer promises.
+func (s signing) signDER(ctx context.Context, alg signer.Alg, digest, message []byte) ([]byte, error) {
+	sig, err := s.SignRaw(ctx, alg, digest, message)
+	if err != nil || alg.Family() != signer.FamilyECDSA {
+		return sig, err
 	}
-	return s.k.signContext(ctx, alg, digest)
+	return signer.DERECDSA(sig)
+}
+
+// SignRaw signs a digest, or its message if the token wants that; see
+// [signer.RawSigner].
+func (s signing) SignRaw(ctx context.Context, alg signer.Alg, digest, message []byte) ([]byte, error) {
+	f, ok := s.k.forms[alg]
+	if !ok {
+		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
+	}
+	hash := alg.Hash()
+	if hash != 0 && len(digest) != hash.Size() {
+		return nil, fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", signer.ErrInvalid, alg, hash.Size(), len(digest))
+	}
+	data := digest
+	if f == ofMessage && hash != 0 {
+		if message == nil {
+			return nil, fmt.Errorf("%w: the token signs %s of a message, and not of its digest", signer.ErrUnsupported, alg)
+		}
+		data = message
+	}
+	return s.k.signData(ctx, alg, f, data)
 }
 
 func digestOf(hash crypto.Hash, message []byte) []byte {
@@ -93,12 +121,8 @@ func digestOf(hash crypto.Hash, message []byte) []byte {
 	return h.Sum(nil)
 }
 
-// signContext signs data, which has the form that k has for alg.
-func (k *key) signContext(ctx context.Context, alg signer.Alg, data []byte) ([]byte, error) {
-	f, ok := k.forms[alg]
-	if !ok {
-		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
-	}
+// signData signs data, which has the form f.
+func (k *key) signData(ctx context.Context, alg signer.Alg, f form, data []byte) ([]byte, error) {
 	data = bytes.Clone(data) // the token may read it after the caller has left
 	sig, err := k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
 		return k.sign(s, h, alg, f, data)
@@ -106,11 +130,14 @@ func (k *key) signContext(ctx context.Context, alg signer.Alg, data []byte) ([]b
 	if err != nil || alg.Family() != signer.FamilyECDSA {
 		return sig, err
 	}
-	der, err := signer.DERECDSA(sig)
-	if err != nil {
-		return nil, fmt.Errorf("%w: pkcs11: the token's answer: %w", signer.ErrUnavailable, err)
+	if r, s := sig[:len(sig)/2], sig[len(sig)/2:]; isZero(r) || isZero(s) {
+		return nil, fmt.Errorf("%w: pkcs11: the token's answer: an ECDSA signature whose r or s is zero", signer.ErrUnavailable)
 	}
-	return der, nil
+	return sig, nil
+}
+
+func isZero(n []byte) bool {
+	return !slices.ContainsFunc(n, func(b byte) bool { return b != 0 })
 }
 
 // sign signs data and returns the signature as JOSE has it.

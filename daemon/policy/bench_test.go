@@ -1,11 +1,39 @@
 package policy_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"signetd/daemon/policy"
+	"signetd/signer"
 )
+
+// BenchmarkCheck asks for the last of many keys, each of which has a grant.
+func BenchmarkCheck(b *testing.B) {
+	for _, n := range []int{1, 200} {
+		var keys []policy.Key
+		var grants []policy.Grant
+		for i := range n {
+			name := fmt.Sprint("key", i)
+			keys = append(keys, policy.Key{Name: name, Use: signer.UseSig, JWT: rules})
+			grants = append(grants, policy.Grant{Peer: policy.Match{UID: id(1)}, Ops: []policy.Op{policy.OpVerify, policy.OpSignJWT}, Keys: []string{name}})
+		}
+		p, err := policy.New(keys, grants)
+		if err != nil {
+			b.Fatal(err)
+		}
+		last := keys[n-1].Name
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, last); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
 
 // BenchmarkApply is the work of a policy with every kind of rule on an access
 // token of usual size.

@@ -67,16 +67,32 @@ func tooLong() *Denial {
 
 // apply is Apply on claims that were read.
 func (r *Rules) apply(d *document, q ClaimsRequest, now time.Time) (*Claims, error) {
-	a := &application{rules: r, doc: d, now: now.Unix()}
-	for _, check := range []func(*application, *ClaimsRequest) error{
-		(*application).checkShape, (*application).checkParties, (*application).checkTimes, (*application).checkJTI,
-		(*application).checkNames, (*application).checkValues,
-	} {
-		if err := check(a, &q); err != nil {
-			return nil, err
-		}
+	a := application{rules: r, doc: d, now: now.Unix()}
+	if err := a.check(&q); err != nil {
+		return nil, err
 	}
 	return a.claims(), nil
+}
+
+// check runs the checks one after the other.
+func (a *application) check(q *ClaimsRequest) error {
+	err := a.checkShape(q)
+	if err == nil {
+		err = a.checkParties()
+	}
+	if err == nil {
+		err = a.checkTimes(q)
+	}
+	if err == nil {
+		err = a.checkJTI()
+	}
+	if err == nil {
+		err = a.checkNames(q)
+	}
+	if err == nil {
+		err = a.checkValues()
+	}
+	return err
 }
 
 // An application is rules on their way through claims.
@@ -129,7 +145,7 @@ func (a *application) checkShape(q *ClaimsRequest) error {
 	return nil
 }
 
-func (a *application) checkParties(*ClaimsRequest) error {
+func (a *application) checkParties() error {
 	if err := a.checkIssuer(); err != nil {
 		return err
 	}
@@ -251,7 +267,7 @@ func (a *application) checkExpiry(ttl time.Duration) error {
 	return err
 }
 
-func (a *application) checkJTI(*ClaimsRequest) error {
+func (a *application) checkJTI() error {
 	jti, ok, err := a.doc.textClaim("jti")
 	switch {
 	case err != nil:
@@ -270,7 +286,9 @@ func (a *application) checkJTI(*ClaimsRequest) error {
 func newID() string {
 	var id [16]byte
 	rand.Read(id[:])
-	return base64.RawURLEncoding.EncodeToString(id[:])
+	var text [22]byte // of 16 bytes in base64url
+	base64.RawURLEncoding.Encode(text[:], id[:])
+	return string(text[:])
 }
 
 // checkNames checks which members there may be, and which there must be.
@@ -299,7 +317,7 @@ func (a *application) checkNames(q *ClaimsRequest) error {
 	return nil
 }
 
-func (a *application) checkValues(*ClaimsRequest) error {
+func (a *application) checkValues() error {
 	for _, rule := range a.rules.values {
 		raw := a.doc.find(rule.claim)
 		if raw == nil {

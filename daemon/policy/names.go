@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"unicode"
 	"unicode/utf8"
 )
@@ -61,9 +60,18 @@ func normalize(name string) string {
 // lastSegment is what a name in a namespace ends in: "password" of
 // "https://example.com/password".
 func lastSegment(normal []byte) []byte {
-	normal = bytes.TrimRight(normal, "/:#")
-	return normal[bytes.LastIndexAny(normal, "/:#")+1:]
+	end := len(normal)
+	for end > 0 && separates(normal[end-1]) {
+		end--
+	}
+	from := end
+	for from > 0 && !separates(normal[from-1]) {
+		from--
+	}
+	return normal[from:end]
 }
+
+func separates(c byte) bool { return c == '/' || c == ':' || c == '#' }
 
 // secretSet says which names are those of secrets.
 type secretSet struct {

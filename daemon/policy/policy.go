@@ -124,8 +124,8 @@ func (o Owner) lacks(op Op) string {
 // A Policy is a set of grants over a set of keys. It is immutable and safe for
 // concurrent use.
 type Policy struct {
-	grants []grant
-	keys   map[string]key
+	index grantIndex
+	keys  map[string]key
 }
 
 // A key is a Key with its rules, or none.
@@ -167,19 +167,21 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 		}
 		p.keys[k.Name] = compiled
 	}
+	all := make([]*grant, len(grants))
 	for i, g := range grants {
 		if err := p.checkGrant(g); err != nil {
 			return nil, &Error{i, fmt.Errorf("%w: %w", signer.ErrInvalid, err)}
 		}
-		compiled := grant{Grant: g}
+		compiled := &grant{Grant: g}
 		if g.JWT != nil {
 			var err error
 			if compiled.narrowed, err = p.narrow(g); err != nil {
 				return nil, &Error{i, err}
 			}
 		}
-		p.grants = append(p.grants, compiled)
+		all[i] = compiled
 	}
+	p.index = indexGrants(all)
 	return p, nil
 }
 
@@ -255,12 +257,27 @@ func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
 // operation that is not on a key, and ErrDenied if none does. It is asked before
 // a key is looked up: an unknown key is denied like any other.
 func (p *Policy) Check(peer Peer, op Op, key string) error {
-	for _, g := range p.grants {
-		if g.allows(op, key) && g.Peer.matches(peer) {
-			return nil
-		}
+	if p.Allows(peer, op, key) {
+		return nil
 	}
 	return p.noGrant(peer, op, key)
+}
+
+// Allows reports whether [Policy.Check] returns nil.
+func (p *Policy) Allows(peer Peer, op Op, key string) bool {
+	return anyMatches(p.index.uses[use{op, key}], peer)
+}
+
+// AllowsAny reports whether there is a key on which peer may do op.
+func (p *Policy) AllowsAny(peer Peer, op Op) bool { return anyMatches(p.index.ops[op], peer) }
+
+func anyMatches(grants []*grant, peer Peer) bool {
+	for _, g := range grants {
+		if g.Peer.matches(peer) {
+			return true
+		}
+	}
+	return false
 }
 
 func (*Policy) noGrant(peer Peer, op Op, key string) error {
@@ -270,28 +287,17 @@ func (*Policy) noGrant(peer Peer, op Op, key string) error {
 	return fmt.Errorf("%w: no grant lets uid %d %s with key %.64q", signer.ErrDenied, peer.UID, op, key)
 }
 
-func (g *Grant) allows(op Op, key string) bool {
-	if _, onKey := keyOps[op]; onKey != (key != "") {
-		return false
-	}
-	if key == "" {
-		return slices.Contains(g.Ops, op)
-	}
-	if op == OpList { // whoever may use a key may see its public half
-		return slices.Contains(g.Keys, key)
-	}
-	return slices.Contains(g.Ops, op) && slices.Contains(g.Keys, key)
-}
-
 // Keys returns the names of the keys on which peer may do op, in no order.
 func (p *Policy) Keys(peer Peer, op Op) []string {
 	var names []string
-	for _, g := range p.grants {
+	seen := map[string]bool{}
+	for _, g := range p.index.ops[op] {
 		if !g.Peer.matches(peer) {
 			continue
 		}
 		for _, name := range g.Keys {
-			if g.allows(op, name) && !slices.Contains(names, name) {
+			if !seen[name] {
+				seen[name] = true
 				names = append(names, name)
 			}
 		}
@@ -303,7 +309,7 @@ func (p *Policy) Keys(peer Peer, op Op) []string {
 func (p *Policy) Ops(peer Peer, key string) []Op {
 	var ops []Op
 	for op := range keyOps {
-		if p.Check(peer, op, key) == nil {
+		if p.Allows(peer, op, key) {
 			ops = append(ops, op)
 		}
 	}
@@ -327,9 +333,10 @@ func (p *Policy) Apply(peer Peer, op Op, key string, q ClaimsRequest, now time.T
 	}()
 	var noted *Claims // what a key in dry-run signs although it would deny it
 	var denial error
-	for i := range p.grants {
-		rules := p.grants[i].rules(p.keys[key], peer, op)
-		if rules == nil {
+	k := p.keys[key]
+	for _, g := range p.index.uses[use{op, key}] {
+		rules := g.rules(k)
+		if rules == nil || !g.Peer.matches(peer) {
 			continue
 		}
 		claims, err := rules.applyOnce(&doc, q, now)
@@ -348,12 +355,9 @@ func (p *Policy) Apply(peer Peer, op Op, key string, q ClaimsRequest, now time.T
 	return noted, denial
 }
 
-// rules are the claim rules of k for what g lets peer do with it, or nil if it
-// lets it do nothing.
-func (g *grant) rules(k key, peer Peer, op Op) *Rules {
-	if !g.allows(op, k.Name) || !g.Peer.matches(peer) {
-		return nil
-	}
+// rules are the claim rules of k for what g, which is on k, lets peers do with it, or nil
+// if it has none.
+func (g *grant) rules(k key) *Rules {
 	if narrowed, ok := g.narrowed[k.Name]; ok {
 		return narrowed
 	}

@@ -120,6 +120,17 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// TestCheckEmptyName has a key without a name, which no request can name.
+func TestCheckEmptyName(t *testing.T) {
+	p, err := policy.New([]policy.Key{{Use: signer.UseSig}}, []policy.Grant{{Peer: policy.Match{UID: id(1)}, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{""}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(policy.Peer{UID: 1}, policy.OpSignJWS, ""); !errors.Is(err, signer.ErrDenied) {
+		t.Errorf("Check(no key) = %v, want ErrDenied", err)
+	}
+}
+
 // FuzzCheck makes grants and a request of any bytes. Its oracle says again, in
 // other words, what a grant means; and whatever New lets through, a claim policy
 // is not bypassed by a grant that does not say so.
@@ -162,6 +173,16 @@ func FuzzCheck(f *testing.F) {
 		want := slices.ContainsFunc(grants, func(g policy.Grant) bool { return means(g, peer, op, key) })
 		if got := p.Check(peer, op, key) == nil; got != want {
 			t.Fatalf("Check(%+v, %s, %q) under %+v allows = %v, want %v", peer, op, key, grants, got, want)
+		}
+		var all []string // of the keys that there are
+		for _, name := range names {
+			if name != "" && slices.ContainsFunc(grants, func(g policy.Grant) bool { return means(g, peer, op, name) }) {
+				all = append(all, name)
+			}
+		}
+		got := p.Keys(peer, op)
+		if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(all))) || p.AllowsAny(peer, op) != (len(all) > 0) {
+			t.Fatalf("Keys(%+v, %s) under %+v = %q, AllowsAny() = %v; want %q", peer, op, grants, got, p.AllowsAny(peer, op), all)
 		}
 	})
 }

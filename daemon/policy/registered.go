@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 
@@ -27,6 +28,9 @@ func (d *document) textClaim(name string) (s string, ok bool, err error) {
 func unquote(raw jsontext.Value) (string, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", false
+	}
+	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
+		return string(inner), true // it was read, and so is UTF-8 without anything to undo
 	}
 	text, err := jsontext.AppendUnquote(nil, []byte(raw))
 	return string(text), err == nil

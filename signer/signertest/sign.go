@@ -69,6 +69,7 @@ func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	}
 	for _, alg := range algs {
 		s.signMessage(t, k, alg)
+		s.signRaw(t, k, alg)
 		d := digest(alg, "conformance")
 		sig, err := k.SignContext(t.Context(), d, alg.SignerOpts())
 		if slices.Contains(s.Lacks, alg) {

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/daemon/audit"
+	"signetd/signer"
+)
+
+// usualClaims is a request of usual size.
+var usualClaims = []byte(`{"sub":"user:4711","aud":"api","client_id":"web-shop","scope":"orders:read orders:write"}`)
+
+// BenchmarkSignJWT is a token below the transport: policy, P-256 in software, its
+// verification, and a record in a file.
+func BenchmarkSignJWT(b *testing.B) { benchmarkSignJWT(b, benchService(b, openSoftware(b), false)) }
+
+// BenchmarkSignJWTStub is BenchmarkSignJWT without the cryptography: what the daemon
+// itself costs.
+func BenchmarkSignJWTStub(b *testing.B) { benchmarkSignJWT(b, benchService(b, newStub(b), true)) }
+
+func benchmarkSignJWT(b *testing.B, s *Service) {
+	peer := me()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.SignJWT(b.Context(), NewRequest(peer), &api.SignJWTRequest{Key: "oidc", Claims: usualClaims}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDecryptJWE is a JWE opened below the transport: RSA-OAEP in software, and a
+// record in a file.
+func BenchmarkDecryptJWE(b *testing.B) {
+	s := benchService(b, openSoftware(b), false)
+	k, err := s.Ring().Key("inbox")
+	if err != nil {
+		b.Fatal(err)
+	}
+	jwe, err := k.Versions[0].EncryptJWE(b.Context(), "", signer.Header{}, usualClaims)
+	if err != nil {
+		b.Fatal(err)
+	}
+	peer := me()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.DecryptJWE(b.Context(), NewRequest(peer), &api.DecryptJWERequest{JWE: jwe}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// benchService is a service over the keys of a fixture, without a socket.
+func benchService(t testing.TB, backend signer.Backend, skipVerify bool) *Service {
+	t.Helper()
+	log, err := audit.Open(filepath.Join(t.TempDir(), "audit.jsonl"), audit.SyncNever)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewMetrics("test")
+	setup := newSetup(t, backend, m)
+	if skipVerify {
+		setup.Ring = unverified(t, backend, m)
+	}
+	s := NewService(setup, Limits{}, log, m, slog.New(slog.DiscardHandler))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// unverified is a ring of one key whose signatures nobody verifies.
+func unverified(t testing.TB, backend signer.Backend, m *Metrics) *signer.Ring {
+	t.Helper()
+	k, err := backend.OpenKey(t.Context(), "generate:ec-p256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "memory", SkipVerify: true, Observe: m.ObserveBackend("memory")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := signer.NewRing([]signer.NamedKey{{Name: "oidc", Versions: []*signer.Version{v}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// A stub is a backend whose one signing key has the same signature for everything.
+type stub struct {
+	signer.Backend
+	key stubKey
+}
+
+// OpenKey implements [signer.Backend].
+func (s *stub) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
+	if ref == "generate:ec-p256" {
+		return s.key, nil
+	}
+	return s.Backend.OpenKey(ctx, ref)
+}
+
+func newStub(t testing.TB) *stub {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("stub"))
+	der, err := private.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signer.RawECDSA(der, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stub{openSoftware(t), stubKey{&private.PublicKey, der, sig}}
+}
+
+type stubKey struct {
+	public   *ecdsa.PublicKey
+	der, sig []byte
+}
+
+// Public implements [signer.Key].
+func (k stubKey) Public() crypto.PublicKey { return k.public }
+
+// Sign implements [crypto.Signer].
+func (k stubKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return k.der, nil }
+
+// SignContext implements [signer.Signer].
+func (k stubKey) SignContext(context.Context, []byte, crypto.SignerOpts) ([]byte, error) {
+	return k.der, nil
+}
+
+// SignRaw implements [signer.RawSigner], as a token does.
+func (k stubKey) SignRaw(context.Context, signer.Alg, []byte, []byte) ([]byte, error) {
+	return k.sig, nil
+}

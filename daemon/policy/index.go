@@ -1,0 +1,47 @@
+package policy
+
+// A use is an operation on a key, or one that is not on a key, whose key is empty.
+type use struct {
+	op  Op
+	key string
+}
+
+// A grantIndex finds the grants of a use, in the order of the config, so that what a request
+// costs does not depend on how many grants there are for other keys and operations.
+type grantIndex struct {
+	uses map[use][]*grant
+	ops  map[Op][]*grant // of an operation on any key
+}
+
+func indexGrants(grants []*grant) grantIndex {
+	x := grantIndex{uses: map[use][]*grant{}, ops: map[Op][]*grant{}}
+	for _, g := range grants {
+		for _, op := range g.Ops {
+			if _, onKey := keyOps[op]; !onKey {
+				x.uses[use{op: op}] = appendOnce(x.uses[use{op: op}], g)
+				continue
+			}
+			x.add(op, g)
+		}
+		x.add(OpList, g) // whoever may use a key may see its public half
+	}
+	return x
+}
+
+// add notes that g is of op on each of its keys.
+func (x *grantIndex) add(op Op, g *grant) {
+	for _, key := range g.Keys {
+		if key != "" { // that would be no key
+			x.uses[use{op, key}] = appendOnce(x.uses[use{op, key}], g)
+			x.ops[op] = appendOnce(x.ops[op], g)
+		}
+	}
+}
+
+// appendOnce appends g, unless it was the last that was: grants come one after the other.
+func appendOnce(list []*grant, g *grant) []*grant {
+	if n := len(list); n > 0 && list[n-1] == g {
+		return list
+	}
+	return append(list, g)
+}
