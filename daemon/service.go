@@ -37,7 +37,7 @@ func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, lo
 	limits = limits.WithDefaults()
 	s := &Service{slots: newSlots(limits), brake: newBrake(limits.Refusals, limits.Timeout/2), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
 	s.current.Store(newGeneration(setup))
-	log.Gather(func() int { return int(s.coming.Load()) })
+	s.audit.Gather(func() int { return int(s.coming.Load()) })
 	return s
 }
 

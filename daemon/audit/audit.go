@@ -95,7 +95,7 @@ type Log struct {
 // A batch is the records that go to the disk together.
 type batch struct {
 	data []byte
-	n    int // records
+	n    int         // records
 	led  atomic.Bool // somebody writes it, or will
 	done chan struct{}
 	err  error
