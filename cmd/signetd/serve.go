@@ -134,6 +134,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	stopReloads := r.reloadOnSignal(ctx)
 	r.logKeys(ctx, setup.Ring)
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
+	settle()
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
 		started()
