@@ -240,6 +240,9 @@ func callError(call string, err error) error {
 
 // classOf returns the class of err.
 func classOf(err error) class {
+	if err == nil {
+		return classNone // without what errors.As would allocate, after each call that went well
+	}
 	var e *tokenError
 	switch {
 	case errors.As(err, &e):
@@ -259,6 +262,9 @@ func lost(err error) bool {
 
 // answered reports whether err is the module's answer rv.
 func answered(err error, rv p11.Error) bool {
+	if err == nil {
+		return false // as in classOf
+	}
 	var e *tokenError
 	return errors.As(err, &e) && e.rv == rv
 }

@@ -45,3 +45,38 @@ func appendOnce(list []*grant, g *grant) []*grant {
 	}
 	return append(list, g)
 }
+
+// Allows reports whether [Policy.Check] returns nil.
+func (p *Policy) Allows(peer Peer, op Op, key string) bool {
+	return anyMatches(p.index.uses[use{op, key}], peer)
+}
+
+// AllowsAny reports whether there is a key on which peer may do op.
+func (p *Policy) AllowsAny(peer Peer, op Op) bool { return anyMatches(p.index.ops[op], peer) }
+
+func anyMatches(grants []*grant, peer Peer) bool {
+	for _, g := range grants {
+		if g.Peer.matches(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// Keys returns the names of the keys on which peer may do op, in no order.
+func (p *Policy) Keys(peer Peer, op Op) []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, g := range p.index.ops[op] {
+		if !g.Peer.matches(peer) {
+			continue
+		}
+		for _, name := range g.Keys {
+			if !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
