@@ -50,8 +50,12 @@ type slots struct {
 	wait    time.Duration
 
 	mu    sync.Mutex
-	peers map[uint32]*peerSlots // by uid, those with requests
+	peers map[uint32]*peerSlots // by uid, those with requests and some that had some
 }
+
+// keptPeers is how many users' slots are kept at least, so that those who come again and
+// again find them.
+const keptPeers = 64
 
 type peerSlots struct {
 	free  chan struct{}
@@ -123,7 +127,7 @@ func (s *slots) peer(uid uint32) *peerSlots {
 func (s *slots) leave(uid uint32, p *peerSlots) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.users--; p.users == 0 {
+	if p.users--; p.users == 0 && len(s.peers) > keptPeers {
 		delete(s.peers, uid)
 	}
 }

@@ -50,8 +50,19 @@ func TestSlots(t *testing.T) {
 		for _, release := range []func(){second, third, fourth} {
 			release()
 		}
-		if len(s.peers) != 0 || len(s.all) != 0 {
-			t.Errorf("%d peers and %d slots are left, want none", len(s.peers), len(s.all))
+		for uid, p := range s.peers {
+			if p.users != 0 || len(p.free) != 0 {
+				t.Errorf("user %d has %d requests and %d slots left, want none", uid, p.users, len(p.free))
+			}
+		}
+		if len(s.all) != 0 {
+			t.Errorf("%d slots are left, want none", len(s.all))
+		}
+		for uid := range uint32(2 * keptPeers) {
+			take(uid)()
+		}
+		if len(s.peers) > keptPeers+1 {
+			t.Errorf("%d users are kept", len(s.peers))
 		}
 	})
 }

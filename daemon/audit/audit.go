@@ -85,6 +85,7 @@ type Log struct {
 
 	mu     sync.Mutex // guards what follows
 	next   *batch
+	spare  []byte        // for the data of a batch
 	enough chan struct{} // closed when next need wait for no more records; nil if nobody waits
 
 	io   sync.Mutex // held while a batch is written; guards what follows
@@ -172,13 +173,13 @@ type Entry struct {
 // Append puts r in line. What it is now is what will be written: r may change
 // afterwards. Nobody may be answered before [Entry.Wait] has returned nil.
 func (l *Log) Append(r *Record) Entry {
-	line := r.appendJSON(make([]byte, 0, 512)) // a usual record fits
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.next == nil {
-		l.next = &batch{done: make(chan struct{})}
+		l.next = &batch{data: l.spare, done: make(chan struct{})}
+		l.spare = nil
 	}
-	l.next.data = append(append(l.next.data, line...), '\n')
+	l.next.data = append(r.appendJSON(l.next.data), '\n')
 	l.next.n++
 	if l.enough != nil && l.completeLocked() {
 		close(l.enough)
@@ -201,13 +202,20 @@ func (e Entry) Wait() error {
 		l.next = nil
 		l.mu.Unlock()
 		b.err = l.writeLocked(b.data)
-		b.data = nil
 		l.io.Unlock()
 		close(b.done)
+		l.mu.Lock()
+		if cap(b.data) <= maxSpare {
+			l.spare = b.data[:0]
+		}
+		l.mu.Unlock()
 	}
 	<-b.done
 	return b.err
 }
+
+// maxSpare is how long a buffer is kept for the next batch, in bytes: some 150 records.
+const maxSpare = 64 << 10
 
 // gatherFor is how long a record waits for others at most.
 const gatherFor = time.Millisecond
