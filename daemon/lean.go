@@ -37,6 +37,7 @@ type lean struct {
 	*conn
 	in      []byte // read and not worked on; cleared behind us, for it may hold secrets
 	started bool   // a request has come
+	behind  int64  // requests that have come behind the one that is worked on, about
 	readBy  time.Time
 	q       request
 }
@@ -56,6 +57,7 @@ func (s *Server) serveConn(c *conn) {
 	for how == goOn {
 		how = l.step()
 	}
+	l.expect(0)
 	if how == abandoned {
 		clear(l.in[:cap(l.in)])
 		return
@@ -102,6 +104,7 @@ func (l *lean) read(need int) error {
 	if err := l.answers.send(l.conn); err != nil {
 		return err
 	}
+	l.expect(0)
 	wait := idleTimeout
 	if len(l.in) == 0 {
 		l.state.Store(int32(http.StateIdle))
@@ -119,6 +122,14 @@ func (l *lean) read(need int) error {
 	l.state.Store(int32(http.StateActive))
 	l.in = l.in[:len(l.in)+n]
 	return nil
+}
+
+// expect tells the service how many requests are behind the one that is worked on.
+func (l *lean) expect(n int64) {
+	if n != l.behind {
+		l.server.service.coming.Add(n - l.behind)
+		l.behind = n
+	}
 }
 
 // setReadBy sets the read deadline, unless it is about right: it costs more to set
@@ -159,6 +170,7 @@ func (l *lean) serve(h head, bodyErr error) ending {
 	l.q.watch = &l.watch
 	size := min(len(l.in), h.size+h.length)
 	l.q.body = l.in[h.size:size]
+	l.expect(int64(len(l.in)-size) / int64(size))
 	var a response
 	if l.surplus {
 		a, h.last = fail(&l.q, errSurplus()), true

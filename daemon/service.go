@@ -28,7 +28,7 @@ type Service struct {
 	audit   *audit.Log
 	metrics *Metrics
 	log     *slog.Logger
-	coming  atomic.Int64 // calls that will have a record
+	coming  atomic.Int64 // requests that will have a record
 }
 
 // NewService returns a service over a setup. It takes the setup over, and uses
