@@ -46,7 +46,7 @@ func Batch[Request, Answer any](ctx context.Context, c *Client, kind Kind[Reques
 	if len(requests) == 0 {
 		return nil, fmt.Errorf("%w: a batch of no requests", signer.ErrInvalid)
 	}
-	a, err := post[api.Results[json.RawMessage]](ctx, c, kind.path, api.Batch[Request]{Batch: requests})
+	a, err := post[api.Results[json.RawMessage]](ctx, c, lane{path: kind.path}, api.Batch[Request]{Batch: requests})
 	if err != nil {
 		return nil, err
 	}

@@ -12,79 +12,79 @@ import (
 
 // SignJWT asks for a JWT with the key's claim policy applied.
 func (c *Client) SignJWT(ctx context.Context, req api.SignJWTRequest) (*api.SignJWTResponse, error) {
-	return post[api.SignJWTResponse](ctx, c, api.PathSignJWT, req)
+	return post[api.SignJWTResponse](ctx, c, lane{api.PathSignJWT, req.Key, ""}, req)
 }
 
 // VerifyJWT returns the claims of a token that is valid now. One that is not gives
 // signer.ErrInvalid.
 func (c *Client) VerifyJWT(ctx context.Context, req api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
-	return post[api.VerifyJWTResponse](ctx, c, api.PathVerifyJWT, req)
+	return post[api.VerifyJWTResponse](ctx, c, lane{api.PathVerifyJWT, "", kidOf(req.Token)}, req)
 }
 
 // SealJWT asks for a JWT that is signed and then encrypted for a recipient.
 func (c *Client) SealJWT(ctx context.Context, req api.SealJWTRequest) (*api.SealJWTResponse, error) {
-	return post[api.SealJWTResponse](ctx, c, api.PathSealJWT, req)
+	return post[api.SealJWTResponse](ctx, c, lane{api.PathSealJWT, req.Key, req.To}, req)
 }
 
 // OpenJWT opens such a JWT and returns the claims of the token in it. What does not
 // open gives signer.ErrDecrypt, and a token that is not valid signer.ErrInvalid.
 func (c *Client) OpenJWT(ctx context.Context, req api.OpenJWTRequest) (*api.OpenJWTResponse, error) {
-	return post[api.OpenJWTResponse](ctx, c, api.PathOpenJWT, req)
+	return post[api.OpenJWTResponse](ctx, c, lane{api.PathOpenJWT, req.Key, kidOf(req.Token)}, req)
 }
 
 // VerifyJWS returns the payload of a JWS that one of the daemon's keys, or of a
 // trusted issuer's, signed. Another gives signer.ErrInvalid.
 func (c *Client) VerifyJWS(ctx context.Context, req api.VerifyJWSRequest) (*api.VerifyJWSResponse, error) {
-	return post[api.VerifyJWSResponse](ctx, c, api.PathVerifyJWS, req)
+	return post[api.VerifyJWSResponse](ctx, c, lane{api.PathVerifyJWS, req.Key, kidOf(req.JWS)}, req)
 }
 
 // SignJWS asks for a JWS over any payload.
 func (c *Client) SignJWS(ctx context.Context, req api.SignJWSRequest) (*api.SignJWSResponse, error) {
-	return post[api.SignJWSResponse](ctx, c, api.PathSignJWS, req)
+	return post[api.SignJWSResponse](ctx, c, lane{api.PathSignJWS, req.Key, ""}, req)
 }
 
 // SignDigest asks for a bare signature. [Client.Signer] wraps it.
 func (c *Client) SignDigest(ctx context.Context, req api.SignDigestRequest) (*api.SignDigestResponse, error) {
-	return post[api.SignDigestResponse](ctx, c, api.PathSignDigest, req)
+	return post[api.SignDigestResponse](ctx, c, lane{api.PathSignDigest, req.Key, req.KID}, req)
 }
 
 // UnwrapCEK asks for a content encryption key, which the caller clears when done.
 // [Client.Decrypter] wraps it.
 func (c *Client) UnwrapCEK(ctx context.Context, req api.UnwrapCEKRequest) (*api.UnwrapCEKResponse, error) {
-	return post[api.UnwrapCEKResponse](ctx, c, api.PathUnwrapCEK, req)
+	return post[api.UnwrapCEKResponse](ctx, c, lane{api.PathUnwrapCEK, req.Key, req.KID}, req)
 }
 
 // DecryptJWE opens a JWE. Whatever is wrong with it, the error is
 // signer.ErrDecrypt.
 func (c *Client) DecryptJWE(ctx context.Context, req api.DecryptJWERequest) (*api.DecryptJWEResponse, error) {
-	return post[api.DecryptJWEResponse](ctx, c, api.PathDecryptJWE, req)
+	return post[api.DecryptJWEResponse](ctx, c, lane{api.PathDecryptJWE, req.Key, kidOf(req.JWE)}, req)
 }
 
 // EncryptJWE makes a JWE to one of the daemon's keys or to a public key.
 func (c *Client) EncryptJWE(ctx context.Context, req api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
-	return post[api.EncryptJWEResponse](ctx, c, api.PathEncryptJWE, req)
+	return post[api.EncryptJWEResponse](ctx, c, lane{api.PathEncryptJWE, req.Key, ""}, req)
 }
 
 // SignMAC asks for a bare MAC.
 func (c *Client) SignMAC(ctx context.Context, req api.SignMACRequest) (*api.SignMACResponse, error) {
-	return post[api.SignMACResponse](ctx, c, api.PathSignMAC, req)
+	return post[api.SignMACResponse](ctx, c, lane{api.PathSignMAC, req.Key, req.KID}, req)
 }
 
 // VerifyMAC says which version of a key made a MAC. One that is wrong gives
 // signer.ErrInvalid.
 func (c *Client) VerifyMAC(ctx context.Context, req api.VerifyMACRequest) (*api.VerifyMACResponse, error) {
-	return post[api.VerifyMACResponse](ctx, c, api.PathVerifyMAC, req)
+	return post[api.VerifyMACResponse](ctx, c, lane{api.PathVerifyMAC, req.Key, req.KID}, req)
 }
 
 // WrapKey wraps a key of whatever kind with one of the daemon's.
 func (c *Client) WrapKey(ctx context.Context, req api.WrapKeyRequest) (*api.WrapKeyResponse, error) {
-	return post[api.WrapKeyResponse](ctx, c, api.PathWrapKey, req)
+	return post[api.WrapKeyResponse](ctx, c, lane{api.PathWrapKey, req.Key, ""}, req)
 }
 
 // UnwrapKey undoes WrapKey. The caller clears the key when done. Whatever is wrong
 // with the wrapped key, the error is signer.ErrDecrypt.
 func (c *Client) UnwrapKey(ctx context.Context, req api.UnwrapKeyRequest) (*api.UnwrapKeyResponse, error) {
-	return post[api.UnwrapKeyResponse](ctx, c, api.PathUnwrapKey, req)
+	return post[api.UnwrapKeyResponse](ctx, c, lane{api.PathUnwrapKey, req.Key, req.KID}, req)
 }
 
 // Keys lists the keys on which this process has a grant.
@@ -115,17 +115,18 @@ func (c *Client) Health(ctx context.Context) (*api.Health, error) {
 // Ready asks whether every backend of the daemon answers. A daemon that is not
 // ready is no error: see the result.
 func (c *Client) Ready(ctx context.Context) (*api.Ready, error) {
-	a, err := c.exchange(ctx, api.PathReady, nil)
+	a, err := c.exchange(ctx, lane{path: api.PathReady}, nil)
 	if err != nil {
 		return nil, err
 	}
+	defer a.free()
 	var ready api.Ready
 	// Probes that look at the status alone want 503; the body is the same.
 	if a.status == http.StatusServiceUnavailable && a.decode(&ready) == nil && ready.Backends != nil {
 		return &ready, nil
 	}
 	if a.status != http.StatusOK {
-		return nil, a.err()
+		return nil, a.refusal()
 	}
 	return &ready, a.decode(&ready)
 }
@@ -138,16 +139,16 @@ func (c *Client) Version(ctx context.Context) (*api.Version, error) {
 // Reload asks the daemon to read its config again. It returns when the new config
 // is in force, or with the reason why it is not and the old one stays.
 func (c *Client) Reload(ctx context.Context) (*api.Reloaded, error) {
-	return post[api.Reloaded](ctx, c, api.PathReload, api.Reload{})
+	return post[api.Reloaded](ctx, c, lane{path: api.PathReload}, api.Reload{})
 }
 
 func get[Answer any](ctx context.Context, c *Client, path string) (*Answer, error) {
-	return post[Answer](ctx, c, path, nil)
+	return post[Answer](ctx, c, lane{path: path}, nil)
 }
 
-func post[Answer any](ctx context.Context, c *Client, path string, req any) (*Answer, error) {
+func post[Answer any](ctx context.Context, c *Client, l lane, req any) (*Answer, error) {
 	var a Answer
-	if err := c.call(ctx, path, req, &a); err != nil {
+	if err := c.call(ctx, l, req, &a); err != nil {
 		return nil, err
 	}
 	return &a, nil

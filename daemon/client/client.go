@@ -1,9 +1,7 @@
 package client
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -35,8 +33,10 @@ type Config struct {
 }
 
 // A Client calls one daemon. It keeps its connections, at most 64, alive and is
-// safe for concurrent use; a process needs one.
+// safe for concurrent use; a process needs one, whose calls then share connections
+// and system calls.
 type Client struct {
+	socket  string
 	timeout time.Duration
 	wire    *wire
 
@@ -57,11 +57,11 @@ func New(c Config) *Client {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}
-	return &Client{timeout: c.Timeout, wire: newWire(c.Socket)}
+	return &Client{socket: c.Socket, timeout: c.Timeout, wire: newWire(c.Socket)}
 }
 
 // Socket returns the path of the daemon's socket.
-func (c *Client) Socket() string { return c.wire.socket }
+func (c *Client) Socket() string { return c.socket }
 
 // Close waits for the calls in flight and closes the connections. Calls that come
 // later, on c and on the keys that it opened, give signer.ErrUnavailable.
@@ -84,29 +84,22 @@ func (c *Client) begin() error {
 	return nil
 }
 
-// call sends in to path, by POST, or asks by GET if in is nil, and decodes the
-// answer into out.
-func (c *Client) call(ctx context.Context, path string, in, out any) error {
-	a, err := c.exchange(ctx, path, in)
+// call makes a call of l with in, by POST, or asks by GET if in is nil, and decodes
+// the answer into out.
+func (c *Client) call(ctx context.Context, l lane, in, out any) error {
+	q, err := c.exchange(ctx, l, in)
 	if err != nil {
 		return err
 	}
-	defer clear(a.body) // which may hold a CEK or a plaintext
-	if a.status != http.StatusOK {
-		return a.err()
+	defer q.free() // which wipes the answer: it may hold a CEK or a plaintext
+	if q.status != http.StatusOK {
+		return q.refusal()
 	}
-	return a.decode(out)
+	return q.decode(out)
 }
 
-// decode reports no cause: its text could hold part of the answer.
-func (a *answer) decode(out any) error {
-	if json.Unmarshal(a.body, out) != nil {
-		return fmt.Errorf("the answer is not what signetd's API has (%d bytes): client and daemon of different versions?", len(a.body))
-	}
-	return nil
-}
-
-func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, error) {
+// exchange returns a call with its answer. The caller frees it.
+func (c *Client) exchange(ctx context.Context, l lane, in any) (*call, error) {
 	if err := c.begin(); err != nil {
 		return nil, err
 	}
@@ -114,39 +107,27 @@ func (c *Client) exchange(ctx context.Context, path string, in any) (*answer, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(c.timeout)
+	now := time.Now()
+	deadline := now.Add(c.timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	body, err := encode(in)
+	q := newCall(ctx, l, now, deadline)
+	err := q.encode(in)
 	if err != nil {
+		q.free()
 		return nil, err
 	}
-	defer clear(body)
-	a, unanswered, err := c.wire.roundTrip(ctx, deadline, path, body)
-	if unanswered && ctx.Err() == nil {
-		// To sign or to open twice does no harm, so ask the daemon's successor, on a
-		// connection of its own.
-		c.wire.closeIdle()
-		a, _, err = c.wire.roundTrip(ctx, deadline, path, body)
+	err = c.wire.do(q)
+	if err != nil && q.unanswered && ctx.Err() == nil {
+		// To sign or to open twice does no harm, so ask the daemon, or its successor, once
+		// more. It goes alone, as RFC 9112 section 9.3.2 has it after a connection failed.
+		q.again()
+		err = c.wire.do(q)
 	}
 	if err != nil {
+		q.free()
 		return nil, c.sendError(ctx, err)
 	}
-	return a, nil
-}
-
-// encode returns the body of a request, nil for none. Claims go as they stand:
-// without the escapes for HTML that package json adds if left alone.
-func encode(in any) ([]byte, error) {
-	if in == nil {
-		return nil, nil
-	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(in); err != nil {
-		return nil, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
-	}
-	return b.Bytes(), nil
+	return q, nil
 }

@@ -49,8 +49,8 @@ func (e *Error) Error() string {
 // reason that has none.
 func (e *Error) Unwrap() error { return signer.FromCode(e.Code) }
 
-// err returns the error of an answer that is no success.
-func (a *answer) err() error {
+// refusal returns the error of an answer that is no success.
+func (a *answer) refusal() error {
 	var body api.ErrorResponse
 	if json.Unmarshal(a.body, &body) != nil || body.Error.Code == "" {
 		return &Error{
@@ -87,15 +87,15 @@ func (c *Client) sendError(ctx context.Context, err error) error {
 	case errors.Is(err, errTooLong):
 		return err
 	case !isDial(err):
-		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.wire.socket, err)
+		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.wire.socket, cause(err))
+		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.socket, cause(err))
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%w: no daemon answers on %s: may user %s open it? (%w)", signer.ErrUnavailable, c.wire.socket, userName(), cause(err))
+		return fmt.Errorf("%w: no daemon answers on %s: may user %s open it? (%w)", signer.ErrUnavailable, c.socket, userName(), cause(err))
 	case errors.Is(err, syscall.EAGAIN):
-		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.wire.socket, cause(err))
+		return fmt.Errorf("%w: too many connections wait on %s (%w)", signer.ErrOverloaded, c.socket, cause(err))
 	default:
-		return fmt.Errorf("%w: connect to %s: %w", signer.ErrUnavailable, c.wire.socket, cause(err))
+		return fmt.Errorf("%w: connect to %s: %w", signer.ErrUnavailable, c.socket, cause(err))
 	}
 }
 

@@ -1,276 +1,267 @@
 package client
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net"
-	"net/http/httputil"
-	"os"
-	"strconv"
+	"slices"
 	"sync"
 	"time"
 )
 
 // A wire is the connections to one daemon, and HTTP/1.1 (RFC 9112) over them: as
 // much of it as a daemon and its client need on a Unix socket. net/http's Transport
-// takes two goroutines and three times the processor for the same.
+// takes two goroutines and several times the processor for the same.
+//
+// Where many calls are in flight they share connections: the requests of calls of
+// one [lane] are written behind each other, and the daemon answers in their order
+// (pipelining, RFC 9112 section 9.3.2). That section allows it for methods that
+// are idempotent, or where the client can recover if a connection ends in the
+// middle. The calls that share are such, although they are POSTs: to sign or to
+// open leaves nothing in the daemon but a record, whatever the order, so that a request
+// which was not answered is asked again: by itself and on another connection, as the
+// section has it.
+//
+// No goroutine belongs to a connection. A call that finds nobody writing writes what
+// has gathered, its own and others'; one that finds nobody reading reads, for
+// others as for itself. So a call that is alone does its one write and its reads
+// and hands nothing over.
 type wire struct {
-	socket string
-	slots  chan struct{} // holds one for each connection in use
+	bounds
+	dial func(deadline time.Time) (net.Conn, error)
 
-	mu   sync.Mutex
-	idle []*wireConn // the last is the one that was used last
+	mu      sync.Mutex // guards all below, and what the calls and the pipes say it does
+	open    []*pipe    // all but those that are dead; as many as bounds say
+	idle    []*pipe    // of these, those without a call; the last is the one that was used last
+	waiting []*call    // for a connection, in the order in which they came
 }
 
-// A wireConn is a connection that one call uses at a time.
-type wireConn struct {
-	net.Conn
-	in  *bufio.Reader
-	out []byte
+// maxShared is the length in bytes of a request up to which it shares a connection: a
+// longer one costs its bytes and not its system calls.
+const maxShared = 16 << 10
+
+// bounds say how calls are spread over connections.
+type bounds struct {
+	connections int           // at most
+	spread      int           // that a lane uses before its calls share one
+	depth       int           // calls that share one at most
+	slow        time.Duration // to answer: the backend is far, and its calls must run side by side
 }
-
-// An answer is the whole of what the daemon answered.
-type answer struct {
-	status     int
-	retryAfter string
-	body       []byte
-}
-
-// errAnswer means that what came is no HTTP.
-var errAnswer = errors.New("not an HTTP/1.1 answer")
-
-// errTooLong means that the daemon answers more than it ever has to say.
-var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 
 func newWire(socket string) *wire {
-	return &wire{socket: socket, slots: make(chan struct{}, connections)}
-}
-
-// roundTrip sends a request, by POST or for a nil body by GET, and reads the
-// answer, all before deadline and the end of ctx. unanswered reports that the
-// connection was closed without a byte of an answer: the daemon was restarted while
-// the connection idled, or stopped before it read the request.
-func (w *wire) roundTrip(ctx context.Context, deadline time.Time, path string, body []byte) (a *answer, unanswered bool, err error) {
-	if err := w.wait(ctx, deadline); err != nil {
-		return nil, false, err
-	}
-	defer func() { <-w.slots }()
-	c, err := w.connect(ctx, deadline)
-	if err != nil {
-		return nil, false, err
-	}
-	keep := false
-	defer func() {
-		if keep {
-			w.putBack(c)
-		} else {
-			_ = c.Close() // it is of no more use either way
-		}
-	}()
-	if err := c.SetDeadline(deadline); err != nil {
-		return nil, true, err
-	}
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-		defer func() { keep = stop() && keep }()
-	}
-	_, werr := c.Write(c.request(path, body))
-	if _, err := c.in.Peek(1); err != nil { // what the daemon said before it closed counts more than that it closed
-		return nil, !errors.Is(err, os.ErrDeadlineExceeded), errors.Join(werr, err)
-	}
-	a, keep, err = c.answer()
-	keep = keep && werr == nil
-	return a, false, err
-}
-
-// wait waits for a slot.
-func (w *wire) wait(ctx context.Context, deadline time.Time) error {
-	select {
-	case w.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	late := time.NewTimer(time.Until(deadline))
-	defer late.Stop()
-	select {
-	case w.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-late.C:
-		return context.DeadlineExceeded
+	return &wire{
+		bounds: bounds{connections: connections, spread: 8, depth: 32, slow: 4 * time.Millisecond},
+		dial: func(deadline time.Time) (net.Conn, error) {
+			// It does not wait: there is room before the daemon, or the system refuses.
+			return (&net.Dialer{Deadline: deadline}).Dial("unix", socket)
+		},
 	}
 }
 
-// connect returns the connection that was used last, or a new one.
-func (w *wire) connect(ctx context.Context, deadline time.Time) (*wireConn, error) {
-	w.mu.Lock()
-	if n := len(w.idle); n > 0 {
-		c := w.idle[n-1]
-		w.idle = w.idle[:n-1]
-		w.mu.Unlock()
-		return c, nil
-	}
-	w.mu.Unlock()
-	c, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", w.socket)
-	if err != nil {
-		return nil, err
-	}
-	return &wireConn{Conn: c, in: bufio.NewReader(c)}, nil
-}
-
-func (w *wire) putBack(c *wireConn) {
+// do has c answered, once. Its error is that of the way to the daemon, of which
+// c.unanswered says more, or context's if the time of c ends first. c must not be
+// used any more if it was left.
+func (w *wire) do(c *call) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.idle = append(w.idle, c)
+	defer c.unwatch()
+	if c.pipe = w.place(c, c.began); c.pipe == nil {
+		w.waiting = append(w.waiting, c)
+	}
+	for !c.done {
+		switch p := c.pipe; {
+		case p != nil && !c.queued:
+			w.join(p, c)
+		case p != nil && len(p.out) > 0 && p.writer == nil:
+			w.write(p, c, c.crowded)
+		case p != nil && p.conn != nil && p.reader == nil:
+			w.read(p, c)
+		default:
+			w.sleep(c)
+		}
+	}
+	return c.err
+}
+
+// place finds a connection for c and keeps a place on it, or returns nil if none is
+// to be had at this time.
+func (w *wire) place(c *call, now time.Time) *pipe {
+	busy, least := w.shared(c, now)
+	c.crowded = busy+1 >= w.spread
+	switch n := len(w.idle); {
+	case least != nil && (busy >= w.spread || n == 0 && len(w.open) >= w.connections):
+		if least.depth() >= w.depth {
+			return nil
+		}
+		least.places++
+		return least
+	case n > 0:
+		p := w.idle[n-1]
+		w.idle = w.idle[:n-1]
+		p.take(c)
+		return p
+	case len(w.open) < w.connections:
+		p := newPipe()
+		w.open = append(w.open, p)
+		p.take(c)
+		return p
+	default:
+		return nil
+	}
+}
+
+// shared counts the connections that c could share, and returns the one with the
+// fewest calls. One that answers slowly is not among them: c would wait for others.
+func (w *wire) shared(c *call, now time.Time) (n int, least *pipe) {
+	if c.alone {
+		return 0, nil
+	}
+	for _, p := range w.open {
+		if p.lane != c.lane || p.depth() == 0 || !p.shared || p.retired || p.late(now, w.slow) {
+			continue
+		}
+		n++
+		if least == nil || p.depth() < least.depth() {
+			least = p
+		}
+	}
+	return n, least
+}
+
+// admit gives what has come free to calls that wait. The requests of those that find a
+// place on p, if it is not nil, are put there at once, and who reads from p writes
+// them; the others are woken.
+func (w *wire) admit(p *pipe, now time.Time) {
+	var failed *call
+	for i := 0; i < len(w.waiting); i++ {
+		c := w.waiting[i]
+		if failed != nil && failed.lane == c.lane && failed.alone == c.alone {
+			continue
+		}
+		if c.pipe = w.place(c, now); c.pipe == nil {
+			failed = c
+			continue
+		}
+		w.waiting = slices.Delete(w.waiting, i, i+1)
+		i--
+		if c.pipe == p {
+			p.enqueue(c)
+		} else {
+			c.wake()
+		}
+	}
+}
+
+// join puts c on the connection on which it has a place, or if that has come to its
+// end finds another.
+func (w *wire) join(p *pipe, c *call) {
+	if !p.retired && !p.dead {
+		p.enqueue(c)
+		return
+	}
+	p.places--
+	w.rest(p)
+	if c.pipe = w.place(c, time.Now()); c.pipe == nil {
+		w.waiting = append(w.waiting, c)
+	}
+}
+
+// sleep waits until somebody wakes c, or its time ends.
+func (w *wire) sleep(c *call) {
+	c.waiting = true
+	w.mu.Unlock()
+	c.timer.Reset(time.Until(c.deadline))
+	var over error
+	select {
+	case <-c.turn:
+	case <-c.ctx.Done():
+		over = c.ctx.Err()
+	case <-c.timer.C:
+		over = context.DeadlineExceeded
+	}
+	c.timer.Stop()
+	w.mu.Lock()
+	c.waiting = false
+	if over != nil && !c.done {
+		w.leave(c, over)
+	}
+}
+
+// leave ends c without its answer. If that is on the way, whoever reads throws it
+// away; the connection takes no further calls, and is closed when nobody waits on it.
+func (w *wire) leave(c *call, err error) {
+	c.done, c.err = true, err
+	switch p := c.pipe; {
+	case p == nil:
+		w.waiting = slices.DeleteFunc(w.waiting, func(o *call) bool { return o == c })
+	case !c.queued:
+		p.places--
+		w.rest(p)
+	default:
+		c.left = true
+		p.live--
+		p.retired = true
+		w.rest(p)
+	}
+	w.admit(nil, time.Now())
+}
+
+// rest looks what is to be done with a connection from which a call is gone, or its
+// reader: somebody else reads, or it idles, or it is closed. Whoever calls it admits
+// then.
+func (w *wire) rest(p *pipe) {
+	switch {
+	case p.dead:
+	case p.live > 0:
+		p.passReading()
+	case p.places > 0:
+	case p.retired || p.in.Buffered() > 0: // what nobody asked for is nobody's answer
+		w.drop(p)
+	default:
+		w.idle = append(w.idle, p)
+	}
+}
+
+// fail ends a connection that nobody reads. Its first calls, as many as lost says, have the
+// error for their answer; those behind them are unanswered. Connections that idle are
+// then probably closed, too: the daemon was restarted.
+func (w *wire) fail(p *pipe, err error, lost int) {
+	if len(p.calls) > lost {
+		w.closeIdleLocked()
+	}
+	for i, c := range p.calls {
+		if !c.left {
+			c.err, c.unanswered = err, i >= lost
+		}
+		c.finish()
+	}
+	p.live = 0
+	w.drop(p)
+	w.admit(nil, time.Now())
+}
+
+// drop closes a connection. What is in its buffers may be secret.
+func (w *wire) drop(p *pipe) {
+	p.dead = true
+	clear(p.out)
+	in, _ := p.in.Peek(p.in.Buffered())
+	clear(in)
+	p.out, p.calls = nil, nil
+	w.open = slices.DeleteFunc(w.open, func(o *pipe) bool { return o == p })
+	if p.conn != nil {
+		_ = p.conn.Close() // nobody waits for it
+	}
 }
 
 // closeIdle closes the connections that no call uses.
 func (w *wire) closeIdle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range w.idle {
-		_ = c.Close() // nobody waits for it
+	w.closeIdleLocked()
+}
+
+func (w *wire) closeIdleLocked() {
+	for _, p := range w.idle {
+		w.drop(p)
 	}
 	w.idle = nil
-}
-
-// request is the bytes of a request, good until the next one. They are wiped then,
-// or with the connection: a body may hold what is to be encrypted.
-func (c *wireConn) request(path string, body []byte) []byte {
-	method := "POST "
-	if body == nil {
-		method = "GET "
-	}
-	out := append(append(append(c.out[:0], method...), path...), " HTTP/1.1\r\nHost: signetd\r\n"...)
-	if body != nil {
-		out = append(out, "Content-Type: application/json\r\nContent-Length: "...)
-		out = append(strconv.AppendInt(out, int64(len(body)), 10), "\r\n"...)
-	}
-	c.out = append(append(out, "\r\n"...), body...)
-	return c.out
-}
-
-// answer reads an answer. keep reports whether another request may follow on c.
-func (c *wireConn) answer() (a *answer, keep bool, err error) {
-	a = &answer{}
-	h := head{length: -1}
-	for a.status < 200 { // those before are not the answer yet
-		if h, err = c.head(a); err != nil {
-			return nil, false, err
-		}
-	}
-	body := io.Reader(c.in)
-	switch {
-	case h.chunked:
-		body = httputil.NewChunkedReader(c.in)
-	case h.length > maxAnswer:
-		return nil, false, errTooLong
-	case h.length >= 0:
-		a.body = make([]byte, h.length)
-		_, err = io.ReadFull(c.in, a.body)
-		return a, err == nil && !h.close, whole(err)
-	}
-	if a.body, err = io.ReadAll(io.LimitReader(body, maxAnswer+1)); err != nil {
-		return nil, false, whole(err)
-	}
-	if len(a.body) > maxAnswer {
-		return nil, false, errTooLong
-	}
-	if !h.chunked {
-		return a, false, nil // it ended with the connection
-	}
-	_, err = c.line() // behind the last chunk: the daemon sends no trailers
-	return a, err == nil && !h.close, err
-}
-
-// whole says of an end in the middle that it is none.
-func whole(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// A head is what the headers of an answer say about the rest of it.
-type head struct {
-	length         int // of the body in bytes, or -1
-	chunked, close bool
-}
-
-// maxHeaders is more than the daemon sends.
-const maxHeaders = 64
-
-// head reads the status line and the headers.
-func (c *wireConn) head(a *answer) (head, error) {
-	h := head{length: -1}
-	line, err := c.line()
-	if err != nil {
-		return h, err
-	}
-	code, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 "))
-	if !ok || len(code) < 3 {
-		return h, errAnswer
-	}
-	if a.status, err = strconv.Atoi(string(code[:3])); err != nil || a.status < 100 {
-		return h, errAnswer
-	}
-	for range maxHeaders {
-		if line, err = c.line(); err != nil || len(line) == 0 {
-			return h, err
-		}
-		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok {
-			return h, errAnswer
-		}
-		if err := h.note(a, name, bytes.TrimSpace(value)); err != nil {
-			return h, err
-		}
-	}
-	return h, errAnswer
-}
-
-// note reads one header.
-func (h *head) note(a *answer, name, value []byte) error {
-	is := func(want string) bool { return len(name) == len(want) && bytes.EqualFold(name, []byte(want)) }
-	switch {
-	case is("Content-Length"):
-		n, err := strconv.ParseUint(string(value), 10, 31)
-		if err != nil {
-			return errAnswer
-		}
-		h.length = int(n) // #nosec G115 -- of 31 bits
-	case is("Transfer-Encoding"):
-		if h.chunked = bytes.EqualFold(value, []byte("chunked")); !h.chunked {
-			return errAnswer
-		}
-	case is("Connection"):
-		h.close = h.close || bytes.EqualFold(value, []byte("close"))
-	case is("Retry-After"):
-		a.retryAfter = string(value)
-	}
-	return nil
-}
-
-// line reads a line, which is good until the next read, without its end. One that
-// is longer than the buffer is an error.
-func (c *wireConn) line() ([]byte, error) {
-	line, err := c.in.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		return nil, errAnswer
-	}
-	if err != nil {
-		return nil, whole(err)
-	}
-	return bytes.TrimSuffix(line[:len(line)-1], []byte("\r")), nil
-}
-
-// Close implements [net.Conn].
-func (c *wireConn) Close() error {
-	clear(c.out[:cap(c.out)])
-	return c.Conn.Close()
 }

@@ -1,0 +1,29 @@
+package client
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// A countedConn counts its system calls, as far as this level sees them.
+type countedConn struct {
+	net.Conn
+	reads, writes *atomic.Int64
+}
+
+func (c countedConn) Read(b []byte) (int, error)  { c.reads.Add(1); return c.Conn.Read(b) }
+func (c countedConn) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.Write(b) }
+
+// countConns counts the connections of c from now on, and their system calls.
+func countConns(c *Client, reads, writes, conns *atomic.Int64) {
+	dial := c.wire.dial
+	c.wire.dial = func(deadline time.Time) (net.Conn, error) {
+		conn, err := dial(deadline)
+		if err != nil {
+			return nil, err
+		}
+		conns.Add(1)
+		return countedConn{conn, reads, writes}, nil
+	}
+}

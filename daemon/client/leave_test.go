@@ -1,0 +1,267 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/signer"
+)
+
+// TestLeave ends the context of one of five calls that share a connection, at each
+// place in the line. It returns at once, and the others have their answers.
+func TestLeave(t *testing.T) {
+	for left := range 5 {
+		t.Run(fmt.Sprintf("call %d", left), func(t *testing.T) {
+			answer := make(chan struct{})
+			closed := make(chan struct{})
+			s := newRawServer(t, func(n int, c *rawConn) {
+				if n > 0 {
+					c.echoAll()
+					return
+				}
+				ids := c.need(5)
+				<-answer
+				for _, id := range ids {
+					c.say(echo(id))
+				}
+				c.drain()
+				close(closed)
+			})
+			c := narrow(t, s)
+			var errs []chan error
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for i := range 5 {
+				err := make(chan error, 1)
+				errs = append(errs, err)
+				its := t.Context()
+				if i == left {
+					its = ctx
+				}
+				go func() { err <- sign(its, c, "k", fmt.Sprint(i)) }() // until it is answered
+				waitFor(t, "the calls stand in line", func() bool { return standing(c) == i+1 })
+			}
+			waitFor(t, "the requests are read", func() bool { return s.timesAsked("4") == 1 })
+			cancel()
+			if err := <-errs[left]; !errors.Is(err, context.Canceled) {
+				t.Errorf("call %d = %v, want context.Canceled", left, err)
+			}
+			if err := sign(t.Context(), c, "k", "meanwhile"); err != nil || s.connections() != 2 {
+				t.Errorf("a call meanwhile = %v, on connection %d; want the second", err, s.connections())
+			}
+			close(answer)
+			for i, err := range errs {
+				if i == left {
+					continue
+				}
+				if err := <-err; err != nil {
+					t.Errorf("call %d = %v", i, err)
+				}
+			}
+			<-closed
+			checkIdle(t, c)
+		})
+	}
+}
+
+// TestLeaveAll ends all calls of a connection, by their deadline: it is closed.
+func TestLeaveAll(t *testing.T) {
+	closed := make(chan struct{})
+	s := newRawServer(t, func(_ int, c *rawConn) {
+		c.drain()
+		close(closed)
+	})
+	c := narrow(t, s)
+	c.timeout = 50 * time.Millisecond
+	for i, err := range inLine(t, c, 5) {
+		if err := <-err; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("call %d = %v, want context.DeadlineExceeded", i, err)
+		}
+	}
+	<-closed
+	checkIdle(t, c)
+}
+
+// TestLeaveInTheMiddle ends the call that reads a long answer, its own or that of
+// another: the rest of the connection is of no use, and those behind ask again.
+func TestLeaveInTheMiddle(t *testing.T) {
+	said := make(chan struct{})
+	s := newRawServer(t, func(n int, c *rawConn) {
+		if n > 0 {
+			c.echoAll()
+			return
+		}
+		c.need(2)
+		c.say("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", strings.Repeat(" ", 900_000)) // more than the socket holds: the client has begun to read
+		close(said)
+		c.drain()
+	})
+	c := narrow(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := make(chan error, 1)
+	go func() { first <- sign(ctx, c, "k", "first") }() // until it is cancelled
+	waitFor(t, "the first stands", func() bool { return standing(c) == 1 })
+	second := make(chan error, 1)
+	go func() { second <- sign(t.Context(), c, "k", "second") }() // until it is answered
+	<-said
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first = %v, want context.Canceled", err)
+	}
+	if err := <-second; err != nil || s.timesAsked("second") != 2 {
+		t.Errorf("the second = %v, asked %d times; want it to ask again", err, s.timesAsked("second"))
+	}
+	checkIdle(t, c)
+}
+
+// TestLeaveUnread sends more than a server takes that does not read: calls leave
+// nevertheless, whether they write or wait for who does.
+func TestLeaveUnread(t *testing.T) {
+	hold := make(chan struct{})
+	s := newRawServer(t, func(int, *rawConn) { <-hold })
+	t.Cleanup(func() { close(hold) })
+	c := narrow(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	big := `{"jti":"` + strings.Repeat("x", 600_000) + `"}`
+	small := `{"jti":"` + strings.Repeat("x", maxShared/2) + `"}`
+	errs := make(chan error, 64)
+	for i := range cap(errs) {
+		claims := small
+		if i%16 == 0 {
+			claims = big
+		}
+		go func() { // until it is cancelled
+			_, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "k", Claims: []byte(claims)})
+			errs <- err
+		}()
+	}
+	waitFor(t, "the calls stand", func() bool { return standing(c) >= 36 })
+	cancel()
+	for range cap(errs) {
+		if err := <-errs; !errors.Is(err, context.Canceled) {
+			t.Errorf("SignJWT() = %v, want context.Canceled", err)
+		}
+	}
+	checkIdle(t, c)
+}
+
+// TestCloseWaits closes the client while calls share a connection: they are
+// answered first.
+func TestCloseWaits(t *testing.T) {
+	answer := make(chan struct{})
+	s := newRawServer(t, func(_ int, c *rawConn) {
+		ids := c.need(3)
+		<-answer
+		for _, id := range ids {
+			c.say(echo(id))
+		}
+		c.drain()
+	})
+	c := narrow(t, s)
+	errs := inLine(t, c, 3)
+	closed := make(chan struct{})
+	go func() { _ = c.Close(); close(closed) }() // until the calls are answered
+	waitFor(t, "the client is closed for others", func() bool {
+		c.mu.RLock()
+		defer c.mu.RUnlock()
+		return c.closed
+	})
+	if err := sign(t.Context(), c, "k", "late"); !errors.Is(err, signer.ErrUnavailable) {
+		t.Errorf("a late call = %v, want ErrUnavailable", err)
+	}
+	select {
+	case <-closed:
+		t.Error("Close() returned before the answers")
+	default:
+	}
+	close(answer)
+	for i, err := range errs {
+		if err := <-err; err != nil {
+			t.Errorf("call %d = %v", i, err)
+		}
+	}
+	<-closed
+	if n := len(c.wire.open); n != 0 {
+		t.Errorf("%d connections are open after Close()", n)
+	}
+}
+
+// TestConcurrentChaos has calls leave, connections close and answers come all at
+// once. Each call has its own answer or a fitting error.
+func TestConcurrentChaos(t *testing.T) {
+	s := newRawServer(t, func(n int, c *rawConn) {
+		r := rand.New(rand.NewPCG(uint64(n), 2)) // #nosec G404 -- the same at each run
+		for id := c.next(); id != ""; id = c.next() {
+			switch r.IntN(60) {
+			case 0:
+				return
+			case 1:
+				c.say(echo(id)[:20])
+				return
+			case 2:
+				c.say(echoWith(id, "Connection: close\r\n"))
+				return
+			default:
+				c.say(echo(id))
+			}
+		}
+	})
+	c := New(Config{Socket: s.socket})
+	c.wire.slow = time.Hour
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	count := map[string]int{}
+	for g := range 64 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 3)) // #nosec G404 -- the same at each run
+			for i := range 100 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if r.IntN(10) == 0 {
+					time.AfterFunc(time.Duration(r.IntN(1000))*time.Microsecond, cancel)
+				}
+				err := sign(ctx, c, "k", fmt.Sprintf("%d-%d", g, i))
+				cancel()
+				kind := "answered"
+				switch {
+				case errors.Is(err, context.Canceled):
+					kind = "left"
+				case errors.Is(err, signer.ErrUnavailable):
+					kind = "failed"
+				case err != nil:
+					t.Error(err)
+				}
+				mu.Lock()
+				count[kind]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if count["answered"] < 64*100/2 {
+		t.Errorf("of 6400 calls: %v", count)
+	}
+	checkIdle(t, c)
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	checkNoGoroutines(t)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, n := range s.asked {
+		if n > 2 {
+			t.Errorf("call %s was asked %d times", id, n)
+		}
+	}
+	if n := len(c.wire.open); n != 0 {
+		t.Errorf("%d connections are open after Close()", n)
+	}
+}

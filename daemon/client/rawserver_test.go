@@ -1,0 +1,185 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"signetd/daemon/api"
+)
+
+// A rawServer speaks HTTP by hand, so that a test says to the byte what comes when.
+type rawServer struct {
+	socket string
+	serve  func(n int, c *rawConn)
+
+	mu    sync.Mutex
+	asked map[string]int // how often, by id
+	conns int
+}
+
+// A rawConn is a connection of a rawServer.
+type rawConn struct {
+	net.Conn
+	in     *bufio.Reader
+	server *rawServer
+}
+
+// newRawServer gives the n-th connection to serve, and closes it after.
+func newRawServer(t *testing.T, serve func(n int, c *rawConn)) *rawServer {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "raw") // its name is short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &rawServer{socket: filepath.Join(dir, "s"), serve: serve, asked: map[string]int{}}
+	l, err := net.Listen("unix", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { // until the listener is closed
+		for n := 0; ; n++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.conns++
+			s.mu.Unlock()
+			wg.Go(func() { // until serve returns: the client is closed
+				defer conn.Close()
+				serve(n, &rawConn{conn, bufio.NewReader(conn), s})
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+		_ = os.RemoveAll(dir)
+	})
+	return s
+}
+
+// connections is how many were made.
+func (s *rawServer) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns
+}
+
+// timesAsked is how often a call with this id was read.
+func (s *rawServer) timesAsked(id string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[id]
+}
+
+// next reads a request and returns the id in its claims, or "" at the end.
+func (c *rawConn) next() (id string) {
+	req, err := http.ReadRequest(c.in)
+	if err != nil {
+		return ""
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return ""
+	}
+	var q struct {
+		Claims struct {
+			ID string `json:"jti"`
+		} `json:"claims"`
+	}
+	_ = json.Unmarshal(body, &q)
+	id = q.Claims.ID
+	if id == "" {
+		id = req.URL.Path
+	}
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.server.asked[id]++
+	return id
+}
+
+// need reads n requests, no more and no less.
+func (c *rawConn) need(n int) (ids []string) {
+	for range n {
+		ids = append(ids, c.next())
+	}
+	return ids
+}
+
+func (c *rawConn) say(texts ...string) {
+	for _, text := range texts {
+		_, _ = io.WriteString(c, text) // the client may be gone
+	}
+}
+
+// echoAll answers each request as it comes.
+func (c *rawConn) echoAll() {
+	for id := c.next(); id != ""; id = c.next() {
+		c.say(echo(id))
+	}
+}
+
+// drain reads until the client closes.
+func (c *rawConn) drain() { _, _ = io.Copy(io.Discard, c.in) }
+
+func tokenBody(id string) string { return fmt.Sprintf(`{"token":%q,"kid":"k"}`, id) }
+
+// echo is the answer whose token is id.
+func echo(id string) string { return echoWith(id, "") }
+
+// echoWith is echo with more headers.
+func echoWith(id, headers string) string {
+	body := tokenBody(id)
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", headers, len(body), body)
+}
+
+// echoChunked is echo in two chunks.
+func echoChunked(id string) string {
+	body := tokenBody(id)
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", body[:5], len(body)-5, body[5:])
+}
+
+// narrow returns a client that has all calls of a lane share one connection.
+func narrow(t *testing.T, s *rawServer) *Client {
+	t.Helper()
+	c := New(Config{Socket: s.socket})
+	c.wire.spread, c.wire.slow = 1, time.Hour
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// sign makes a call with the id and checks that the answer is its own.
+func sign(ctx context.Context, c *Client, key, id string) error {
+	a, err := c.SignJWT(ctx, api.SignJWTRequest{Key: key, Claims: json.RawMessage(`{"jti":"` + id + `"}`)})
+	if err != nil {
+		return err
+	}
+	if a.Token != id || a.KID != "k" {
+		return fmt.Errorf("%q has the answer %q", id, a.Token)
+	}
+	return nil
+}
+
+// waitFor waits until cond holds.
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for range 2000 {
+		if cond() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s: it does not happen", what)
+}

@@ -1,0 +1,300 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/signer"
+)
+
+// startSigns makes n calls for a key, whose ids begin with prefix, and returns their
+// errors to come.
+func startSigns(ctx context.Context, c *Client, key, prefix string, n int) <-chan error {
+	errs := make(chan error, n)
+	for i := range n {
+		go func() { errs <- sign(ctx, c, key, fmt.Sprintf("%s%d", prefix, i)) }() // until it is answered or cancelled
+	}
+	return errs
+}
+
+// holdServer reads requests and answers none until release; then it answers as they
+// come.
+func holdServer(t *testing.T) (s *rawServer, release func()) {
+	t.Helper()
+	held := make(chan struct{})
+	s = newRawServer(t, func(_ int, c *rawConn) {
+		var ids []string
+		read := make(chan string)
+		go func() { // until the client closes
+			defer close(read)
+			for id := c.next(); id != ""; id = c.next() {
+				read <- id
+			}
+		}()
+		for {
+			select {
+			case id, ok := <-read:
+				if !ok {
+					return
+				}
+				ids = append(ids, id)
+				continue
+			case <-held:
+			}
+			break
+		}
+		for _, id := range ids {
+			c.say(echo(id))
+		}
+		for id := range read {
+			c.say(echo(id))
+		}
+	})
+	done := false
+	release = func() {
+		if !done {
+			close(held)
+		}
+		done = true
+	}
+	t.Cleanup(release)
+	return s, release
+}
+
+// shape is how many calls stand on each connection, the most first, and how many
+// wait for one.
+func shape(c *Client) (depths []int, waiting int) {
+	c.wire.mu.Lock()
+	defer c.wire.mu.Unlock()
+	for _, p := range c.wire.open {
+		depths = append(depths, p.depth())
+	}
+	slices.Sort(depths)
+	slices.Reverse(depths)
+	return depths, len(c.wire.waiting)
+}
+
+// waitShape waits until the calls are spread like this.
+func waitShape(t *testing.T, c *Client, depths []int, waiting int) {
+	t.Helper()
+	waitFor(t, fmt.Sprintf("calls stand as %v and %d wait", depths, waiting), func() bool {
+		d, w := shape(c)
+		return slices.Equal(d, depths) && w == waiting
+	})
+}
+
+func finish(t *testing.T, errs <-chan error) {
+	t.Helper()
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSpread makes more calls than there are connections: they spread, share, and
+// then wait.
+func TestSpread(t *testing.T) {
+	s, release := holdServer(t)
+	c := New(Config{Socket: s.socket})
+	t.Cleanup(func() { _ = c.Close() })
+	c.wire.bounds = bounds{connections: 4, spread: 2, depth: 3, slow: time.Hour}
+	errs := startSigns(t.Context(), c, "k", "", 9)
+	waitShape(t, c, []int{3, 3}, 3)
+	other := startSigns(t.Context(), c, "other", "other", 1)
+	waitShape(t, c, []int{3, 3, 1}, 3) // a key of its own, a connection of its own
+	batch := make(chan error, 1)
+	go func() { // until it is answered
+		_, err := Batch(t.Context(), c, SignJWTs, make([]api.SignJWTRequest, 1))
+		batch <- err
+	}()
+	waitShape(t, c, []int{3, 3, 1, 1}, 3)
+	more := startSigns(t.Context(), c, "other", "more", 1) // none is left, so it shares
+	waitShape(t, c, []int{3, 3, 2, 1}, 3)
+	third := startSigns(t.Context(), c, "third", "third", 1) // and another key does not
+	waitShape(t, c, []int{3, 3, 2, 1}, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := startSigns(ctx, c, "third", "left", 1)
+	waitShape(t, c, []int{3, 3, 2, 1}, 5)
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("a call that waits and is cancelled = %v", err)
+	}
+	waitShape(t, c, []int{3, 3, 2, 1}, 4)
+	release()
+	for _, e := range []<-chan error{errs, other, more, third} {
+		finish(t, e)
+	}
+	if err := <-batch; err == nil { // the answer is that to a single request
+		t.Error("Batch() = nil, want an error")
+	}
+	if n := s.connections(); n != 4 {
+		t.Errorf("%d connections, want 4", n)
+	}
+	checkIdle(t, c)
+}
+
+// TestAlone makes calls one after the other: each takes one write and one read, of
+// one connection.
+func TestAlone(t *testing.T) {
+	s := newRawServer(t, func(_ int, c *rawConn) { c.echoAll() })
+	c := New(Config{Socket: s.socket})
+	var reads, writes, conns atomic.Int64
+	countConns(c, &reads, &writes, &conns)
+	for i := range 100 {
+		if err := sign(t.Context(), c, "k", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, w, n := reads.Load(), writes.Load(), conns.Load(); r != 100 || w != 100 || n != 1 {
+		t.Errorf("100 calls took %d reads and %d writes of %d connections, want 100 and 100 of 1", r, w, n)
+	}
+	checkIdle(t, c)
+	_ = c.Close()
+}
+
+// TestTogether has 20 calls wait for the only connection, which another has: they
+// go out with one write.
+func TestTogether(t *testing.T) {
+	s, release := holdServer(t)
+	c := narrow(t, s)
+	var reads, writes, conns atomic.Int64
+	countConns(c, &reads, &writes, &conns)
+	c.wire.bounds = bounds{connections: 1, spread: 1, depth: 1, slow: time.Hour}
+	first := startSigns(t.Context(), c, "k", "first", 1)
+	waitShape(t, c, []int{1}, 0)
+	others := startSigns(t.Context(), c, "k", "", 20)
+	waitShape(t, c, []int{1}, 20)
+	c.wire.mu.Lock()
+	c.wire.depth = 32
+	c.wire.mu.Unlock()
+	release()
+	finish(t, first)
+	finish(t, others)
+	if w := writes.Load(); w != 2 {
+		t.Errorf("21 calls took %d writes, want 2", w)
+	}
+	checkIdle(t, c)
+}
+
+// TestSlowRunsSideBySide has a daemon whose answers take their time: no call stands
+// behind another.
+func TestSlowRunsSideBySide(t *testing.T) {
+	s, release := holdServer(t)
+	c := New(Config{Socket: s.socket})
+	t.Cleanup(func() { _ = c.Close() })
+	c.wire.bounds = bounds{connections: 6, spread: 1, depth: 32, slow: -1}
+	errs := startSigns(t.Context(), c, "k", "", 10)
+	waitShape(t, c, []int{1, 1, 1, 1, 1, 1}, 4)
+	release()
+	finish(t, errs)
+	checkIdle(t, c)
+}
+
+// TestHangHoldsUpNobodyElse has the backend of one key hang.
+func TestHangHoldsUpNobodyElse(t *testing.T) {
+	s := newRawServer(t, func(_ int, c *rawConn) {
+		for id := c.next(); id != ""; id = c.next() {
+			if id[0] == 'h' {
+				c.drain()
+				return
+			}
+			c.say(echo(id))
+		}
+	})
+	c := New(Config{Socket: s.socket})
+	ctx, cancel := context.WithCancel(t.Context())
+	hanging := startSigns(ctx, c, "hangs", "h", 40)
+	waitFor(t, "the calls stand", func() bool { return standing(c) == 40 })
+	finish(t, startSigns(t.Context(), c, "works", "w", 40))
+	cancel()
+	for range 40 {
+		if err := <-hanging; !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that hangs = %v, want context.Canceled", err)
+		}
+	}
+	checkIdle(t, c)
+	_ = c.Close()
+}
+
+// TestNoDaemonForMany has calls share a connection that cannot be made.
+func TestNoDaemonForMany(t *testing.T) {
+	c := New(Config{Socket: t.TempDir() + "/none"})
+	c.wire.spread = 1
+	errs := startSigns(t.Context(), c, "k", "", 50)
+	for range 50 {
+		if err := <-errs; !errors.Is(err, signer.ErrUnavailable) || !errors.Is(err, syscall.ENOENT) {
+			t.Errorf("SignJWT() = %v, want ErrUnavailable for ENOENT", err)
+		}
+	}
+	checkIdle(t, c)
+}
+
+func TestKidOf(t *testing.T) {
+	for _, tt := range []struct{ token, want string }{
+		{"eyJhbGciOiJFUzI1NiIsImtpZCI6InRoZSBraWQiLCJ0eXAiOiJKV1QifQ.e30.c2ln", "the kid"}, // {"alg":"ES256","kid":"the kid","typ":"JWT"}
+		{"eyJhbGciOiJFUzI1NiJ9.e30.c2ln", ""},
+		{"!.e30.c2ln", ""},
+		{`{"protected":"eyJ"}`, ""},
+		{"", ""},
+	} {
+		if got := kidOf(tt.token); got != tt.want {
+			t.Errorf("kidOf(%q) = %q, want %q", tt.token, got, tt.want)
+		}
+	}
+}
+
+// A gatedConn holds each write, after the bytes have left, until it is let go.
+type gatedConn struct {
+	net.Conn
+	left, letGo chan struct{}
+}
+
+func (c gatedConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.left <- struct{}{}
+	<-c.letGo
+	return n, err
+}
+
+// TestWriterIsLate has the answers overtake a write that has not returned: whoever
+// came to the connection meanwhile is written and read for nevertheless.
+func TestWriterIsLate(t *testing.T) {
+	s, release := holdServer(t)
+	c := New(Config{Socket: s.socket})
+	t.Cleanup(func() { _ = c.Close() })
+	c.wire.bounds = bounds{connections: 1, spread: 1, depth: 2, slow: time.Hour}
+	left, letGo := make(chan struct{}, 10), make(chan struct{})
+	dial := c.wire.dial
+	c.wire.dial = func(deadline time.Time) (net.Conn, error) {
+		conn, err := dial(deadline)
+		return gatedConn{conn, left, letGo}, err
+	}
+	first := startSigns(t.Context(), c, "k", "first", 1)
+	<-left
+	letGo <- struct{}{}
+	waitFor(t, "the first reads", func() bool {
+		c.wire.mu.Lock()
+		defer c.wire.mu.Unlock()
+		return c.wire.open[0].reader != nil
+	})
+	second := startSigns(t.Context(), c, "k", "second", 1)
+	<-left
+	others := startSigns(t.Context(), c, "k", "", 2)
+	waitShape(t, c, []int{2}, 2)
+	release()
+	finish(t, first)
+	waitShape(t, c, []int{2}, 0) // the others have come to the connection
+	close(letGo)
+	finish(t, second)
+	finish(t, others)
+	checkIdle(t, c)
+}
