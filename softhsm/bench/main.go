@@ -116,7 +116,7 @@ func runWorker(ctx context.Context, args []string) (err error) {
 	default:
 		err = fmt.Errorf("no worker %q", kind)
 	}
-	if err != nil {
+	if err := greet(os.Stdout, err); err != nil {
 		return err
 	}
 	return work(t, os.Stdin, os.Stdout)

@@ -43,6 +43,21 @@ type sample struct {
 // rate is in operations a second.
 func (s sample) rate() float64 { return float64(s.Ops) / s.Seconds }
 
+// A greeting is the first that a worker writes: that it is ready, or why not.
+type greeting struct {
+	Error string `json:"error,omitempty"`
+}
+
+// greet writes the greeting of a worker whose target was made, or failed with err,
+// which it returns.
+func greet(out io.Writer, err error) error {
+	var g greeting
+	if err != nil {
+		g.Error = err.Error()
+	}
+	return errors.Join(err, json.NewEncoder(out).Encode(g))
+}
+
 // work is the main of a worker: it reads "CLIENTS MICROSECONDS" from in, has so
 // many clients call t for so long, and writes a sample, until in ends.
 func work(t target, in io.Reader, out io.Writer) (err error) {
@@ -133,7 +148,11 @@ type worker struct {
 	out *json.Decoder
 }
 
-// startWorker starts this program again as the worker that args describe.
+// startWorker starts this program again as the worker that args describe, and waits
+// until it is ready. So workers log in one after the other: SoftHSM2 writes a token's
+// file anew at each login, and a module that is initialised meanwhile may find no
+// token there. Through p11-kit that is CKR_BUFFER_TOO_SMALL, since its protocol cannot
+// ask for a list of no slots (https://github.com/p11-glue/p11-kit/issues/257).
 func startWorker(env []string, args ...string) (*worker, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -150,7 +169,19 @@ func startWorker(env []string, args ...string) (*worker, error) {
 		return nil, err
 	}
 	w.out = json.NewDecoder(out)
-	return w, w.cmd.Start()
+	if err := w.cmd.Start(); err != nil {
+		return nil, err
+	}
+	var g greeting
+	err = w.out.Decode(&g)
+	if g.Error != "" {
+		err = errors.New(g.Error)
+	}
+	if err != nil {
+		_ = w.stop() // which says no more than that it failed
+		return nil, fmt.Errorf("worker %s: %w", args[0], err)
+	}
+	return w, nil
 }
 
 // slice has the worker's clients call for d.
