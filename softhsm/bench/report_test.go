@@ -1,0 +1,81 @@
+//go:build linux && cgo
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// measured is a report with a few figures.
+func measured() report {
+	return report{
+		Date: "2026-11-25", Machine: "2 processors", LoadBefore: "0.10", LoadAfter: "1.90", Pairs: 9, SliceMillis: 150,
+		Duels: []duel{
+			{
+				Alg: "ES256", Case: nameUnverified, Clients: 64, Ratio: spread{0.8, 0.78, 0.82}, P99Ratio: spread{0.4, 0.3, 0.45}, Reference: 18000, PerSecond: 14400,
+				RefP50: 45, P50: 4000, RefP99: 30000, P99: 12000, RefCPU: cpu{40, 10}, ClientCPU: cpu{6, 8}, DaemonCPU: cpu{62, 24}, Mallocs: 36.4, DaemonRSS: 41,
+			},
+			{Alg: "ES256", Case: nameBackend + ", verify off", Clients: 64, Ratio: spread{0.9, 0.9, 0.9}, ClientCPU: cpu{44, 10}},
+			{Alg: "ES256", Case: nameBackend, Clients: 64, Ratio: spread{0.5, 0.5, 0.5}, ClientCPU: cpu{104, 10}},
+			{Alg: "ES256", Case: nameVerified, Clients: 64, Ratio: spread{0.4, 0.1, 0.5}, RefCPU: cpu{40, 10}, DaemonCPU: cpu{125, 24}, Mallocs: 52, Failures: 2, Failure: "a|b\nc"},
+			{Alg: "ES256", Case: nameP11Kit, Clients: 64, Broken: "no p11-kit"},
+			{Alg: "ES256", Case: nameToProcess, Clients: 64, Against: "one process after the other", Ratio: spread{120, 110, 130}, RefFailures: 1},
+		},
+	}
+}
+
+func TestTable(t *testing.T) {
+	got := string(measured().table())
+	want := headRun + `
+Measured on 2026-11-25, 2 processors, load average 0.10 before and 1.90 after: the median of 9 pairs of slices of 150 ms, and the quartiles round it.
+` + explanation + `
+| alg | case | clients | of the in-process throughput | p50 µs, beside in process | p99 ms, beside in process | CPU µs: in process; daemon; client | allocations; MiB | failures |
+|---|---|---|---|---|---|---|---|---|
+| ES256 | signetd jwt/sign, verify off | 64 | 0.80 (0.78 to 0.82) | 4000 / 45 | 12.0 / 30.0 | 40+10; 62+24; 6+8 | 36; 41 | 0 |
+| ES256 | backend alone, verify off | 64 | 0.90 (0.90 to 0.90) | 0 / 0 | 0.0 / 0.0 | 0+0; -; 44+10 |  | 0 |
+| ES256 | backend alone | 64 | 0.50 (0.50 to 0.50) | 0 / 0 | 0.0 / 0.0 | 0+0; -; 104+10 |  | 0 |
+| ES256 | signetd jwt/sign | 64 | 0.40 (0.10 to 0.50) too noisy | 0 / 0 | 0.0 / 0.0 | 40+10; 125+24; 0+0 |  | 2: a/b c |
+| ES256 | p11-kit server | 64 | failed: no p11-kit | | | | | |
+
+| alg | case | clients | of the reference's throughput | p50 µs, beside it | p99 ms, beside it | CPU µs: reference; daemon; client | allocations; MiB | failures |
+|---|---|---|---|---|---|---|---|---|
+| ES256 | signetd jwt/sign, verify off, beside one process after the other (pkcs11-tool) | 64 | 120.00 (110.00 to 130.00) | 0 / 0 | 0.0 / 0.0 | 0+0; -; 0+0 |  | 0, of the reference 1 |
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	r := measured()
+	for _, old := range []string{headRun + "\nold figures\n"} {
+		name := filepath.Join(t.TempDir(), "performance.md")
+		const prose = "# Performance\n\nWhat people wrote.\n\n"
+		if err := os.WriteFile(name, []byte(prose+old), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time its own form
+			if err := r.rewrite(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(prose+string(r.table()), string(got)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	name := filepath.Join(t.TempDir(), "other.md")
+	if err := os.WriteFile(name, []byte("# Other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.rewrite(name); err == nil {
+		t.Error("a file without a report was rewritten")
+	}
+}
