@@ -18,6 +18,9 @@ func bench(ctx context.Context, o options) (err error) {
 	defer func() { err = errors.Join(err, w.close()) }()
 	r := report{Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), LoadBefore: load(), Pairs: o.pairs, SliceMillis: int(o.slice.Milliseconds())}
 	failed := []error{w.duels(&r, o)}
+	if !o.check {
+		failed = append(failed, w.rest(&r, o))
+	}
 	r.LoadAfter = load()
 	failed = append(failed, r.publish(o))
 	if o.check && ctx.Err() == nil {
@@ -57,6 +60,26 @@ func (w *world) retried(c benchCase, clients int, o options) (duel, error) {
 	o.pairs *= 2
 	fmt.Printf("%s: NOISY, measured again with %d pairs\n", d, o.pairs)
 	return w.duel(c, clients, o)
+}
+
+// rest measures what is no duel. Each has a name for -run.
+func (w *world) rest(r *report, o options) error {
+	var failed []error
+	for _, m := range []struct {
+		name    string
+		measure func(*report) error
+	}{
+		{"disk alone", w.diskAlone},
+		{"start-up", w.startUps},
+	} {
+		if !o.only.MatchString(m.name) || w.ctx.Err() != nil {
+			continue
+		}
+		if err := m.measure(r); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", m.name, err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // publish writes the files that o asks for.

@@ -42,6 +42,7 @@ const (
 	nameProcess    = "one process an operation (pkcs11-tool)"
 	nameToProcess  = "signetd jwt/sign, verify off, beside one process after the other (pkcs11-tool)"
 	nameToItself   = "signetd jwt/sign, verify off, beside itself with 64 clients"
+	nameLarge      = "signetd jwt/sign, verify off, with 200 keys and 1,000 objects, beside 10 keys"
 )
 
 // cases are all that is measured, in the order of the report.
@@ -106,9 +107,11 @@ func besideOthers() []benchCase {
 	one := job{Op: "jwt", Batch: 1}
 	itself := onSocket("ES256", nameToItself, unverified("ES256"), many, daemonSync, one)
 	itself.against, itself.reference, itself.referenceClients = "signetd with 64 clients", itself.start, 64
+	large := onSocket("ES256", nameLarge, unverified("ES256"), []int{64}, daemonLarge, one)
+	large.against, large.reference = "signetd with 10 keys", itself.start
 	process := onSocket("ES256", nameToProcess, unverified("ES256"), []int{64}, daemonSync, one)
 	process.against, process.reference, process.referenceClients = "one process after the other", startProcess, 1
-	return []benchCase{itself, process}
+	return []benchCase{itself, large, process}
 }
 
 // onSocket is a case in which a daemon does a job.

@@ -43,8 +43,14 @@ func TestKeys(t *testing.T) {
 	if n := len(tenKeys()); n != 10 {
 		t.Errorf("ten keys are %d", n)
 	}
+	if n := len(manyKeys()); n != largeKeys {
+		t.Errorf("many keys are %d, want %d", n, largeKeys)
+	}
+	if n := 2 * (len(tenKeys()) + len(largeLabels())); n != largeObjects {
+		t.Errorf("the large token has %d objects, want %d", n, largeObjects)
+	}
 	seen := map[string]bool{}
-	for _, k := range tenKeys() {
+	for _, k := range manyKeys() {
 		if seen[k.Label] {
 			t.Errorf("key %s stands twice", k.Label)
 		}

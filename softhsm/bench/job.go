@@ -13,7 +13,7 @@ import (
 // A job says what a worker is to do. It goes to the worker as JSON in its one
 // argument: the token and its PIN last as long as the program.
 type job struct {
-	Kind    string `json:"kind"` // token, crypto11, process, layer or signetd
+	Kind    string `json:"kind"` // token, crypto11, process, layer, signetd or fill
 	Module  string `json:"module,omitempty"`
 	Token   string `json:"token,omitempty"`
 	PIN     string `json:"pin,omitempty"`
@@ -31,6 +31,8 @@ type job struct {
 	// OwnConnections has each client keep a connection of its own, instead of sharing
 	// one client.Client.
 	OwnConnections bool `json:"own_connections,omitempty"`
+	// For fill: the labels of the keys to make.
+	Labels []string `json:"labels,omitempty"`
 }
 
 // runWorker is the main of the processes that the cases are.
@@ -38,6 +40,10 @@ func runWorker(ctx context.Context, text string) error {
 	var j job
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return err
+	}
+	switch j.Kind {
+	case "fill":
+		return greet(os.Stdout, fill(j))
 	}
 	t, err := newTarget(ctx, j)
 	if err := greet(os.Stdout, err); err != nil {

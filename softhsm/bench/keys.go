@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"signetd/backends/pkcs11/provision"
@@ -37,6 +38,29 @@ func tenKeys() (list []keySpec) {
 		list = append(list, keySpec{Label: verified(alg), Alg: alg}, keySpec{Label: unverified(alg), Alg: alg, Unverified: true})
 	}
 	return append(list, keySpec{Label: "spare", Alg: "ES256"}, keySpec{Label: inbox, Alg: oaep, Enc: true})
+}
+
+// The large daemon's keys, and the objects in its token: two for each key pair.
+const (
+	largeKeys    = 200
+	largeObjects = 1000
+)
+
+// largeLabels are the labels of the key pairs that a large token has beside the ten.
+func largeLabels() (list []string) {
+	for i := len(tenKeys()); i < largeObjects/2; i++ {
+		list = append(list, fmt.Sprintf("more-%03d", i))
+	}
+	return list
+}
+
+// manyKeys are the keys of a large daemon.
+func manyKeys() []keySpec {
+	list := tenKeys()
+	for _, label := range largeLabels()[:largeKeys-len(list)] {
+		list = append(list, keySpec{Label: label, Alg: "ES256"})
+	}
+	return list
 }
 
 // keyTypes are what the keys of each algorithm are made as.

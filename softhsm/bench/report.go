@@ -15,13 +15,15 @@ import (
 
 // A report is all that a run measured.
 type report struct {
-	Date        string `json:"date"`
-	Machine     string `json:"machine"`
-	LoadBefore  string `json:"load_average_before"`
-	LoadAfter   string `json:"load_average_after"`
-	Pairs       int    `json:"pairs"`
-	SliceMillis int    `json:"slice_ms"`
-	Duels       []duel `json:"duels"`
+	Date        string    `json:"date"`
+	Machine     string    `json:"machine"`
+	LoadBefore  string    `json:"load_average_before"`
+	LoadAfter   string    `json:"load_average_after"`
+	Pairs       int       `json:"pairs"`
+	SliceMillis int       `json:"slice_ms"`
+	Duels       []duel    `json:"duels"`
+	Disk        *disk     `json:"disk_alone,omitempty"`
+	StartUps    []startUp `json:"start_ups,omitempty"`
 }
 
 // machine says in a line what the figures were made on.
@@ -101,6 +103,9 @@ func (r report) table() []byte {
 	b.WriteString(headRun + "\n")
 	fmt.Fprintf(&b, "Measured on %s, %s, load average %s before and %s after: the median of %d pairs of slices of %d ms, and the quartiles round it.\n", r.Date, r.Machine, r.LoadBefore, r.LoadAfter, r.Pairs, r.SliceMillis)
 	b.WriteString(explanation)
+	if d := r.Disk; d != nil {
+		fmt.Fprintf(&b, "\nThe disk alone, one writer that appends %d bytes and calls fsync: p50 %.0f µs, p99 %.0f µs.\n", recordBytes, d.P50, d.P99)
+	}
 	r.rows(&b, "| alg | case | clients | of the in-process throughput | p50 µs, beside in process | p99 ms, beside in process | CPU µs: in process; daemon; client | allocations; MiB | failures |\n|---|---|---|---|---|---|---|---|---|\n", false)
 	r.rows(&b, "| alg | case | clients | of the reference's throughput | p50 µs, beside it | p99 ms, beside it | CPU µs: reference; daemon; client | allocations; MiB | failures |\n|---|---|---|---|---|---|---|---|---|\n", true)
 	return b.Bytes()

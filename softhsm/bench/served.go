@@ -26,6 +26,7 @@ const (
 	daemonNone   daemonKind = iota
 	daemonSync              // ten keys, each record on the disk before its answer, as by default
 	daemonNoSync            // the same without fsync
+	daemonLarge             // 200 keys, and 1,000 objects in the token
 )
 
 // daemon returns a daemon, which is started at the first call.
@@ -33,11 +34,20 @@ func (w *world) daemon(kind daemonKind) (*served, error) {
 	if d := w.daemons[kind]; d != nil {
 		return d, nil
 	}
-	sync := "always"
-	if kind == daemonNoSync {
+	h, err := w.small, error(nil)
+	keys, sync := tenKeys(), "always"
+	switch kind {
+	case daemonNoSync:
 		sync = "never"
+	case daemonLarge:
+		keys = manyKeys()
+		h, err = w.largeToken()
+	case daemonSync, daemonNone:
 	}
-	d, err := w.serve(w.small, fmt.Sprint("daemon", kind), sync, tenKeys())
+	if err != nil {
+		return nil, err
+	}
+	d, err := w.serve(h, fmt.Sprint("daemon", kind), sync, keys)
 	if err == nil {
 		w.daemons[kind] = d
 	}
@@ -50,6 +60,7 @@ type served struct {
 	socket  string
 	metrics string // socket
 	stderr  bytes.Buffer
+	ready   time.Duration // from its start to /v1/ready saying so
 }
 
 //go:embed config.yaml.tmpl
@@ -78,12 +89,14 @@ func (w *world) serve(h *hsm, name, sync string, keys []keySpec) (*served, error
 	d.cmd = exec.CommandContext(w.ctx, bin, "serve", "--config", path("config.yaml")) // #nosec G204 -- our own program
 	d.cmd.Env = append(os.Environ(), h.env()...)
 	d.cmd.Stderr = &d.stderr
+	start := time.Now()
 	if err := d.cmd.Start(); err != nil {
 		return nil, err
 	}
 	if err := d.await(w.ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("signetd: %w: %s", err, bytes.TrimSpace(d.stderr.Bytes())), d.end())
 	}
+	d.ready = time.Since(start)
 	return d, nil
 }
 

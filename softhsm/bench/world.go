@@ -23,6 +23,7 @@ import (
 type world struct {
 	dir     string
 	small   *hsm // with ten keys
+	large   *hsm // with a thousand objects
 	daemons map[daemonKind]*served
 	server  *exec.Cmd // p11-kit's
 	stop    context.CancelFunc
@@ -40,6 +41,22 @@ func newWorld(ctx context.Context) (*world, error) {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
+}
+
+// largeToken returns the token with a thousand objects.
+func (w *world) largeToken() (*hsm, error) {
+	if w.large != nil {
+		return w.large, nil
+	}
+	h, err := newHSM(filepath.Join(w.dir, "large"))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.fill(largeLabels()); err != nil {
+		return nil, err
+	}
+	w.large = h
+	return h, nil
 }
 
 // An hsm is a token with the ten keys.
@@ -78,6 +95,15 @@ func (h *hsm) env() []string { return []string{"SOFTHSM2_CONF=" + h.Conf()} }
 func (h *hsm) start(j job) (*worker, error) {
 	j.Module, j.Token, j.PIN, j.PINFile, j.ID = h.Module(), h.Label(), h.PIN(), h.PINFile(), h.ids[j.Key]
 	return startWorker(h.env(), j)
+}
+
+// fill makes more keys in the token, in a process of its own as for every module.
+func (h *hsm) fill(labels []string) error {
+	w, err := h.start(job{Kind: "fill", Labels: labels})
+	if err != nil {
+		return err
+	}
+	return w.stop()
 }
 
 // answers waits for somebody to listen at socket.
