@@ -71,6 +71,7 @@ func (w *world) rest(r *report, o options) error {
 	}{
 		{"disk alone", w.diskAlone},
 		{"start-up", w.startUps},
+		{"memory", w.memory},
 	} {
 		if !o.only.MatchString(m.name) || w.ctx.Err() != nil {
 			continue
@@ -78,6 +79,9 @@ func (w *world) rest(r *report, o options) error {
 		if err := m.measure(r); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", m.name, err))
 		}
+	}
+	if o.soak > 0 && w.ctx.Err() == nil {
+		failed = append(failed, w.soak(r, o.soak))
 	}
 	return errors.Join(failed...)
 }

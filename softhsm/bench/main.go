@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.out, "out", "", "folder for performance.json, performance.md, throughput.svg and p99.svg")
 	flags.StringVar(&o.doc, "doc", "", "Markdown file whose measured part is written anew")
 	flags.BoolVar(&o.check, "check", false, "measure what has a floor alone, and fail where it is missed by more than the noise of the run")
+	flags.IntVar(&o.soak, "soak", 0, "send so many requests at the end, and compare the daemon's memory with that after a tenth of them")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -60,6 +61,7 @@ type options struct {
 	out     string
 	doc     string
 	check   bool
+	soak    int
 }
 
 // wants reports whether a case is to be measured with so many clients.

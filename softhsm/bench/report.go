@@ -24,6 +24,8 @@ type report struct {
 	Duels       []duel    `json:"duels"`
 	Disk        *disk     `json:"disk_alone,omitempty"`
 	StartUps    []startUp `json:"start_ups,omitempty"`
+	Memory      *memory   `json:"memory,omitempty"`
+	Soak        *soak     `json:"soak,omitempty"`
 }
 
 // machine says in a line what the figures were made on.

@@ -27,6 +27,8 @@ func measured() report {
 		},
 		Disk:     &disk{P50: 150, P99: 900, Writes: 6000},
 		StartUps: []startUp{{Keys: 10, Objects: 20, Millis: spread{45, 44, 47}}, {Keys: 200, Objects: 1000, Millis: spread{300, 290, 310}}},
+		Memory:   &memory{AtRest: 28.2, Under: 61.5},
+		Soak:     &soak{First: 200_000, FirstMiB: 50, Requests: 2_000_000, MiB: 52},
 	}
 }
 
