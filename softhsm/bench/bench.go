@@ -16,6 +16,9 @@ func bench(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	if o.profile != "" {
+		return w.profile(o.profile)
+	}
 	r := report{Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), LoadBefore: load(), Pairs: o.pairs, SliceMillis: int(o.slice.Milliseconds())}
 	failed := []error{w.duels(&r, o)}
 	if !o.check {

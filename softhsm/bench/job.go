@@ -13,7 +13,7 @@ import (
 // A job says what a worker is to do. It goes to the worker as JSON in its one
 // argument: the token and its PIN last as long as the program.
 type job struct {
-	Kind    string `json:"kind"` // token, crypto11, process, layer, signetd or fill
+	Kind    string `json:"kind"` // token, crypto11, process, layer, server, signetd or fill
 	Module  string `json:"module,omitempty"`
 	Token   string `json:"token,omitempty"`
 	PIN     string `json:"pin,omitempty"`
@@ -23,7 +23,7 @@ type job struct {
 	Alg     string `json:"alg,omitempty"` // of JOSE
 	// For layer: backend or service.
 	Layer string `json:"layer,omitempty"`
-	// For signetd: the daemon's socket.
+	// For signetd and server: the daemon's socket.
 	Socket string `json:"socket,omitempty"`
 	// For signetd: jwt, digest or jwe, and how many in a request.
 	Op    string `json:"op,omitempty"`
@@ -31,6 +31,8 @@ type job struct {
 	// OwnConnections has each client keep a connection of its own, instead of sharing
 	// one client.Client.
 	OwnConnections bool `json:"own_connections,omitempty"`
+	// For server: the folder for the profiles.
+	Dir string `json:"dir,omitempty"`
 	// For fill: the labels of the keys to make.
 	Labels []string `json:"labels,omitempty"`
 }
@@ -42,6 +44,8 @@ func runWorker(ctx context.Context, text string) error {
 		return err
 	}
 	switch j.Kind {
+	case "server":
+		return runServer(ctx, j, os.Stdin, os.Stdout)
 	case "fill":
 		return greet(os.Stdout, fill(j))
 	}

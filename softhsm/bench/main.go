@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.doc, "doc", "", "Markdown file whose measured part is written anew")
 	flags.BoolVar(&o.check, "check", false, "measure what has a floor alone, and fail where it is missed by more than the noise of the run")
 	flags.IntVar(&o.soak, "soak", 0, "send so many requests at the end, and compare the daemon's memory with that after a tenth of them")
+	flags.StringVar(&o.profile, "profile", "", "folder for profiles of the daemon under 64 clients; nothing else is measured")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -62,6 +63,7 @@ type options struct {
 	doc     string
 	check   bool
 	soak    int
+	profile string
 }
 
 // wants reports whether a case is to be measured with so many clients.
