@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -89,8 +90,13 @@ func (w *world) rest(r *report, o options) error {
 	return errors.Join(failed...)
 }
 
-// publish writes the files that o asks for.
+// publish prints how the figures stand against their lines, and writes the files that
+// o asks for.
 func (r report) publish(o options) error {
+	if !o.check {
+		lines := slices.DeleteFunc(r.lines(), func(l line) bool { return l.verdict == notMeasured })
+		fmt.Printf("\n%s", against(lines))
+	}
 	var failed []error
 	if o.out != "" {
 		failed = append(failed, r.write(o.out))

@@ -64,7 +64,7 @@ func (r report) write(dir string) error {
 	}
 	for name, data := range map[string][]byte{
 		"performance.json": append(text, '\n'),
-		"performance.md":   r.table(),
+		"performance.md":   r.markdown(),
 		"throughput.svg":   plot("ES256: signatures a second by clients", "1/s", r.curves(func(d duel) (float64, float64) { return d.Reference, d.PerSecond })),
 		"p99.svg":          plot("ES256: p99 of a call by clients", "ms", r.curves(func(d duel) (float64, float64) { return d.RefP99 / 1e3, d.P99 / 1e3 })),
 	} {
@@ -76,21 +76,32 @@ func (r report) write(dir string) error {
 }
 
 // rewrite puts the report in the place of the last one in a Markdown file: from the
-// its heading on to the end.
+// first of its headings on to the end.
 func (r report) rewrite(name string) error {
 	text, err := os.ReadFile(name) // #nosec G304 -- the user names the file
 	if err != nil {
 		return err
 	}
-	i := bytes.Index(text, []byte(headRun))
+	i := bytes.Index(text, []byte(headAgainst))
+	if i < 0 {
+		i = bytes.Index(text, []byte(headRun))
+	}
 	if i < 0 {
 		return fmt.Errorf("%s: no heading %q", name, headRun)
 	}
-	return os.WriteFile(name, append(text[:i:i], r.table()...), 0o644) // #nosec G306 G703 -- a document that the user names
+	return os.WriteFile(name, append(text[:i:i], r.markdown()...), 0o644) // #nosec G306 G703 -- a document that the user names
 }
 
-// headRun is the heading of a report.
-const headRun = "## The run\n"
+// The headings of a report.
+const (
+	headAgainst = "## Against the lines\n"
+	headRun     = "## The run\n"
+)
+
+// markdown is the report as docs/performance.md has it.
+func (r report) markdown() []byte {
+	return append(against(r.lines()), r.table()...)
+}
 
 // explanation says how to read the tables.
 const explanation = `Each worker's clients share one client.Client, as its documentation tells programs to do, unless a case

@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -56,9 +57,91 @@ The disk alone, one writer that appends 400 bytes and calls fsync: p50 150 µs, 
 	}
 }
 
+// verdicts are the measured figure and the verdict of each line of a report.
+func verdicts(r report) map[string]string {
+	list := map[string]string{}
+	for _, l := range r.lines() {
+		list[l.what] = strings.TrimSpace(l.measured + " " + l.verdict)
+	}
+	return list
+}
+
+func TestLines(t *testing.T) {
+	got := verdicts(measured())
+	for _, l := range [][2]string{
+		{"ES256 signetd jwt/sign, verify off, 64 clients: the daemon's own CPU, user, beside token, verify and kernel, µs", "22 own + 40 token + 0 verify + 24 kernel = 86 -"},
+		{"ES256 signetd jwt/sign, 64 clients: the daemon's own CPU, user, beside token, verify and kernel, µs", "25 own + 40 token + 60 verify + 24 kernel = 149 -"},
+		{"ES256 signetd jwt/sign, verify off, 64 clients: allocations a request", "36.4 yes"},
+		{"ES256 signetd jwt/sign, 64 clients: allocations a request", "52.0 no"},
+		{"ES256 signetd jwt/sign, verify off, 64 clients: the Go client's CPU a request, µs", "14.0 yes"},
+		{"resident memory of a daemon with 10 keys at rest, MiB", "28.2 yes"},
+		{"the same under 64 clients", "61.5 no"},
+		{"the same after ten times as many requests", "50.0 after 200000, 52.0 after 2000000, 0 failures yes"},
+		{"start to ready with 10 keys in a token of 20 objects, ms", "45 (44 to 47) yes"},
+		{"start to ready with 200 keys in a token of 1000 objects, ms", "300 (290 to 310) -"},
+		{"ES256, 64 clients: 200 keys and 1,000 objects beside 10 keys, throughput", notMeasured},
+		{"ES256 signetd jwt/sign, verify off, 64 clients: p99, of that in process", "0.40 (0.30 to 0.45) yes"},
+		{"RS256 signetd jwt/sign, verify off, 64 clients: p99, of that in process", notMeasured},
+		{"ES256, 64 clients: of the in-process throughput, signetd (verify off) / p11-kit server", notMeasured},
+		{"ES256, 64 clients (verify off): throughput, of one process after the other", "120 (110 to 130) yes"},
+		{"failures of signetd's requests, in all rows", "2 in 3 rows no"},
+	} {
+		if got[l[0]] != l[1] {
+			t.Errorf("%s: %q, want %q", l[0], got[l[0]], l[1])
+		}
+	}
+}
+
+// Of many clients: what is judged is the worst of all numbers, and whether it can be.
+func TestLinesOverClients(t *testing.T) {
+	tests := []struct {
+		name                string
+		ratio, share        map[int]float64 // 1 and 0.8 where absent
+		noisy               int
+		never, one, slowest string
+	}{
+		{"even", nil, nil, 0, "1.00, with 1 yes", "1.00 -", "0.80, with 1 yes"},
+		{"one is slow", map[int]float64{1: 0.2}, nil, 0, "1.00, with 1 yes", "0.20 -", "0.80, with 1 yes"},
+		{"many are slow", map[int]float64{512: 0.8}, map[int]float64{512: 0.4}, 0, "0.80, with 512 no", "1.00 -", "0.40, with 512 no"},
+		{"noise", nil, nil, 64, "1.00, with 1 too noisy", "1.00 -", "0.80, with 1 yes"},
+	}
+	for _, tt := range tests {
+		var r report
+		for _, n := range many {
+			d := duel{Alg: "ES256", Case: nameToItself, Clients: n, Ratio: spread{1, 1, 1}, LeastShare: 0.8}
+			if v, ok := tt.ratio[n]; ok {
+				d.Ratio = spread{v, v, v}
+			}
+			if v, ok := tt.share[n]; ok {
+				d.LeastShare = v
+			}
+			if n == tt.noisy {
+				d.Ratio.High = 2
+			}
+			r.Duels = append(r.Duels, d)
+		}
+		var got []string
+		for _, l := range r.overClients() {
+			got = append(got, l.measured+" "+l.verdict)
+		}
+		if diff := cmp.Diff([]string{tt.never, tt.one, tt.slowest}, got); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}
+
+// What was not measured is said to be so, and never held.
+func TestLinesOfNothing(t *testing.T) {
+	for _, l := range (report{}).lines() {
+		if l.verdict != notMeasured || l.measured != "" {
+			t.Errorf("%s: %q, %s", l.what, l.measured, l.verdict)
+		}
+	}
+}
+
 func TestRewrite(t *testing.T) {
 	r := measured()
-	for _, old := range []string{headRun + "\nold figures\n"} {
+	for _, old := range []string{headRun + "\nold figures\n", headAgainst + "\nold lines\n\n" + headRun + "\nold figures\n"} {
 		name := filepath.Join(t.TempDir(), "performance.md")
 		const prose = "# Performance\n\nWhat people wrote.\n\n"
 		if err := os.WriteFile(name, []byte(prose+old), 0o600); err != nil {
@@ -73,7 +156,7 @@ func TestRewrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(prose+string(r.table()), string(got)); diff != "" {
+		if diff := cmp.Diff(prose+string(r.markdown()), string(got)); diff != "" {
 			t.Error(diff)
 		}
 	}
