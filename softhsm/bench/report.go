@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,21 +63,20 @@ func (r report) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{
-		"performance.json": append(text, '\n'),
-		"performance.md":   r.markdown(),
-		"throughput.svg":   plot("ES256: signatures a second by clients", "1/s", r.curves(func(d duel) (float64, float64) { return d.Reference, d.PerSecond })),
-		"p99.svg":          plot("ES256: p99 of a call by clients", "ms", r.curves(func(d duel) (float64, float64) { return d.RefP99 / 1e3, d.P99 / 1e3 })),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+	err = os.WriteFile(filepath.Join(dir, "performance.json"), append(text, '\n'), 0o600)
+	return errors.Join(err, os.WriteFile(filepath.Join(dir, "performance.md"), r.markdown(), 0o600), r.plots(dir))
+}
+
+// plots writes the plots into dir.
+func (r report) plots(dir string) error {
+	throughput := plot("ES256: signatures a second by clients", "1/s", r.curves(func(d duel) (float64, float64) { return d.Reference, d.PerSecond }))
+	p99 := plot("ES256: p99 of a call by clients", "ms", r.curves(func(d duel) (float64, float64) { return d.RefP99 / 1e3, d.P99 / 1e3 }))
+	err := os.WriteFile(filepath.Join(dir, throughputPlot), throughput, 0o644)     // #nosec G306 G703 -- a document, in a folder that the user names
+	return errors.Join(err, os.WriteFile(filepath.Join(dir, p99Plot), p99, 0o644)) // #nosec G306 G703 -- see above
 }
 
 // rewrite puts the report in the place of the last one in a Markdown file: from the
-// first of its headings on to the end.
+// first of its headings on to the end. The plots go beside the file.
 func (r report) rewrite(name string) error {
 	text, err := os.ReadFile(name) // #nosec G304 -- the user names the file
 	if err != nil {
@@ -89,13 +89,16 @@ func (r report) rewrite(name string) error {
 	if i < 0 {
 		return fmt.Errorf("%s: no heading %q", name, headRun)
 	}
-	return os.WriteFile(name, append(text[:i:i], r.markdown()...), 0o644) // #nosec G306 G703 -- a document that the user names
+	err = os.WriteFile(name, append(text[:i:i], r.markdown()...), 0o644) // #nosec G306 G703 -- a document that the user names
+	return errors.Join(err, r.plots(filepath.Dir(name)))
 }
 
-// The headings of a report.
+// The headings of a report, and its plots.
 const (
-	headAgainst = "## Against the lines\n"
-	headRun     = "## The run\n"
+	headAgainst    = "## Against the lines\n"
+	headRun        = "## The run\n"
+	throughputPlot = "performance-throughput.svg"
+	p99Plot        = "performance-p99.svg"
 )
 
 // markdown is the report as docs/performance.md has it.
@@ -116,6 +119,7 @@ func (r report) table() []byte {
 	b.WriteString(headRun + "\n")
 	fmt.Fprintf(&b, "Measured on %s, %s, load average %s before and %s after: the median of %d pairs of slices of %d ms, and the quartiles round it.\n", r.Date, r.Machine, r.LoadBefore, r.LoadAfter, r.Pairs, r.SliceMillis)
 	b.WriteString(explanation)
+	fmt.Fprintf(&b, "\n![Throughput over clients](%s)\n![p99 over clients](%s)\n", throughputPlot, p99Plot)
 	if d := r.Disk; d != nil {
 		fmt.Fprintf(&b, "\nThe disk alone, one writer that appends %d bytes and calls fsync: p50 %.0f µs, p99 %.0f µs.\n", recordBytes, d.P50, d.P99)
 	}

@@ -38,6 +38,9 @@ func TestTable(t *testing.T) {
 	want := headRun + `
 Measured on 2026-11-25, 2 processors, load average 0.10 before and 1.90 after: the median of 9 pairs of slices of 150 ms, and the quartiles round it.
 ` + explanation + `
+![Throughput over clients](performance-throughput.svg)
+![p99 over clients](performance-p99.svg)
+
 The disk alone, one writer that appends 400 bytes and calls fsync: p50 150 µs, p99 900 µs.
 
 | alg | case | clients | of the in-process throughput | p50 µs, beside in process | p99 ms, beside in process | CPU µs: in process; daemon; client | allocations; MiB | failures |
@@ -158,6 +161,11 @@ func TestRewrite(t *testing.T) {
 		}
 		if diff := cmp.Diff(prose+string(r.markdown()), string(got)); diff != "" {
 			t.Error(diff)
+		}
+		for _, plot := range []string{throughputPlot, p99Plot} {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), plot)); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	name := filepath.Join(t.TempDir(), "other.md")
