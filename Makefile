@@ -8,13 +8,15 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
 BENCH    ?= .
+BENCHFLAGS   ?=
+BENCH_SOAK   ?= 2000000
 SOAK_COUNT   ?= 1000000
 TIMING_COUNT ?= 10000
 LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check microbench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate check install clean deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,11 +61,19 @@ fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir"; \
 	done
 
-bench: deps ## measure signetd beside its token, p11-kit and others, into build/bench (ten minutes)
-	go run ./softhsm/bench -out build/bench
+bench: deps ## measure signetd beside its token, p11-kit and others, into build/bench (half an hour); BENCHFLAGS=flags
+	@sh deploy/packaging/install-deps.sh opensc p11-kit
+	go run ./softhsm/bench -out build/bench $(BENCHFLAGS)
 
 bench-check: deps ## fail if signetd has become slower beside its token than it was (a minute)
-	go run ./softhsm/bench -check -run '^(ES256|RS256) signetd jwt/sign(, verify off|)$$|jwe/decrypt' -clients 64
+	@sh deploy/packaging/install-deps.sh opensc
+	go run ./softhsm/bench -check
+
+bench-soak: deps ## compare the daemon's memory after 2,000,000 requests (BENCH_SOAK) with that after a tenth
+	go run ./softhsm/bench -run '^$$' -soak $(BENCH_SOAK)
+
+profile: deps ## write CPU and allocation profiles of the daemon under 64 clients to build/profile
+	go run ./softhsm/bench -profile build/profile
 
 microbench: deps ## run the Go benchmarks of the packages; BENCH=regexp chooses
 	REQUIRE_SOFTHSM=1 go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -17,43 +19,75 @@ type floor struct {
 // floors hold what was reached, so that it is not lost unnoticed: see
 // docs/performance.md.
 var floors = []floor{
-	{"ES256", "signetd jwt/sign, verify off", 64, 0.25},
-	{"ES256", "signetd jwt/sign", 64, 0.17},
-	{"RS256", "signetd jwt/sign, verify off", 64, 0.65},
-	{"RSA-OAEP-256", "signetd jwe/decrypt", 64, 0.65},
+	{"ES256", nameUnverified, 64, 0.25},
+	{"ES256", nameVerified, 64, 0.17},
+	{"RS256", nameUnverified, 64, 0.65},
+	{"PS256", nameUnverified, 64, 0.60},
+	{"EdDSA", nameUnverified, 64, 0.40},
+	{oaep, nameDecrypt, 64, 0.65},
+	{"ES256", nameToProcess, 64, 100},
 }
 
-// noisy is the width of a spread, beside its median, above which a ratio says
-// nothing.
-const noisy = 0.5
-
-// check returns an error where a ratio is below its floor by more than the spread of
-// the run. A spread so wide that nothing can be said is an error, too.
-func (r report) check() error {
-	var problems []string
-	seen := 0
+// floorOf returns the floor of a case.
+func floorOf(alg, name string, clients int) (floor, bool) {
 	for _, f := range floors {
-		for _, d := range r.Duels {
-			if d.Alg != f.alg || d.Case != f.name || d.Clients != f.clients {
-				continue
-			}
-			seen++
-			width := d.Ratio.High - d.Ratio.Low
-			switch {
-			case d.Failures > 0:
-				problems = append(problems, fmt.Sprintf("%s: %d failures: %s", d, d.Failures, d.Failure))
-			case width > noisy*d.Ratio.Median:
-				problems = append(problems, fmt.Sprintf("%s: the machine is too noisy to tell", d))
-			case d.Ratio.Median+width < f.ratio:
-				problems = append(problems, fmt.Sprintf("%s: below its floor of %.2f", d, f.ratio))
-			}
+		if f.alg == alg && f.name == name && f.clients == clients {
+			return f, true
 		}
 	}
-	if seen == 0 {
-		problems = append(problems, "none of the cases that have a floor was measured")
+	return floor{}, false
+}
+
+// check writes a verdict for each floor, and returns an error if one is missed by more
+// than the spread of the run, could not be measured, or was measured while the machine
+// was too noisy to tell. Floors that o does not want are left out.
+func (r report) check(out io.Writer, o options) error {
+	var problems []string
+	judged := 0
+	for _, f := range floors {
+		if c := (benchCase{alg: f.alg, name: f.name}); !o.wants(c, f.clients) {
+			continue
+		}
+		judged++
+		problem := f.problem(r.find(f.alg, f.name, f.clients))
+		if problem != "" {
+			problems = append(problems, fmt.Sprintf("%s %s, %d clients: %s", f.alg, f.name, f.clients, problem))
+		}
 	}
+	if judged == 0 {
+		problems = append(problems, "no case with a floor was chosen")
+	}
+	fmt.Fprintf(out, "bench-check: %d floors, %d missed; load average %s before, %s after\n", judged, len(problems), r.LoadBefore, r.LoadAfter)
 	if len(problems) > 0 {
-		return fmt.Errorf("%s", strings.Join(problems, "\n"))
+		return errors.New("bench-check:\n" + strings.Join(problems, "\n"))
+	}
+	return nil
+}
+
+// problem says what is wrong with d, or nothing.
+func (f floor) problem(d *duel) string {
+	switch {
+	case d == nil:
+		return "not measured"
+	case d.Broken != "":
+		return "BROKEN: " + d.Broken
+	case d.Failures > 0:
+		return fmt.Sprintf("%d failures: %s", d.Failures, d.Failure)
+	case d.Ratio.noisy():
+		return fmt.Sprintf("NOISY: the machine is too noisy to tell, twice: ratio %s", d.Ratio)
+	case d.Ratio.Median+d.Ratio.width() < f.ratio:
+		return fmt.Sprintf("ratio %s, below its floor of %.2f by more than the noise", d.Ratio, f.ratio)
+	default:
+		return ""
+	}
+}
+
+// find returns the duel of a case, or nil.
+func (r report) find(alg, name string, clients int) *duel {
+	for i, d := range r.Duels {
+		if d.Alg == alg && d.Case == name && d.Clients == clients {
+			return &r.Duels[i]
+		}
 	}
 	return nil
 }

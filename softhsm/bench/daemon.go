@@ -8,50 +8,45 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"signetd/daemon/api"
 	"signetd/daemon/client"
 )
 
-// A daemonTarget calls signetd over its socket, as an issuer does: each client with
-// a connection of its own.
+// A daemonTarget calls signetd over its socket, as an issuer does: all clients of the
+// worker through one [client.Client], as its documentation says, or each through one
+// of its own.
 type daemonTarget struct {
 	ctx     context.Context //nolint:containedctx // the life of the worker
-	socket  string
-	key     string
-	alg     string
-	what    string // jwt, digest, jwe, or batch-N
-	batch   int
+	job     job
 	jwe     string
-	clients []*client.Client
+	clients []*client.Client // one, unless each has its own
 }
 
 var claims = json.RawMessage(`{"sub":"alice","aud":"api","scope":"read write","client_id":"s6BhdRkqt3"}`)
 
-func newDaemonTarget(ctx context.Context, socket, key, alg, what string) (*daemonTarget, error) {
-	t := &daemonTarget{ctx: ctx, socket: socket, key: key, alg: alg, what: what, batch: 1}
-	if n, ok := strings.CutPrefix(what, "batch-"); ok {
-		var err error
-		if t.batch, err = strconv.Atoi(n); err != nil {
-			return nil, err
-		}
-		t.what = "batch"
-	}
-	if what != "jwe" {
+func newDaemonTarget(ctx context.Context, j job) (*daemonTarget, error) {
+	t := &daemonTarget{ctx: ctx, job: j}
+	c := t.connect()
+	if j.Op != "jwe" {
 		return t, nil
 	}
-	c := client.New(client.Config{Socket: socket})
-	sealed, err := c.EncryptJWE(ctx, api.EncryptJWERequest{Key: key, Plaintext: []byte(claims)})
-	if err = errors.Join(err, c.Close()); err != nil {
-		return nil, err
+	sealed, err := c.EncryptJWE(ctx, api.EncryptJWERequest{Key: j.Key, Plaintext: []byte(claims)})
+	if err != nil {
+		return nil, errors.Join(err, t.close())
 	}
 	t.jwe = sealed.JWE
 	return t, nil
 }
 
-func (t *daemonTarget) weight() int { return t.batch }
+func (t *daemonTarget) weight() int { return t.job.Batch }
+
+// connect returns another client.Client.
+func (t *daemonTarget) connect() *client.Client {
+	c := client.New(client.Config{Socket: t.job.Socket})
+	t.clients = append(t.clients, c)
+	return c
+}
 
 // close closes the connections.
 func (t *daemonTarget) close() error {
@@ -64,40 +59,48 @@ func (t *daemonTarget) close() error {
 
 // client implements target.
 func (t *daemonTarget) client(i int) (func() error, error) {
-	c := client.New(client.Config{Socket: t.socket})
-	t.clients = append(t.clients, c)
-	switch t.what {
+	c := t.clients[0]
+	if t.job.OwnConnections {
+		c = t.connect()
+	}
+	switch t.job.Op {
 	case "jwt":
-		return func() error {
-			_, err := c.SignJWT(t.ctx, api.SignJWTRequest{Key: t.key, Claims: claims})
-			return err
-		}, nil
-	case "batch":
-		requests := make([]api.SignJWTRequest, t.batch)
-		for i := range requests {
-			requests[i] = api.SignJWTRequest{Key: t.key, Claims: claims}
-		}
-		return func() error {
-			results, err := client.Batch(t.ctx, c, client.SignJWTs, requests)
-			for _, r := range results {
-				err = errors.Join(err, r.Err)
-			}
-			return err
-		}, nil
+		req := api.SignJWTRequest{Key: t.job.Key, Claims: claims}
+		return calls(t, c, c.SignJWT, client.SignJWTs, func() api.SignJWTRequest { return req }), nil
 	case "digest":
 		digest := make([]byte, 32)
 		binary.BigEndian.PutUint64(digest, uint64(i)) // #nosec G115 -- a small number
-		return func() error {
+		return calls(t, c, c.SignDigest, client.SignDigests, func() api.SignDigestRequest {
 			digest[31]++
-			_, err := c.SignDigest(t.ctx, api.SignDigestRequest{Key: t.key, Alg: t.alg, Digest: digest})
-			return err
-		}, nil
+			return api.SignDigestRequest{Key: t.job.Key, Alg: t.job.Alg, Digest: digest}
+		}), nil
 	case "jwe":
-		return func() error {
-			_, err := c.DecryptJWE(t.ctx, api.DecryptJWERequest{JWE: t.jwe})
-			return err
-		}, nil
+		req := api.DecryptJWERequest{JWE: t.jwe}
+		return calls(t, c, c.DecryptJWE, client.DecryptJWEs, func() api.DecryptJWERequest { return req }), nil
 	default:
-		return nil, fmt.Errorf("no request %q", t.what)
+		return nil, fmt.Errorf("no request %q", t.job.Op)
+	}
+}
+
+// calls returns what sends one request, or a batch of them if the job says so.
+func calls[Request, Answer any](t *daemonTarget, c *client.Client, one func(context.Context, Request) (*Answer, error),
+	kind client.Kind[Request, Answer], next func() Request,
+) func() error {
+	if t.job.Batch == 1 {
+		return func() error {
+			_, err := one(t.ctx, next())
+			return err
+		}
+	}
+	requests := make([]Request, t.job.Batch)
+	return func() error {
+		for i := range requests {
+			requests[i] = next()
+		}
+		results, err := client.Batch(t.ctx, c, kind, requests)
+		for _, r := range results {
+			err = errors.Join(err, r.Err)
+		}
+		return err
 	}
 }

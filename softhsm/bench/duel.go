@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -14,54 +13,56 @@ type duel struct {
 	Alg     string `json:"alg"`
 	Case    string `json:"case"`
 	Clients int    `json:"clients"`
-	// Ratio is the case's throughput by the reference's: the median of the pairs, and
-	// the quartiles round it.
-	Ratio spread `json:"ratio"`
+	// Against is what the reference is, if not the token in process.
+	Against string `json:"against,omitempty"`
+	// Ratio is the case's throughput by the reference's, and P99Ratio the same of the
+	// time that all but the slowest of a hundred calls took: the medians of the pairs,
+	// and the quartiles round them.
+	Ratio    spread `json:"ratio"`
+	P99Ratio spread `json:"p99_ratio"`
 	// What follows are medians.
-	Reference  float64 `json:"reference_per_second"`
-	PerSecond  float64 `json:"per_second"`
-	RefP50     float64 `json:"reference_p50_us"` // of a call
-	P50        float64 `json:"p50_us"`
-	RefP99     float64 `json:"reference_p99_us"`
-	P99        float64 `json:"p99_us"`
-	RefCPU     float64 `json:"reference_cpu_us"`        // an operation
-	ClientCPU  float64 `json:"client_cpu_us"`           // an operation
-	DaemonCPU  float64 `json:"daemon_cpu_us,omitempty"` // an operation, the token's work in it
-	DaemonRSS  float64 `json:"daemon_rss_mib,omitempty"`
-	LeastShare float64 `json:"least_share"` // what the slowest client had, of the mean
+	Reference float64 `json:"reference_per_second"`
+	PerSecond float64 `json:"per_second"`
+	RefP50    float64 `json:"reference_p50_us"` // of a call
+	P50       float64 `json:"p50_us"`
+	RefP99    float64 `json:"reference_p99_us"`
+	P99       float64 `json:"p99_us"`
+	// What follows is of an operation, and of all pairs together. Daemon's is with the
+	// token's work in it.
+	RefCPU    cpu     `json:"reference_cpu_us"`
+	ClientCPU cpu     `json:"client_cpu_us"`
+	DaemonCPU cpu     `json:"daemon_cpu_us,omitzero"`
+	Mallocs   float64 `json:"daemon_allocations,omitempty"`
+	DaemonRSS float64 `json:"daemon_rss_mib,omitempty"` // at the end
+	// LeastShare is what the slowest client had of the mean, in all pairs together.
+	LeastShare float64 `json:"least_share"`
 	Failures   int     `json:"failures,omitempty"`
 	Failure    string  `json:"failure,omitempty"` // the last
+	// RefFailures are those of the reference. One process after the other has some: a
+	// login of one is in the way of the next.
+	RefFailures int `json:"reference_failures,omitempty"`
+	// Broken is why there are no figures.
+	Broken string `json:"broken,omitempty"`
 }
 
-// A spread is a median and the quartiles round it.
-type spread struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"low"`
-	High   float64 `json:"high"`
+// A cpu is time on a processor in µs.
+type cpu struct {
+	User   float64 `json:"user"`
+	System float64 `json:"system"`
 }
 
-func spreadOf(x []float64) spread {
-	x = slices.Sorted(slices.Values(x))
-	n := len(x)
-	if n == 0 {
-		return spread{}
-	}
-	return spread{Median: median(x), Low: x[n/4], High: x[n-1-n/4]}
-}
+func (c cpu) total() float64 { return c.User + c.System }
 
-func median(x []float64) float64 {
-	x = slices.Sorted(slices.Values(x))
-	if len(x) == 0 {
-		return 0
-	}
-	return x[len(x)/2]
-}
+func (c cpu) String() string { return fmt.Sprintf("%.0f+%.0f", c.User, c.System) }
 
 func (d duel) String() string {
-	s := fmt.Sprintf("%-12s %-48s %4d clients: ratio %.2f (%.2f to %.2f), p50 %.0f µs beside %.0f, p99 %.1f ms beside %.1f", d.Alg, d.Case, d.Clients,
-		d.Ratio.Median, d.Ratio.Low, d.Ratio.High, d.P50, d.RefP50, d.P99/1e3, d.RefP99/1e3)
-	if d.DaemonCPU > 0 {
-		s += fmt.Sprintf(", CPU µs: token %.0f, daemon and token %.0f, client %.0f; %.0f MiB", d.RefCPU, d.DaemonCPU, d.ClientCPU, d.DaemonRSS)
+	s := fmt.Sprintf("%-12s %-48s %4d clients: ", d.Alg, d.Case, d.Clients)
+	if d.Broken != "" {
+		return s + "BROKEN: " + d.Broken
+	}
+	s += fmt.Sprintf("ratio %s, p50 %.0f µs beside %.0f, p99 %.1f ms beside %.1f", d.Ratio, d.P50, d.RefP50, d.P99/1e3, d.RefP99/1e3)
+	if d.DaemonCPU.total() > 0 {
+		s += fmt.Sprintf(", CPU µs user+kernel: reference %s, daemon %s, client %s; %.0f allocations; %.0f MiB", d.RefCPU, d.DaemonCPU, d.ClientCPU, d.Mallocs, d.DaemonRSS)
 	}
 	if d.Failures > 0 {
 		s += fmt.Sprintf(", %d FAILED: %s", d.Failures, d.Failure)
@@ -69,9 +70,17 @@ func (d duel) String() string {
 	return s
 }
 
-// duel measures a case with so many clients.
+// duel measures a case with so many clients. What it returns names the case even if
+// there is an error.
 func (w *world) duel(c benchCase, clients int, o options) (d duel, err error) {
-	reference, err := startToken(w, c.key, c.alg)
+	d = duel{Alg: c.alg, Case: c.name, Clients: clients, Against: c.against}
+	if c.reference == nil {
+		c.reference = startToken
+	}
+	if c.referenceClients == 0 {
+		c.referenceClients = clients
+	}
+	reference, err := c.reference(w, c.key, c.alg)
 	if err != nil {
 		return d, err
 	}
@@ -81,69 +90,74 @@ func (w *world) duel(c benchCase, clients int, o options) (d duel, err error) {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, challenger.stop()) }()
-	d = duel{Alg: c.alg, Case: c.name, Clients: clients}
 	var pairs []pair
 	for i := -1; i < o.pairs; i++ { // the first warms up
 		p, err := w.pair(reference, challenger, c, clients, o.slice)
 		if err != nil {
 			return d, err
 		}
+		if err := p.idle(); err != nil {
+			return d, err
+		}
 		if i >= 0 {
 			pairs = append(pairs, p)
 		}
 	}
-	d.fill(pairs, clients)
+	d.fill(pairs)
 	return d, nil
 }
 
 // A pair is a slice of the reference and one of the case.
 type pair struct {
 	reference, challenger sample
-	daemonCPU, daemonRSS  float64
+	daemon                cpu
+	mallocs, rss          float64 // of the daemon
+}
+
+// idle returns an error if nothing succeeded on one of the sides: there is no ratio.
+func (p pair) idle() error {
+	for _, s := range []sample{p.reference, p.challenger} {
+		if s.Ops == 0 {
+			return fmt.Errorf("nothing succeeded, %d calls failed: %s", s.Errors, s.Error)
+		}
+	}
+	return nil
 }
 
 func (w *world) pair(reference, challenger *worker, c benchCase, clients int, d time.Duration) (p pair, err error) {
-	if p.reference, err = reference.slice(clients, d); err != nil {
+	if err := w.ctx.Err(); err != nil {
 		return p, err
 	}
-	var served running
-	if c.daemon != nil {
-		served = w.daemons[*c.daemon]
+	if p.reference, err = reference.slice(c.referenceClients, d); err != nil {
+		return p, err
 	}
-	before, _ := served.usage()
+	served := w.daemons[c.daemon]
+	if served == nil {
+		p.challenger, err = challenger.slice(clients, d)
+		return p, err
+	}
+	// Asked twice, so that what the question itself takes can be subtracted.
+	first, err := served.mallocs(w.ctx)
+	if err != nil {
+		return p, err
+	}
+	second, err := served.mallocs(w.ctx)
+	if err != nil {
+		return p, err
+	}
+	before, err := served.usage()
+	if err != nil {
+		return p, err
+	}
 	if p.challenger, err = challenger.slice(clients, d); err != nil {
 		return p, err
 	}
-	after, rss := served.usage()
-	p.daemonCPU, p.daemonRSS = after-before, rss
-	return p, nil
-}
-
-func (d *duel) fill(pairs []pair, clients int) {
-	of := func(f func(pair) float64) float64 {
-		var x []float64
-		for _, p := range pairs {
-			x = append(x, f(p))
-		}
-		return median(x)
+	after, err := served.usage()
+	if err != nil {
+		return p, err
 	}
-	var ratios []float64
-	for _, p := range pairs {
-		ratios = append(ratios, p.challenger.rate()/p.reference.rate())
-		d.Failures += p.reference.Errors + p.challenger.Errors
-		if p.challenger.Error != "" {
-			d.Failure = p.challenger.Error
-		}
-	}
-	d.Ratio = spreadOf(ratios)
-	d.Reference, d.PerSecond = of(func(p pair) float64 { return p.reference.rate() }), of(func(p pair) float64 { return p.challenger.rate() })
-	d.RefP50, d.P50 = of(func(p pair) float64 { return p.reference.P50 }), of(func(p pair) float64 { return p.challenger.P50 })
-	d.RefP99, d.P99 = of(func(p pair) float64 { return p.reference.P99 }), of(func(p pair) float64 { return p.challenger.P99 })
-	d.RefCPU = of(func(p pair) float64 { return p.reference.CPU / float64(max(1, p.reference.Ops)) })
-	d.ClientCPU = of(func(p pair) float64 { return p.challenger.CPU / float64(max(1, p.challenger.Ops)) })
-	d.DaemonCPU = of(func(p pair) float64 { return p.daemonCPU / float64(max(1, p.challenger.Ops)) })
-	d.DaemonRSS = of(func(p pair) float64 { return p.daemonRSS })
-	d.LeastShare = of(func(p pair) float64 {
-		return float64(p.challenger.Least) * float64(clients) / float64(max(1, p.challenger.Ops))
-	})
+	third, err := served.mallocs(w.ctx)
+	p.daemon, p.rss = cpu{after.user - before.user, after.system - before.system}, after.rss
+	p.mallocs = (third - second) - (second - first)
+	return p, err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,33 +35,40 @@ type layerTarget struct {
 	alg     signer.Alg
 }
 
-func newLayerTarget(ctx context.Context, module, token, pinFile, label, alg, layer string) (t *layerTarget, err error) {
-	t = &layerTarget{ctx: ctx, key: label, alg: signer.Alg(alg)}
-	b, err := pkcs11.Open(ctx, pkcs11.Config{Module: module, Token: token, PINFile: pinFile})
+// serviceLimits are those of the daemons that are measured.
+var serviceLimits = daemon.Limits{Connections: 4096, InFlight: 64, PerPeer: 64}
+
+func newLayerTarget(ctx context.Context, j job) (t *layerTarget, err error) {
+	t = &layerTarget{ctx: ctx, key: j.Key, alg: signer.Alg(j.Alg)}
+	b, err := pkcs11.Open(ctx, pkcs11.Config{Module: j.Module, Token: j.Token, PINFile: j.PINFile})
 	if err != nil {
 		return nil, err
 	}
 	t.backend = b
-	key, err := b.OpenKey(ctx, "pkcs11:object="+label)
+	key, err := b.OpenKey(ctx, "pkcs11:object="+j.Key)
 	if err != nil {
 		return nil, err
 	}
-	verify := !strings.HasSuffix(label, "-unverified")
-	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: !verify, Backend: "hsm"}); err != nil {
+	skip := strings.HasSuffix(j.Key, unverifiedSuffix)
+	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, Backend: "hsm"}); err != nil {
 		return nil, err
 	}
-	if layer == "backend" {
+	switch j.Layer {
+	case "backend":
 		return t, nil
+	case "service":
+		return t, t.serve(audit.SyncNever)
+	default:
+		return nil, fmt.Errorf("no layer %q", j.Layer)
 	}
-	return t, t.serve()
 }
 
 // serve makes the service.
-func (t *layerTarget) serve() (err error) {
+func (t *layerTarget) serve(sync audit.Sync) (err error) {
 	if t.dir, err = os.MkdirTemp("", "signetd-bench-layer-"); err != nil {
 		return err
 	}
-	if t.log, err = audit.Open(filepath.Join(t.dir, "audit.jsonl"), audit.SyncNever); err != nil {
+	if t.log, err = audit.Open(filepath.Join(t.dir, "audit.jsonl"), sync); err != nil {
 		return err
 	}
 	ring, err := signer.NewRing([]signer.NamedKey{{Name: t.key, Versions: []*signer.Version{t.version}}})
@@ -75,7 +83,7 @@ func (t *layerTarget) serve() (err error) {
 		return err
 	}
 	setup := daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"hsm": t.backend}}
-	t.service = daemon.NewService(setup, daemon.Limits{InFlight: 64, PerPeer: 64}, t.log, daemon.NewMetrics("bench"), slog.New(slog.DiscardHandler))
+	t.service = daemon.NewService(setup, serviceLimits, t.log, daemon.NewMetrics("bench"), slog.New(slog.DiscardHandler))
 	return nil
 }
 

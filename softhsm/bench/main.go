@@ -12,17 +12,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"regexp"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	// However it ends, also by a pipe whose reader has gone, the daemons end with it.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -31,17 +32,20 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "worker" {
-		return runWorker(ctx, args[1:])
+	if len(args) == 2 && args[0] == "worker" {
+		return runWorker(ctx, args[1])
 	}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	o := options{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.pairs, "pairs", 9, "pairs of slices for each ratio, 8 or more for a figure to be quoted")
 	flags.DurationVar(&o.slice, "slice", 150*time.Millisecond, "length of a slice")
 	only := flags.String("run", ".", "regular expression: the cases to measure, as in \"ES256 signetd jwt\"")
 	flags.IntVar(&o.clients, "clients", 0, "measure with so many clients alone")
-	flags.StringVar(&o.out, "out", "", "folder for performance.json, performance.md, throughput.svg and p99.svg")
-	flags.BoolVar(&o.check, "check", false, "fail where a ratio is below its floor by more than the noise of the run")
+	flags.StringVar(&o.out, "out", "", "folder for the figures as JSON, the report as Markdown, and two plots")
+	flags.StringVar(&o.doc, "doc", "", "Markdown file whose measured part, from its first heading on, is written anew, with the plots beside it")
+	flags.BoolVar(&o.check, "check", false, "measure what has a floor alone, and fail where it is missed by more than the noise of the run")
+	flags.IntVar(&o.soak, "soak", 0, "send so many requests at the end, and compare the daemon's memory with that after a tenth of them")
+	flags.StringVar(&o.profile, "profile", "", "folder for profiles of the daemon under 64 clients; nothing else is measured")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,66 +62,19 @@ type options struct {
 	only    *regexp.Regexp
 	clients int
 	out     string
+	doc     string
 	check   bool
+	soak    int
+	profile string
 }
 
-func bench(ctx context.Context, o options) (err error) {
-	w, err := newWorld(ctx)
-	if err != nil {
-		return err
+// wants reports whether a case is to be measured with so many clients.
+func (o options) wants(c benchCase, clients int) bool {
+	if o.clients != 0 && clients != o.clients {
+		return false
 	}
-	defer func() {
-		if cerr := w.close(); err == nil {
-			err = cerr
-		}
-	}()
-	r := report{Date: time.Now().UTC().Format(time.DateOnly), Machine: machine(), Pairs: o.pairs, SliceMillis: int(o.slice.Milliseconds())}
-	var failed []error
-	for _, c := range cases() {
-		for _, n := range c.clients {
-			if !o.only.MatchString(c.String()) || (o.clients != 0 && n != o.clients) || ctx.Err() != nil {
-				continue
-			}
-			d, err := w.duel(c, n, o)
-			if err != nil { // the others can still be measured
-				failed = append(failed, fmt.Errorf("%s, %d clients: %w", c, n, err))
-				continue
-			}
-			fmt.Println(d)
-			r.Duels = append(r.Duels, d)
-		}
+	if _, ok := floorOf(c.alg, c.name, clients); o.check && !ok {
+		return false
 	}
-	r.LoadAfter = load()
-	if o.out != "" {
-		if err := r.write(o.out); err != nil {
-			return err
-		}
-	}
-	if o.check {
-		failed = append(failed, r.check())
-	}
-	return errors.Join(append(failed, ctx.Err())...)
-}
-
-// runWorker is the main of the processes that the cases are.
-func runWorker(ctx context.Context, args []string) (err error) {
-	var t target
-	switch kind, args := args[0], args[1:]; kind {
-	case "token":
-		t, err = newTokenTarget(args[0], args[1], args[2], args[3], args[4])
-	case "crypto11":
-		t, err = newCrypto11Target(args[0], args[1], args[2], args[3], args[4])
-	case "signetd":
-		t, err = newDaemonTarget(ctx, args[0], args[1], args[2], args[3])
-	case "layer":
-		t, err = newLayerTarget(ctx, args[0], args[1], args[2], args[3], args[4], args[5])
-	case "process":
-		t, err = newProcessTarget(ctx, args[0], args[1], args[2], args[3], args[4])
-	default:
-		err = fmt.Errorf("no worker %q", kind)
-	}
-	if err != nil {
-		return err
-	}
-	return work(t, os.Stdin, os.Stdout)
+	return o.only.MatchString(c.String())
 }

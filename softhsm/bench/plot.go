@@ -85,3 +85,35 @@ func short(v float64) string {
 		return fmt.Sprintf("%.3g", v)
 	}
 }
+
+// plotted are the cases in the plots, by the name in the legend.
+var plotted = map[string]string{
+	nameVerified: "signetd", nameUnverified: "signetd, verify off", nameP11Kit: "p11-kit server",
+}
+
+// curves are those of the plots. Both figures of a duel make a point: the reference's
+// is that of the duel with signetd.
+func (r report) curves(figures func(duel) (reference, own float64)) []curve {
+	var list []curve
+	add := func(name string, clients int, y float64) {
+		for i := range list {
+			if list[i].name == name {
+				list[i].points = append(list[i].points, point{float64(clients), y})
+				return
+			}
+		}
+		list = append(list, curve{name: name, points: []point{{float64(clients), y}}})
+	}
+	for _, d := range r.Duels {
+		name, ok := plotted[d.Case]
+		if d.Alg != "ES256" || !ok || d.Broken != "" {
+			continue
+		}
+		reference, own := figures(d)
+		if name == "signetd" {
+			add("in process", d.Clients, reference)
+		}
+		add(name, d.Clients, own)
+	}
+	return list
+}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,19 +13,38 @@ import (
 	"path/filepath"
 )
 
-// A processTarget starts pkcs11-tool for each signature: what scripts do.
-type processTarget struct {
-	ctx                    context.Context //nolint:containedctx // the life of the processes
-	module, token, pin, id string          // the id in hexadecimal digits: pkcs11-tool signs with the first key otherwise
-	dir                    string
+// toolArgs are pkcs11-tool's for each algorithm.
+var toolArgs = map[string][]string{
+	"ES256":        {"--sign", "--mechanism", "ECDSA"},
+	"RS256":        {"--sign", "--mechanism", "SHA256-RSA-PKCS"},
+	"PS256":        {"--sign", "--mechanism", "SHA256-RSA-PKCS-PSS"},
+	"EdDSA":        {"--sign", "--mechanism", "EDDSA"},
+	"RSA-OAEP-256": {"--decrypt", "--mechanism", "RSA-X-509"},
 }
 
-func newProcessTarget(ctx context.Context, module, token, pin, id, alg string) (*processTarget, error) {
-	if alg != "ES256" {
-		return nil, fmt.Errorf("no process for %s", alg)
+// A processTarget starts pkcs11-tool for each operation: what scripts do.
+type processTarget struct {
+	ctx   context.Context //nolint:containedctx // the life of the processes
+	job   job             // whose id matters: pkcs11-tool uses the first key otherwise
+	args  []string
+	dir   string
+	input func(i int) []byte
+}
+
+func newProcessTarget(ctx context.Context, j job) (*processTarget, error) {
+	t := &processTarget{ctx: ctx, job: j, args: toolArgs[j.Alg], input: signingInput}
+	if t.args == nil {
+		return nil, fmt.Errorf("no process for %s", j.Alg)
 	}
-	dir, err := os.MkdirTemp("", "signetd-bench-process-")
-	return &processTarget{ctx, module, token, pin, id, dir}, err
+	switch j.Alg {
+	case "ES256":
+		t.input = func(i int) []byte { d := sha256.Sum256(signingInput(i)); return d[:] }
+	case "RSA-OAEP-256":
+		t.input = func(int) []byte { return append(make([]byte, 255), 2) } // any number will do
+	}
+	var err error
+	t.dir, err = os.MkdirTemp("", "signetd-bench-process-")
+	return t, err
 }
 
 func (t *processTarget) weight() int { return 1 }
@@ -34,21 +54,20 @@ func (t *processTarget) close() error { return os.RemoveAll(t.dir) }
 
 // client implements target.
 func (t *processTarget) client(i int) (func() error, error) {
-	in, out := filepath.Join(t.dir, fmt.Sprint(i)), filepath.Join(t.dir, fmt.Sprint(i, ".sig"))
-	digest := sha256.Sum256(signingInput(i))
-	if err := os.WriteFile(in, digest[:], 0o600); err != nil {
+	in, out := filepath.Join(t.dir, fmt.Sprint(i)), filepath.Join(t.dir, fmt.Sprint(i, ".out"))
+	if err := os.WriteFile(in, t.input(i), 0o600); err != nil {
 		return nil, err
 	}
+	args := append([]string{"--module", t.job.Module, "--token-label", t.job.Token, "--login", "--pin", t.job.PIN,
+		"--id", t.job.ID, "--input-file", in, "--output-file", out}, t.args...)
 	return func() error {
-		cmd := exec.CommandContext(t.ctx, "pkcs11-tool", "--module", t.module, "--token-label", t.token, "--login", "--pin", t.pin, // #nosec G204 G702 -- fixed words, and what this program made
-			"--sign", "--mechanism", "ECDSA", "--id", t.id, "--input-file", in, "--output-file", out)
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("pkcs11-tool: %w: %.200s", err, text)
+		if text, err := exec.CommandContext(t.ctx, "pkcs11-tool", args...).CombinedOutput(); err != nil { // #nosec G204 G702 -- fixed words, and what this program made
+			return fmt.Errorf("pkcs11-tool: %w: %.200s", err, bytes.TrimSpace(text))
 		}
-		sig, err := os.ReadFile(out) // #nosec G304 -- in our own folder
-		if err == nil && len(sig) != 64 {
-			err = errors.New("pkcs11-tool wrote no signature")
+		info, err := os.Stat(out)
+		if err == nil && info.Size() == 0 {
+			err = errors.New("pkcs11-tool wrote nothing")
 		}
-		return err
+		return errors.Join(err, os.Remove(out))
 	}, nil
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/ThalesGroup/crypto11"
 	p11 "github.com/miekg/pkcs11"
 )
 
@@ -27,34 +25,43 @@ type tokenTarget struct {
 	cipher []byte // for RSA-OAEP-256
 }
 
-func newTokenTarget(module, token, pin, label, alg string) (*tokenTarget, error) {
-	ctx := p11.New(module)
-	if ctx == nil {
-		return nil, fmt.Errorf("%s cannot be loaded", module)
-	}
-	if err := ctx.Initialize(); err != nil {
-		return nil, err
-	}
-	slots, err := ctx.GetSlotList(true)
+func newTokenTarget(j job) (*tokenTarget, error) {
+	t := &tokenTarget{label: j.Key, alg: j.Alg}
+	s, err := t.login(j)
 	if err != nil {
 		return nil, err
 	}
-	for _, slot := range slots {
-		info, err := ctx.GetTokenInfo(slot)
-		if err != nil || info.Label != token {
+	return t, t.prepare(s)
+}
+
+// login loads the module and logs in to the token, and returns a session.
+func (t *tokenTarget) login(j job) (p11.SessionHandle, error) {
+	t.ctx = p11.New(j.Module)
+	if t.ctx == nil {
+		return 0, fmt.Errorf("%s cannot be loaded", j.Module)
+	}
+	if err := t.ctx.Initialize(); err != nil {
+		return 0, err
+	}
+	slots, err := t.ctx.GetSlotList(true)
+	if err != nil {
+		return 0, err
+	}
+	for _, t.slot = range slots {
+		info, err := t.ctx.GetTokenInfo(t.slot)
+		if err != nil || info.Label != j.Token {
 			continue
 		}
-		t := &tokenTarget{ctx: ctx, slot: slot, label: label, alg: alg}
 		s, err := t.open()
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		if err := ctx.Login(s, p11.CKU_USER, pin); err != nil && !errors.Is(err, p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN)) {
-			return nil, err
+		if err := t.ctx.Login(s, p11.CKU_USER, j.PIN); err != nil && !errors.Is(err, p11.Error(p11.CKR_USER_ALREADY_LOGGED_IN)) {
+			return 0, err
 		}
-		return t, t.prepare(s)
+		return s, nil
 	}
-	return nil, fmt.Errorf("no token %q", token)
+	return 0, fmt.Errorf("no token %q", j.Token)
 }
 
 func (t *tokenTarget) weight() int { return 1 }
@@ -163,44 +170,4 @@ func signInput(alg string) ([]*p11.Mechanism, func([]byte) []byte, error) {
 	default:
 		return nil, nil, fmt.Errorf("no mechanism for %s", alg)
 	}
-}
-
-// A crypto11Target uses the token in its own process through crypto11.
-type crypto11Target struct {
-	key crypto11.Signer
-	alg string
-}
-
-func newCrypto11Target(module, token, pin, label, alg string) (*crypto11Target, error) {
-	ctx, err := crypto11.Configure(&crypto11.Config{Path: module, TokenLabel: token, Pin: pin, MaxSessions: 64})
-	if err != nil {
-		return nil, err
-	}
-	key, err := ctx.FindKeyPair(nil, []byte(label))
-	if err != nil {
-		return nil, err
-	}
-	return &crypto11Target{key: key, alg: alg}, nil
-}
-
-func (t *crypto11Target) weight() int { return 1 }
-
-// close leaves the module to the end of the process.
-func (t *crypto11Target) close() error { return nil }
-
-// client implements target.
-func (t *crypto11Target) client(i int) (func() error, error) {
-	opts := crypto.SignerOpts(crypto.SHA256)
-	if t.alg == "PS256" {
-		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
-	}
-	message := signingInput(i)
-	var n uint64
-	return func() error {
-		n++
-		binary.BigEndian.PutUint64(message, n)
-		d := sha256.Sum256(message)
-		_, err := t.key.Sign(rand.Reader, d[:], opts)
-		return err
-	}, nil
 }

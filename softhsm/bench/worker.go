@@ -35,9 +35,12 @@ type sample struct {
 	Seconds float64 `json:"seconds"`
 	P50     float64 `json:"p50_us"` // of a call
 	P99     float64 `json:"p99_us"`
-	Least   int     `json:"least_ops"` // of the slowest client
-	CPU     float64 `json:"cpu_us"`    // of the worker, user and system, in all
+	Each    []int   `json:"each"`      // operations of each client
+	User    float64 `json:"user_us"`   // the worker's time on a processor, in all
+	System  float64 `json:"system_us"` // and in the kernel
 	Error   string  `json:"error,omitempty"`
+	// Broken is why the clients could not be made: there is no sample.
+	Broken string `json:"broken,omitempty"`
 }
 
 // rate is in operations a second.
@@ -58,7 +61,7 @@ func work(t target, in io.Reader, out io.Writer) (err error) {
 		for i := len(calls); i < clients; i++ {
 			call, err := t.client(i)
 			if err != nil {
-				return err
+				return errors.Join(err, encoder.Encode(sample{Broken: err.Error()}))
 			}
 			calls = append(calls, call)
 		}
@@ -69,7 +72,8 @@ func work(t target, in io.Reader, out io.Writer) (err error) {
 	return nil
 }
 
-// slice has each of calls called in a goroutine of its own until d is over.
+// slice has each of calls called in a goroutine of its own, once and then again until
+// d is over.
 func slice(calls []func() error, d time.Duration, weight int) sample {
 	type one struct {
 		took   []time.Duration
@@ -78,11 +82,12 @@ func slice(calls []func() error, d time.Duration, weight int) sample {
 	}
 	all := make([]one, len(calls))
 	var wg sync.WaitGroup
-	cpu, start := cpuTime(), time.Now()
+	user, system := cpuTime()
+	start := time.Now()
 	for i, call := range calls {
 		wg.Go(func() {
 			o := &all[i]
-			for at := time.Now(); at.Sub(start) < d; {
+			for at, first := time.Now(), true; first || at.Sub(start) < d; first = false {
 				err := call()
 				end := time.Now()
 				if err != nil {
@@ -94,15 +99,15 @@ func slice(calls []func() error, d time.Duration, weight int) sample {
 		})
 	}
 	wg.Wait()
-	s := sample{Seconds: time.Since(start).Seconds(), CPU: float64((cpuTime() - cpu).Microseconds()), Least: -1}
+	s := sample{Seconds: time.Since(start).Seconds()}
+	userNow, systemNow := cpuTime()
+	s.User, s.System = micros(userNow-user), micros(systemNow-system)
 	var took []time.Duration
 	for _, o := range all {
 		ops := (len(o.took) - o.errors) * weight
 		s.Ops += ops
 		s.Errors += o.errors
-		if s.Least < 0 || ops < s.Least {
-			s.Least = ops
-		}
+		s.Each = append(s.Each, ops)
 		if o.err != nil {
 			s.Error = o.err.Error()
 		}
@@ -117,31 +122,42 @@ func slice(calls []func() error, d time.Duration, weight int) sample {
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// cpuTime is the time that this process has had on a processor.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
+// cpuTime is the time that this process and its children, those that have ended, have
+// had on a processor, in their own code and in the kernel.
+func cpuTime() (user, system time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		if syscall.Getrusage(who, &u) == nil {
+			user, system = user+time.Duration(u.Utime.Nano()), system+time.Duration(u.Stime.Nano())
+		}
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return user, system
 }
 
-// A worker is a process that runs a target.
+// A worker is a process that does a job.
 type worker struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *json.Decoder
+	kind string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *json.Decoder
 }
 
-// startWorker starts this program again as the worker that args describe.
-func startWorker(env []string, args ...string) (*worker, error) {
+// startWorker starts this program again to do a job, and waits until it is ready. So
+// workers log in one after the other: SoftHSM2 writes a token's file anew at each
+// login, and a module that is initialised meanwhile may find no token there. Through
+// p11-kit that is CKR_BUFFER_TOO_SMALL, since its protocol cannot ask for a list of no
+// slots (https://github.com/p11-glue/p11-kit/issues/257).
+func startWorker(env []string, j job) (*worker, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{cmd: exec.Command(self, append([]string{"worker"}, args...)...)} // #nosec G204 -- this program
+	text, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{kind: j.Kind, cmd: exec.Command(self, "worker", string(text))} // #nosec G204 -- this program
 	w.cmd.Env = append(os.Environ(), env...)
-	w.cmd.Stderr = os.Stderr
 	if w.in, err = w.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -150,16 +166,31 @@ func startWorker(env []string, args ...string) (*worker, error) {
 		return nil, err
 	}
 	w.out = json.NewDecoder(out)
-	return w, w.cmd.Start()
+	if err := w.cmd.Start(); err != nil {
+		return nil, err
+	}
+	var g greeting
+	err = w.out.Decode(&g)
+	if g.Error != "" {
+		err = errors.New(g.Error)
+	}
+	if err != nil {
+		_ = w.stop() // which says no more than that it failed
+		return nil, fmt.Errorf("worker %s: %w", j.Kind, err)
+	}
+	return w, nil
 }
 
 // slice has the worker's clients call for d.
 func (w *worker) slice(clients int, d time.Duration) (s sample, err error) {
 	if _, err := fmt.Fprintln(w.in, clients, d.Microseconds()); err != nil {
-		return s, err
+		return s, fmt.Errorf("worker %s: %w", w.kind, err)
 	}
 	if err := w.out.Decode(&s); err != nil {
-		return s, fmt.Errorf("worker %v: %w", w.cmd.Args[1:], err)
+		return s, fmt.Errorf("worker %s: %w", w.kind, err)
+	}
+	if s.Broken != "" {
+		return s, fmt.Errorf("worker %s: %s", w.kind, s.Broken)
 	}
 	return s, nil
 }

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,123 +11,99 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"text/template"
 	"time"
 
 	"signetd/backends/pkcs11"
-	"signetd/backends/pkcs11/provision"
 	"signetd/signer"
 	"signetd/softhsm"
 )
 
-// A world is a token, its keys, and the daemons that serve them.
+// A world holds tokens with their keys, and the daemons and servers that serve them.
+// What not every run needs is made when it is first asked for.
 type world struct {
 	dir     string
-	token   *softhsm.Token
-	ids     map[string]string // CKA_ID in hexadecimal digits, by label
-	daemons [daemons]running
+	small   *hsm // with ten keys
+	large   *hsm // with a thousand objects
+	daemons map[daemonKind]*served
 	server  *exec.Cmd // p11-kit's
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the life of the processes, which all end with it
 }
 
-// A running is a signetd that runs.
-type running struct {
-	cmd    *exec.Cmd
-	socket string
-}
-
-//go:embed config.yaml.tmpl
-var configText string
-
-var configTemplate = template.Must(template.New("config").Parse(configText))
-
 func newWorld(ctx context.Context) (*world, error) {
-	w := &world{ids: map[string]string{}}
+	w := &world{daemons: map[daemonKind]*served{}}
 	w.ctx, w.stop = context.WithCancel(ctx)
-	if err := w.build(); err != nil {
+	var err error
+	if w.dir, err = os.MkdirTemp("", "signetd-bench-"); err == nil {
+		w.small, err = newHSM(filepath.Join(w.dir, "token"))
+	}
+	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
 }
 
-// build makes the token and its keys and starts the daemons.
-func (w *world) build() (err error) {
-	if w.dir, err = os.MkdirTemp("", "signetd-bench-"); err != nil {
-		return err
+// largeToken returns the token with a thousand objects.
+func (w *world) largeToken() (*hsm, error) {
+	if w.large != nil {
+		return w.large, nil
 	}
-	token := filepath.Join(w.dir, "token")
-	if err := os.Mkdir(token, 0o700); err != nil {
-		return err
+	h, err := newHSM(filepath.Join(w.dir, "large"))
+	if err != nil {
+		return nil, err
 	}
-	if w.token, err = softhsm.Create(token, "bench"); err != nil {
-		return err
+	if err := h.fill(largeLabels()); err != nil {
+		return nil, err
 	}
-	types := map[string]provision.KeyType{
-		"ES256": provision.ECP256, "RS256": provision.RSA2048, "PS256": provision.RSA2048, "EdDSA": provision.Ed25519, "RSA-OAEP-256": provision.RSA2048,
-	}
-	for alg, labels := range keysOf {
-		for _, label := range labels {
-			if label == "" {
-				continue
-			}
-			if err := w.generate(label, types[alg], signer.Alg(alg).Use()); err != nil {
-				return err
-			}
-		}
-	}
-	for i, sync := range []string{daemonSync: "always", daemonNoSync: "never"} {
-		if w.daemons[i], err = w.serve(sync); err != nil {
-			return err
-		}
-	}
-	return nil
+	w.large = h
+	return h, nil
 }
 
-func (w *world) generate(label string, typ provision.KeyType, use signer.Use) error {
-	text, err := w.token.GenerateKey(label, typ, use)
-	if err != nil {
-		return err
+// An hsm is a token with the ten keys.
+type hsm struct {
+	*softhsm.Token
+	ids map[string]string // CKA_ID in hexadecimal digits, by label
+}
+
+func newHSM(dir string) (*hsm, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
 	}
-	uri, err := pkcs11.ParseURI(text)
-	w.ids[label] = hex.EncodeToString([]byte(uri.ID))
-	return err
+	token, err := softhsm.Create(dir, "bench")
+	if err != nil {
+		return nil, err
+	}
+	h := &hsm{Token: token, ids: map[string]string{}}
+	for _, k := range tenKeys() {
+		text, err := token.GenerateKey(k.Label, keyTypes[k.Alg], signer.Alg(k.Alg).Use())
+		if err != nil {
+			return nil, err
+		}
+		uri, err := pkcs11.ParseURI(text)
+		if err != nil {
+			return nil, err
+		}
+		h.ids[k.Label] = hex.EncodeToString([]byte(uri.ID))
+	}
+	return h, nil
 }
 
 // env is what a process needs to find the token.
-func (w *world) env() []string { return []string{"SOFTHSM2_CONF=" + w.token.Conf()} }
+func (h *hsm) env() []string { return []string{"SOFTHSM2_CONF=" + h.Conf()} }
 
-// serve starts a daemon.
-func (w *world) serve(sync string) (d running, err error) {
-	bin, err := softhsm.Signetd()
+// start starts a worker that does a job with the token itself.
+func (h *hsm) start(j job) (*worker, error) {
+	j.Module, j.Token, j.PIN, j.PINFile, j.ID = h.Module(), h.Label(), h.PIN(), h.PINFile(), h.ids[j.Key]
+	return startWorker(h.env(), j)
+}
+
+// fill makes more keys in the token, in a process of its own as for every module.
+func (h *hsm) fill(labels []string) error {
+	w, err := h.start(job{Kind: "fill", Labels: labels})
 	if err != nil {
-		return d, err
+		return err
 	}
-	path := func(name string) string { return filepath.Join(w.dir, sync+"-"+name) }
-	d.socket = path("socket")
-	var config bytes.Buffer
-	if err := configTemplate.Execute(&config, map[string]any{
-		"Socket": d.socket, "Audit": path("audit.jsonl"), "Sync": sync, "UID": os.Getuid(),
-		"Module": w.token.Module(), "Token": w.token.Label(), "PINFile": w.token.PINFile(), "Keys": keysOf,
-	}); err != nil {
-		return d, err
-	}
-	if err := os.WriteFile(path("config.yaml"), config.Bytes(), 0o600); err != nil {
-		return d, err
-	}
-	d.cmd = exec.CommandContext(w.ctx, bin, "serve", "--config", path("config.yaml")) // #nosec G204 -- our own program
-	d.cmd.Env = append(os.Environ(), w.env()...)
-	var stderr bytes.Buffer
-	d.cmd.Stderr = &stderr
-	if err := d.cmd.Start(); err != nil {
-		return d, err
-	}
-	if err := answers(d.socket); err != nil {
-		return d, fmt.Errorf("signetd: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return d, nil
+	return w.stop()
 }
 
 // answers waits for somebody to listen at socket.
@@ -145,7 +119,17 @@ func answers(socket string) error {
 	}
 }
 
-const p11kitClient = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so"
+// p11kitClients are where Debian and Fedora put p11-kit's client.
+var p11kitClients = []string{"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so", "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so", "/usr/lib64/pkcs11/p11-kit-client.so"}
+
+func p11kitClient() (string, error) {
+	for _, path := range p11kitClients {
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("p11-kit-client.so is not installed: install the packages p11-kit and p11-kit-modules")
+}
 
 // p11kit starts p11-kit's server for the token, once, and returns its address.
 func (w *world) p11kit() (address string, err error) {
@@ -153,46 +137,23 @@ func (w *world) p11kit() (address string, err error) {
 	if w.server != nil {
 		return "unix:path=" + socket, nil
 	}
-	w.server = exec.CommandContext(w.ctx, "p11-kit", "server", "-f", "-n", socket, "--provider", w.token.Module(), "pkcs11:token="+w.token.Label()) // #nosec G204 -- fixed words
-	w.server.Env = append(os.Environ(), w.env()...)
-	if err := w.server.Start(); err != nil {
-		return "", err
+	server := exec.CommandContext(w.ctx, "p11-kit", "server", "-f", "-n", socket, "--provider", w.small.Module(), "pkcs11:token="+w.small.Label()) // #nosec G204 -- fixed words
+	server.Env = append(os.Environ(), w.small.env()...)
+	if err := server.Start(); err != nil {
+		return "", fmt.Errorf("p11-kit server: %w", err)
 	}
+	w.server = server
 	return "unix:path=" + socket, answers(socket)
 }
 
-// close ends all processes and removes the token.
+// close ends all processes and removes the tokens.
 func (w *world) close() error {
 	w.stop()
 	for _, d := range w.daemons {
-		if d.cmd != nil && d.cmd.Process != nil {
-			_ = d.cmd.Wait() // it was killed
-		}
+		_ = d.cmd.Wait() // it was killed
 	}
-	if w.server != nil && w.server.Process != nil {
+	if w.server != nil {
 		_ = w.server.Wait()
 	}
 	return os.RemoveAll(w.dir)
-}
-
-// usage is what the kernel says of a process: the time that it has had on a
-// processor, in microseconds, and its resident memory in MiB.
-func (d running) usage() (cpu, rss float64) {
-	if d.cmd == nil {
-		return 0, 0
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // proc(5): state is the third
-	number := func(i int) float64 {
-		n, err := strconv.ParseFloat(fields[i-3], 64)
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	const ticks, page = 1e6 / 100, 4096.0
-	return (number(14) + number(15)) * ticks, number(24) * page / (1 << 20)
 }
