@@ -19,7 +19,7 @@ type call struct {
 	Ring    *signer.Ring
 	peer    policy.Peer
 	now     time.Time
-	rec     *audit.Record
+	rec     audit.Record
 	metrics *Metrics
 
 	service *Service
@@ -28,8 +28,11 @@ type call struct {
 	mu      sync.Mutex
 	settled bool
 	held    *peerSlots // nil unless it has slots
-	noted   audit.Record
+	noted   used
 }
+
+// A used is what [call.use] noted: the names of a record.
+type used struct{ key, kid, alg string }
 
 // errAbandoned is what a call comes to that somebody else has answered for.
 var errAbandoned = errors.New("answered at its deadline")
@@ -46,7 +49,7 @@ func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
 	c.rec.Key, c.rec.KID, c.rec.Alg = key, v.KID(), string(alg)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.noted.Key, c.noted.KID, c.noted.Alg = c.rec.Key, c.rec.KID, c.rec.Alg
+	c.noted = used{c.rec.Key, c.rec.KID, c.rec.Alg}
 }
 
 // settle reports whether the caller is the one who says what became of c. A call into
@@ -97,7 +100,7 @@ func (c *call) abandon() (err error, ok bool) { //nolint:revive // err is a resu
 	}
 	c.free()
 	c.mu.Lock()
-	rec := c.noted
+	rec := audit.Record{Op: c.rec.Op, Key: c.noted.key, KID: c.noted.kid, Alg: c.noted.alg} // the rest is still being filled in
 	c.mu.Unlock()
 	reason := context.DeadlineExceeded
 	if werr := c.service.record(c.request, &rec, c.now, reason); werr != nil {

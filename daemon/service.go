@@ -119,8 +119,7 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 		ctx, cancel = context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 	}
-	rec := &audit.Record{Op: string(op), Key: key}
-	c := &call{peer: r.Peer, now: time.Now(), rec: rec, metrics: s.metrics, service: s, request: r, noted: *rec}
+	c := &call{peer: r.Peer, now: time.Now(), rec: audit.Record{Op: string(op), Key: key}, metrics: s.metrics, service: s, request: r, noted: used{key: key}}
 	s.coming.Add(1)
 	r.watch.begin(c)
 	answer, err := guarded(ctx, s, c, act)
@@ -128,7 +127,7 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 	if !c.settle() {
 		return none, errAbandoned
 	}
-	if werr := s.record(r, rec, c.now, err); werr != nil {
+	if werr := s.record(r, &c.rec, c.now, err); werr != nil {
 		return none, werr
 	}
 	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {

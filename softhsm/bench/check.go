@@ -43,13 +43,17 @@ func floorOf(alg, name string, clients int) (floor, bool) {
 // was too noisy to tell. Floors that o does not want are left out.
 func (r report) check(out io.Writer, o options) error {
 	var problems []string
-	judged := 0
+	judged, noisy := 0, 0
 	for _, f := range floors {
 		if c := (benchCase{alg: f.alg, name: f.name}); !o.wants(c, f.clients) {
 			continue
 		}
 		judged++
-		problem := f.problem(r.find(f.alg, f.name, f.clients))
+		d := r.find(f.alg, f.name, f.clients)
+		problem := f.problem(d)
+		if strings.HasPrefix(problem, "NOISY") {
+			noisy++
+		}
 		if problem != "" {
 			problems = append(problems, fmt.Sprintf("%s %s, %d clients: %s", f.alg, f.name, f.clients, problem))
 		}
@@ -58,11 +62,19 @@ func (r report) check(out io.Writer, o options) error {
 		problems = append(problems, "no case with a floor was chosen")
 	}
 	fmt.Fprintf(out, "bench-check: %d floors, %d missed; load average %s before, %s after\n", judged, len(problems), r.LoadBefore, r.LoadAfter)
-	if len(problems) > 0 {
-		return errors.New("bench-check:\n" + strings.Join(problems, "\n"))
+	err := errors.New("bench-check:\n" + strings.Join(problems, "\n"))
+	switch {
+	case len(problems) == 0:
+		return nil
+	case noisy == len(problems):
+		return fmt.Errorf("%w: %w", errNoisy, err)
+	default:
+		return err
 	}
-	return nil
 }
+
+// errNoisy means that nothing is wrong but the machine.
+var errNoisy = errors.New("the machine is too noisy to tell")
 
 // problem says what is wrong with d, or nothing.
 func (f floor) problem(d *duel) string {

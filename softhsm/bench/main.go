@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,12 +22,19 @@ import (
 	"time"
 )
 
+// exitNoisy is the exit status of a check that found nothing wrong but the machine, so
+// that who runs it can tell that from a fault.
+const exitNoisy = 3
+
 func main() {
 	// However it ends, also by a pipe whose reader has gone, the daemons end with it.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
+		if errors.Is(err, errNoisy) {
+			os.Exit(exitNoisy)
+		}
 		os.Exit(1)
 	}
 }

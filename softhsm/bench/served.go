@@ -74,6 +74,11 @@ func (w *world) serve(h *hsm, name, sync string, keys []keySpec) (*served, error
 	if err != nil {
 		return nil, err
 	}
+	return w.serveProgram(bin, h, name, sync, keys)
+}
+
+// serveProgram is serve with a program that was built before.
+func (w *world) serveProgram(bin string, h *hsm, name, sync string, keys []keySpec) (*served, error) {
 	path := func(file string) string { return filepath.Join(w.dir, name+"-"+file) }
 	d := &served{socket: path("socket"), metrics: path("metrics")}
 	var config bytes.Buffer
