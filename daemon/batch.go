@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,13 @@ func decodeRequests[Q any](data []byte, most int) (one *Q, items []jsontext.Valu
 	if one = new(Q); decodeFast(data, one) {
 		return one, nil, nil
 	}
+	var several struct {
+		Batch []jsontext.Value `json:"batch"`
+	}
+	if bytes.HasPrefix(data, []byte(`{"batch":[`)) && decode(data, &several) == nil {
+		items, err = batchOf(several.Batch, most)
+		return nil, items, err
+	}
 	var b body[Q]
 	if err := decode(data, &b); err != nil {
 		return nil, nil, err
@@ -40,16 +48,19 @@ func decodeRequests[Q any](data []byte, most int) (one *Q, items []jsontext.Valu
 		return &b.One, nil, nil
 	}
 	defer clear(b.Batch)
-	var several struct {
-		Batch []jsontext.Value `json:"batch"`
-	}
 	if decode(data, &several) != nil {
 		return nil, nil, fmt.Errorf("%w: batch: an array of requests, with no member beside it", signer.ErrInvalid)
 	}
-	if n := len(several.Batch); n == 0 || n > most {
-		return nil, nil, fmt.Errorf("%w: batch: %d requests: 1 to %d", signer.ErrInvalid, n, most)
+	items, err = batchOf(several.Batch, most)
+	return nil, items, err
+}
+
+// batchOf bounds a batch.
+func batchOf(items []jsontext.Value, most int) ([]jsontext.Value, error) {
+	if n := len(items); n == 0 || n > most {
+		return nil, fmt.Errorf("%w: batch: %d requests: 1 to %d", signer.ErrInvalid, n, most)
 	}
-	return nil, several.Batch, nil
+	return items, nil
 }
 
 // answerBatch has the service do op with each item, and returns the answers in
@@ -89,6 +100,14 @@ func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.
 	return act(s, ctx, r, &q)
 }
 
+// A batch begins with a few workers. The others follow if it is not done soon, as with
+// a KMS far away, and slots are free: where a token signs as fast as it can, or others
+// use it, more workers wait for each other and do nothing else.
+const (
+	firstWorkers = 4
+	moreAfter    = time.Millisecond
+)
+
 // each calls f for items 0 to n-1 under one deadline, a few at a time: half of what one
 // user may have in flight, so that a batch leaves room for the user's other
 // requests. It calls failed for those that come to an error, and returns when all have
@@ -120,9 +139,20 @@ func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context
 			end()
 		}
 	}
-	for range min(n, max(1, s.slots.perPeer/2)) {
+	most := min(n, max(1, s.slots.perPeer/2))
+	begin := min(most, firstWorkers)
+	for range begin {
 		go work() // ends when no item is left; each obeys ctx, or is stuck and left behind
 	}
+	more := time.AfterFunc(moreAfter, func() {
+		for range most - begin {
+			if s.slots.crowded(r.Peer.UID) {
+				return
+			}
+			go work() // as above
+		}
+	})
+	defer more.Stop()
 	select {
 	case <-all:
 		return

@@ -93,6 +93,14 @@ func (s *slots) release(uid uint32, p *peerSlots) {
 	s.leave(uid, p)
 }
 
+// crowded reports whether half of uid's slots or of all are taken.
+func (s *slots) crowded(uid uint32) bool {
+	s.mu.Lock()
+	p := s.peers[uid]
+	s.mu.Unlock()
+	return 2*len(s.all) >= cap(s.all) || p != nil && 2*len(p.free) >= cap(p.free)
+}
+
 // take takes a slot of c, and waits no longer than a request may that came at start.
 func (s *slots) take(ctx context.Context, c chan struct{}, start time.Time, whose string) error {
 	select {
