@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,18 +47,92 @@ func Batch[Request, Answer any](ctx context.Context, c *Client, kind Kind[Reques
 	if len(requests) == 0 {
 		return nil, fmt.Errorf("%w: a batch of no requests", signer.ErrInvalid)
 	}
-	a, err := post[api.Results[json.RawMessage]](ctx, c, lane{path: kind.path}, api.Batch[Request]{Batch: requests})
+	a, err := post[results](ctx, c, lane{path: kind.path}, batch[Request]{requests})
 	if err != nil {
 		return nil, err
 	}
 	if len(a.Results) != len(requests) {
 		return nil, fmt.Errorf("the answer has %d results for %d requests", len(a.Results), len(requests))
 	}
-	results := make([]Result[Answer], len(requests))
+	list := make([]Result[Answer], len(requests))
 	for i, text := range a.Results {
-		results[i] = resultOf[Answer](text)
+		list[i] = resultOf[Answer](text)
 	}
-	return results, nil
+	return list, nil
+}
+
+// A batch is the body of a request with several in it.
+type batch[Request any] struct {
+	Batch []Request `json:"batch"`
+}
+
+// appendPlain appends the JSON of b if all its requests are ones that are encoded
+// without reflection.
+func (b batch[Request]) appendPlain(dst []byte) ([]byte, bool) {
+	dst = append(dst, `{"batch":[`...)
+	for i := range b.Batch {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var ok bool
+		if dst, ok = appendPlain(dst, &b.Batch[i]); !ok {
+			return dst, false
+		}
+	}
+	return append(dst, "]}"...), true
+}
+
+// Results are the answers to a batch, each in JSON.
+type results struct {
+	Results []json.RawMessage `json:"results"`
+}
+
+// split reads results as the daemon writes them, and reports false for any other
+// form. Each is a copy.
+func (r *results) split(body []byte) bool {
+	list, ok := bytes.CutPrefix(body, []byte(`{"results":[`))
+	if !ok {
+		return false
+	}
+	list, ok = bytes.CutSuffix(list, []byte("]}"))
+	var all []json.RawMessage
+	for ok && len(list) > 0 {
+		n := objectEnd(list)
+		if ok = n > 0 && (n == len(list) || list[n] == ',' && n+1 < len(list)); !ok {
+			break
+		}
+		all = append(all, bytes.Clone(list[:n]))
+		list = list[min(n+1, len(list)):]
+	}
+	if ok {
+		r.Results = all
+	}
+	return ok
+}
+
+// objectEnd returns where the JSON object at the beginning of b ends, or 0.
+func objectEnd(b []byte) int {
+	depth, text := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{':
+			depth++
+		case c == '}':
+			depth--
+		}
+		if depth == 0 {
+			if b[0] != '{' {
+				return 0
+			}
+			return i + 1
+		}
+	}
+	return 0
 }
 
 var errResult = errors.New("a result of the batch is not what signetd's API has: client and daemon of different versions?")
@@ -69,6 +144,8 @@ func resultOf[Answer any](text json.RawMessage) Result[Answer] {
 	}
 	answer := new(Answer)
 	switch {
+	case decodePlain(text, answer):
+		return Result[Answer]{Answer: answer}
 	case json.Unmarshal(text, &failed) != nil:
 		return Result[Answer]{Err: errResult}
 	case failed.Error != nil:

@@ -24,6 +24,8 @@ func (a *answer) decode(out any) error {
 func decodePlain(body []byte, out any) bool {
 	d := decoder{bytes.TrimSuffix(body, []byte("\n")), true}
 	switch a := out.(type) {
+	case *results:
+		return a.split(d.rest)
 	case *api.SignJWTResponse:
 		token := d.text(`{"token":`)
 		kid := d.text(`,"kid":`)

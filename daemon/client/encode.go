@@ -42,31 +42,55 @@ func (c *call) encode(in any) error {
 // The requests that are most frequent are encoded here, the others, and those with
 // strings that need escapes, by reflection. Both give the same bytes.
 func encodeBody(dst []byte, in any) ([]byte, error) {
+	b, ok := dst, false
+	if batch, is := in.(interface{ appendPlain([]byte) ([]byte, bool) }); is {
+		b, ok = batch.appendPlain(dst)
+	} else {
+		b, ok = appendPlain(dst, in)
+	}
+	if ok {
+		return append(b, '\n'), nil
+	}
+	clear(b[len(dst):])
+	out := bytes.NewBuffer(b[:len(dst)])
+	j := json.NewEncoder(out)
+	j.SetEscapeHTML(false)
+	if err := j.Encode(in); err != nil {
+		return b, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
+	}
+	return out.Bytes(), nil
+}
+
+// appendPlain appends the JSON of a request, given as it is or by a pointer, if it can
+// do so. If not, what it has written is of no use.
+func appendPlain(dst []byte, in any) ([]byte, bool) {
 	e := encoder{dst, true}
 	switch q := in.(type) {
 	case api.SignJWTRequest:
 		e.signJWT(&q)
+	case *api.SignJWTRequest:
+		e.signJWT(q)
 	case api.SignDigestRequest:
 		e.signDigest(&q)
+	case *api.SignDigestRequest:
+		e.signDigest(q)
 	case api.DecryptJWERequest:
-		e.text(`{"jwe":`, q.JWE)
-		e.optional(`,"key":`, q.Key)
+		e.decryptJWE(&q)
+	case *api.DecryptJWERequest:
+		e.decryptJWE(q)
 	case api.UnwrapCEKRequest:
 		e.unwrapCEK(&q)
+	case *api.UnwrapCEKRequest:
+		e.unwrapCEK(q)
 	default:
-		e.ok = false
+		return dst, false
 	}
-	if e.ok {
-		return append(e.dst, "}\n"...), nil
-	}
-	clear(e.dst[len(dst):])
-	b := bytes.NewBuffer(e.dst[:len(dst)])
-	j := json.NewEncoder(b)
-	j.SetEscapeHTML(false)
-	if err := j.Encode(in); err != nil {
-		return e.dst, fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
-	}
-	return b.Bytes(), nil
+	return append(e.dst, '}'), e.ok
+}
+
+func (e *encoder) decryptJWE(q *api.DecryptJWERequest) {
+	e.text(`{"jwe":`, q.JWE)
+	e.optional(`,"key":`, q.Key)
 }
 
 // An encoder appends members to JSON. ok ends when something comes that it cannot
