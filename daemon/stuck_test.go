@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -32,5 +33,25 @@ func TestReloadIsNotAbandoned(t *testing.T) {
 	}
 	if list := f.records(t); len(list) != 1 || list[0].Outcome != "ok" {
 		t.Errorf("records: %+v", list)
+	}
+}
+
+// TestWatchGoesOn: who looks for stuck calls looks again while a connection has a request
+// whose call has not begun. Its goroutine found that somebody watches, and starts nobody.
+func TestWatchGoesOn(t *testing.T) {
+	f := serve(t, Limits{Timeout: time.Hour})
+	c := f.conn(t, me().UID)
+	if !f.server.admit(c) {
+		t.Fatal("not admitted")
+	}
+	f.server.watching.Store(true)
+	c.state.Store(int32(http.StateActive))
+	if f.server.endStuck(); !f.server.watching.Load() {
+		t.Error("a request has begun, and nobody watches")
+	}
+	c.state.Store(int32(http.StateIdle))
+	f.server.watching.Store(true)
+	if f.server.endStuck(); f.server.watching.Load() {
+		t.Error("nobody asks anything, and somebody watches")
 	}
 }
