@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"io"
+	"strings"
 	"testing"
 
 	"signetd/daemon/api"
@@ -25,5 +26,19 @@ func TestConnectionHeaders(t *testing.T) {
 	h, found := readHead([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n"))
 	if found != plain || !h.last {
 		t.Errorf("%+v, %v", h, found)
+	}
+}
+
+// TestGrow: a long head that comes in one piece is read in a few, each of which is looked
+// through from its beginning.
+func TestGrow(t *testing.T) {
+	l := &lean{in: make([]byte, 0, firstBuffer)}
+	n := 0
+	for ; len(l.in) < maxHeader; n++ {
+		l.grow(len(l.in) + 1)
+		l.in = append(l.in, strings.Repeat("x", cap(l.in)-len(l.in))...)
+	}
+	if n > 4 {
+		t.Errorf("%d reads for a head of %d bytes", n, maxHeader)
 	}
 }

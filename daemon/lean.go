@@ -143,12 +143,13 @@ func (l *lean) setReadBy(wait time.Duration) {
 	}
 }
 
-// grow makes room for need bytes in all, little by little: a peer that announces many
-// may send none.
+// grow makes room, by half at least, for need bytes in all. It does so little by little:
+// a peer that announces many may send none.
 func (l *lean) grow(need int) {
 	if need = max(need, len(l.in)+1); need <= cap(l.in) {
 		return
 	}
+	need = max(need, cap(l.in)*3/2) // a head does not say how long it will be
 	in := append(make([]byte, 0, min(need, max(2*cap(l.in), firstBuffer))), l.in...)
 	clear(l.in)
 	l.in = in
