@@ -37,7 +37,6 @@ type lean struct {
 	*conn
 	in      []byte // read and not worked on; cleared behind us, for it may hold secrets
 	started bool   // a request has come
-	behind  int64  // requests that have come behind the one that is worked on, about
 	readBy  time.Time
 	q       request
 }
@@ -48,6 +47,7 @@ func (s *Server) serveConn(c *conn) {
 	l := &lean{conn: c, in: make([]byte, 0, firstBuffer)}
 	c.answers = &answers{}
 	defer func() {
+		c.expect(0)
 		if p := recover(); p != nil {
 			s.log.Error("panic", "peer", c.peer, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			_ = c.Close()
@@ -57,7 +57,6 @@ func (s *Server) serveConn(c *conn) {
 	for how == goOn {
 		how = l.step()
 	}
-	l.expect(0)
 	if how == abandoned {
 		clear(l.in[:cap(l.in)])
 		return
@@ -125,10 +124,9 @@ func (l *lean) read(need int) error {
 }
 
 // expect tells the service how many requests are behind the one that is worked on.
-func (l *lean) expect(n int64) {
-	if n != l.behind {
-		l.server.service.coming.Add(n - l.behind)
-		l.behind = n
+func (c *conn) expect(n int64) {
+	if n != c.behind.Load() {
+		c.server.service.coming.Add(n - c.behind.Swap(n))
 	}
 }
 

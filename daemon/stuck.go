@@ -42,6 +42,7 @@ func (c *conn) abandon(stuck *call) {
 	if !ok {
 		return // it came back after all
 	}
+	c.expect(0) // those behind it come to nothing
 	c.answers.add(fail(&request{Request: stuck.request}, err), true)
 	_ = c.answers.send(c) // or the peer is gone; the record is written
 	_ = c.Close()         // there is nothing to be done about an error
