@@ -37,6 +37,7 @@ type lean struct {
 	*conn
 	in      []byte // read and not worked on; cleared behind us, for it may hold secrets
 	started bool   // a request has come
+	begun   bool   // the request that is read has begun, and its deadline is set
 	readBy  time.Time
 	q       request
 }
@@ -131,14 +132,19 @@ func (c *conn) expect(n int64) {
 }
 
 // setReadBy sets the read deadline, unless it is about right: it costs more to set
-// than to look at. That of a request that has begun is not put off by its bytes.
+// than to look at. A request that has begun has it set once, and by no further bytes put
+// off; the first of a connection has what is left since that began.
 func (l *lean) setReadBy(wait time.Duration) {
+	if l.begun {
+		return
+	}
 	now := time.Now()
-	left := l.readBy.Sub(now)
-	if begun := len(l.in) > 0; left > wait || left <= 0 || left < wait*3/4 && !begun {
+	part := len(l.in) > 0
+	if left := l.readBy.Sub(now); left > wait || left < wait*3/4 && (l.started || !part) {
 		l.readBy = now.Add(wait)
 		_ = l.SetReadDeadline(l.readBy) // a connection that is closed fails to read, too
 	}
+	l.begun = part
 }
 
 // grow makes room, by half at least, for need bytes in all. It does so little by little:
@@ -162,7 +168,7 @@ func (l *lean) shrink() {
 
 // serve answers the request with head h whose body is there, or could not be read.
 func (l *lean) serve(h head, bodyErr error) ending {
-	l.started = true
+	l.started, l.begun = true, false
 	s := l.server
 	sent := l.answers.begin(NewRequest(l.peer))
 	l.q = request{Request: sent.request, method: h.method, path: pathOf(h.path), bodyErr: bodyErr}
@@ -221,6 +227,8 @@ func (l *lean) drained() bool {
 		return false
 	}
 	l.grow(1)
+	l.readBy = time.Now().Add(l.server.limits.Timeout) // that of the request before may be over
+	_ = l.SetReadDeadline(l.readBy)
 	n, _ := l.UnixConn.Read(l.in[:cap(l.in)]) // an end, or what else keeps more from being read
 	l.in = l.in[:n]
 	return n == 0
