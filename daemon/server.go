@@ -211,6 +211,7 @@ func (c *conn) Close() error {
 // HTTP is plain text or nothing; the peer gets a typed error like any other.
 func (c *conn) Write(b []byte) (int, error) {
 	if isPlain(b) {
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) // that of an answer before may be over
 		_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
 		return len(b), err
 	}
