@@ -36,13 +36,20 @@ func (a *answers) begin(r Request) *sent {
 	return s
 }
 
-// add is the answer to the request that began last.
+// headBytes is more than the head of an answer takes.
+const headBytes = 512
+
+// add is the answer to the request that began last. No copy of an answer before it is
+// left behind in a buffer that was too short.
 func (a *answers) add(r response, last bool) {
 	now := time.Now()
 	if len(a.out) == 0 {
 		a.since = now
 	}
 	s := &a.list[len(a.list)-1]
+	if n := len(a.out) + headBytes + len(r.body); n > cap(a.out) {
+		a.out = growCleared(a.out, max(n, 2*cap(a.out))-len(a.out))
+	}
 	a.out = a.append(a.out, s.request.ID, r, last, now)
 	s.end = len(a.out)
 	clear(r.body)
@@ -116,7 +123,7 @@ func (a *answers) commit(s *Service) map[int]error {
 
 // without is out with errors in place of the answers that are withheld.
 func (a *answers) without(withheld map[int]error) []byte {
-	var out []byte
+	out := make([]byte, 0, len(a.out)+2*headBytes*len(withheld)) // an error is short
 	from := 0
 	for i := range a.list {
 		s := &a.list[i]

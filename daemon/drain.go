@@ -9,7 +9,8 @@ import (
 )
 
 // Shutdown stops: nobody new is let in, requests that came in are answered, and
-// when all are, or ctx ends, it returns. The sockets should be unlinked before.
+// when all are, or with an error when ctx ends, it returns. The sockets should be
+// unlinked before.
 //
 // http.Server.Shutdown alone would lose requests: it closes each connection that
 // it holds for idle, and each whose answer has left, even if the next request has
@@ -19,13 +20,19 @@ import (
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.closeListeners()
-	for s.closeIdle() && ctx.Err() == nil {
+	left := s.closeIdle()
+	for left && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
+		left = s.closeIdle()
 	}
-	if err := s.http.Shutdown(ctx); !errors.Is(err, net.ErrClosed) { // it closes listeners, too, if it is quick
-		return err
+	err := s.http.Shutdown(ctx)
+	switch {
+	case left: // of which net/http need not know
+		return ctx.Err()
+	case errors.Is(err, net.ErrClosed): // it closes listeners, too, if it is quick
+		return nil
 	}
-	return nil
+	return err
 }
 
 // closeListeners lets nobody in any more. Who waits at a socket that systemd

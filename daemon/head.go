@@ -35,7 +35,8 @@ var endOfHead = []byte("\r\n\r\n")
 func readHead(in []byte) (head, finding) {
 	end := bytes.Index(in, endOfHead)
 	if end < 0 {
-		if len(in) >= maxHeader {
+		// A head whose lines end in LF alone may be whole.
+		if len(in) >= maxHeader || bytes.Count(in, []byte("\n")) > bytes.Count(in, []byte("\r\n")) {
 			return head{}, other
 		}
 		return head{}, partial
@@ -109,8 +110,9 @@ func (h *head) note(name, value []byte) bool {
 			h.length = h.length*10 + int(b-'0')
 		}
 	case isHeader(name, "Connection"):
-		h.last = isHeader(value, "close")
-		return h.last || isHeader(value, "keep-alive")
+		closes := isHeader(value, "close")
+		h.last = h.last || closes
+		return closes || isHeader(value, "keep-alive")
 	case isHeader(name, "Transfer-Encoding"), isHeader(name, "Expect"), isHeader(name, "Upgrade"), isHeader(name, "Trailer"):
 		return false
 	}

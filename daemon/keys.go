@@ -101,8 +101,11 @@ func rank(s signer.State) int {
 	return slices.Index([]signer.State{signer.StateOK, signer.StateAway, signer.StateMissing}, s)
 }
 
-// Reload checks the grant for a reload, runs it and records it.
+// Reload checks the grant for a reload, runs it and records it. It may take longer than
+// other requests, and nobody answers for it meanwhile: the record would say that its time
+// was over, and the new config come into force all the same.
 func (s *Service) Reload(ctx context.Context, r Request, reload func(context.Context) (keys int, err error)) (*api.Reloaded, error) {
+	r.watch = nil
 	return do(ctx, s, r, policy.OpReload, "", func(ctx context.Context, c *call) (*api.Reloaded, error) {
 		if err := c.allow(policy.OpReload, ""); err != nil {
 			return nil, err

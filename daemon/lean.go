@@ -37,7 +37,7 @@ type lean struct {
 	*conn
 	in      []byte // read and not worked on; cleared behind us, for it may hold secrets
 	started bool   // a request has come
-	behind  int64  // requests that have come behind the one that is worked on, about
+	begun   bool   // the request that is read has begun, and its deadline is set
 	readBy  time.Time
 	q       request
 }
@@ -48,6 +48,7 @@ func (s *Server) serveConn(c *conn) {
 	l := &lean{conn: c, in: make([]byte, 0, firstBuffer)}
 	c.answers = &answers{}
 	defer func() {
+		c.expect(0)
 		if p := recover(); p != nil {
 			s.log.Error("panic", "peer", c.peer, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			_ = c.Close()
@@ -57,7 +58,6 @@ func (s *Server) serveConn(c *conn) {
 	for how == goOn {
 		how = l.step()
 	}
-	l.expect(0)
 	if how == abandoned {
 		clear(l.in[:cap(l.in)])
 		return
@@ -125,30 +125,35 @@ func (l *lean) read(need int) error {
 }
 
 // expect tells the service how many requests are behind the one that is worked on.
-func (l *lean) expect(n int64) {
-	if n != l.behind {
-		l.server.service.coming.Add(n - l.behind)
-		l.behind = n
+func (c *conn) expect(n int64) {
+	if n != c.behind.Load() {
+		c.server.service.coming.Add(n - c.behind.Swap(n))
 	}
 }
 
 // setReadBy sets the read deadline, unless it is about right: it costs more to set
-// than to look at. That of a request that has begun is not put off by its bytes.
+// than to look at. A request that has begun has it set once, and by no further bytes put
+// off; the first of a connection has what is left since that began.
 func (l *lean) setReadBy(wait time.Duration) {
+	if l.begun {
+		return
+	}
 	now := time.Now()
-	left := l.readBy.Sub(now)
-	if begun := len(l.in) > 0; left > wait || left <= 0 || left < wait*3/4 && !begun {
+	part := len(l.in) > 0
+	if left := l.readBy.Sub(now); left > wait || left < wait*3/4 && (l.started || !part) {
 		l.readBy = now.Add(wait)
 		_ = l.SetReadDeadline(l.readBy) // a connection that is closed fails to read, too
 	}
+	l.begun = part
 }
 
-// grow makes room for need bytes in all, little by little: a peer that announces many
-// may send none.
+// grow makes room, by half at least, for need bytes in all. It does so little by little:
+// a peer that announces many may send none.
 func (l *lean) grow(need int) {
 	if need = max(need, len(l.in)+1); need <= cap(l.in) {
 		return
 	}
+	need = max(need, cap(l.in)*3/2) // a head does not say how long it will be
 	in := append(make([]byte, 0, min(need, max(2*cap(l.in), firstBuffer))), l.in...)
 	clear(l.in)
 	l.in = in
@@ -163,7 +168,7 @@ func (l *lean) shrink() {
 
 // serve answers the request with head h whose body is there, or could not be read.
 func (l *lean) serve(h head, bodyErr error) ending {
-	l.started = true
+	l.started, l.begun = true, false
 	s := l.server
 	sent := l.answers.begin(NewRequest(l.peer))
 	l.q = request{Request: sent.request, method: h.method, path: pathOf(h.path), bodyErr: bodyErr}
@@ -222,6 +227,8 @@ func (l *lean) drained() bool {
 		return false
 	}
 	l.grow(1)
+	l.readBy = time.Now().Add(l.server.limits.Timeout) // that of the request before may be over
+	_ = l.SetReadDeadline(l.readBy)
 	n, _ := l.UnixConn.Read(l.in[:cap(l.in)]) // an end, or what else keeps more from being read
 	l.in = l.in[:n]
 	return n == 0

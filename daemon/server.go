@@ -143,9 +143,10 @@ type conn struct {
 	server  *Server
 	once    sync.Once
 
-	watch   watch    // of the goroutine that serves it
-	answers *answers // what that goroutine has not sent yet; it is the watcher's once a call is abandoned
-	rest    []byte   // read before net/http got the connection
+	watch   watch        // of the goroutine that serves it
+	answers *answers     // what that goroutine has not sent yet; it is the watcher's once a call is abandoned
+	behind  atomic.Int64 // requests that have come behind the one that is worked on, about
+	rest    []byte       // read before net/http got the connection
 }
 
 // admit counts a connection in, as surplus if need be, or says no. A user has at
@@ -210,6 +211,7 @@ func (c *conn) Close() error {
 // HTTP is plain text or nothing; the peer gets a typed error like any other.
 func (c *conn) Write(b []byte) (int, error) {
 	if isPlain(b) {
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout)) // that of an answer before may be over
 		_, err := c.UnixConn.Write(plainError(http.StatusBadRequest, "invalid", "invalid request: not an HTTP/1.1 request that this daemon takes"))
 		return len(b), err
 	}

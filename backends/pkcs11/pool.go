@@ -145,19 +145,29 @@ func start[S, T any](p *pool[S], w *seat[S], h *hold, f func(S) (T, error)) *job
 	return j
 }
 
-// run runs f on a seat that was taken, and gives it back.
+// run runs f on a seat that was taken, and gives it back, also if f panics: a caller on
+// whose goroutine it runs may recover.
 func run[S, T any](p *pool[S], w *seat[S], h *hold, f func(S) (T, error)) (value T, err error) {
+	ended := false
+	defer func() {
+		if !ended {
+			w.drop(p.shut)
+			p.giveBack(w, h)
+		}
+	}()
 	for {
 		if err = w.ready(p); !full(err) || !p.giveUp(w) {
 			break
 		}
 		if w, err = p.take(h, true); err != nil {
+			ended = true // it has no seat any more
 			return value, err
 		}
 	}
 	if err == nil {
 		value, err = f(w.session)
 	}
+	ended = true
 	if lost(err) {
 		w.drop(p.shut)
 	}

@@ -1,0 +1,32 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"testing"
+	"testing/synctest"
+)
+
+// TestPoolPanic: a job that panics on its caller's goroutine, where the caller
+// may recover, gives its seat back, with another session for the next one.
+func TestPoolPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeToken{t: t, queue: 1}
+		p := f.pool(1)
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was lost")
+				}
+			}()
+			_, _ = do(watched{t.Context()}, p, func(*fakeSession) ([]byte, error) { panic("a bug") })
+		}()
+		if s := p.stats(); s.Busy != 0 || f.open.Load() != 0 {
+			t.Fatalf("%d sessions open, stats: %+v", f.open.Load(), s)
+		}
+		if v, err := do(watched{t.Context()}, p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
+			t.Errorf("the next: %q, %v", v, err)
+		}
+		p.close()
+	})
+}
