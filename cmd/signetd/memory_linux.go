@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,18 +26,34 @@ func settle() {
 	if err != nil {
 		return
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return
 	}
-	for lines := bufio.NewScanner(bytes.NewReader(maps)); lines.Scan(); {
-		var from, to uintptr
-		var access, offset, device, inode, path string
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %s %s %s %s", &from, &to, &access, &offset, &device, &inode, &path); err != nil {
-			continue // it maps no file
-		}
-		if path == self && access[1] == '-' { // pages that are not written are the file's, and nothing is lost
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED) // see above
+	for _, m := range unchanged(smaps, self) {
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED) // see above
+	}
+}
+
+// A mapping is a range of addresses.
+type mapping struct{ from, to uintptr }
+
+// unchanged returns the mappings of a program's file that cannot be written and of
+// which every page is the file's, by smaps (proc(5)). Not all are: the dynamic linker
+// writes addresses into pages that it makes read-only afterwards, and to drop one of
+// these ends the process.
+func unchanged(smaps []byte, program string) (list []mapping) {
+	var m mapping
+	candidate := false
+	for lines := bufio.NewScanner(bytes.NewReader(smaps)); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) >= 5 && strings.Contains(fields[0], "-"): // the first line of a mapping
+			_, err := fmt.Sscanf(fields[0], "%x-%x", &m.from, &m.to)
+			candidate = err == nil && len(fields) == 6 && fields[5] == program && fields[1][1] == '-'
+		case candidate && len(fields) == 3 && fields[0] == "Anonymous:" && fields[1] == "0":
+			list = append(list, m)
 		}
 	}
+	return list
 }
