@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -198,7 +197,7 @@ func appendAnswer(b []byte, answer any) ([]byte, error) {
 	}
 	text, err := json.Marshal(answer)
 	defer clear(text)
-	return append(slices.Grow(b, len(text)+1), text...), err
+	return append(growCleared(b, len(text)+1), text...), err
 }
 
 // errorOf is what an answer says of err.

@@ -32,7 +32,7 @@ const (
 
 // A lean reads the requests of one connection, one after the other, has each worked on
 // by its own goroutine, and sends the answers of those that came together by one
-// write. It takes a fourth of the processor time that net/http does.
+// write. See docs/decisions/0016.
 type lean struct {
 	*conn
 	in      []byte // read and not worked on; cleared behind us, for it may hold secrets

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -47,9 +48,14 @@ type bounds struct {
 	slow        time.Duration // to answer: the backend is far, and its calls must run side by side
 }
 
+// spread is how many connections the calls of a lane use before they share: as many as
+// the daemon, which is on this host, can work on at once, and twice. With more, each
+// answer comes alone and costs a system call.
+func spread() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), connections/2) }
+
 func newWire(socket string) *wire {
 	return &wire{
-		bounds: bounds{connections: connections, spread: 8, depth: 32, slow: 4 * time.Millisecond},
+		bounds: bounds{connections: connections, spread: spread(), depth: 32, slow: 4 * time.Millisecond},
 		dial: func(deadline time.Time) (net.Conn, error) {
 			// It does not wait: there is room before the daemon, or the system refuses.
 			return (&net.Dialer{Deadline: deadline}).Dial("unix", socket)

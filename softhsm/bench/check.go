@@ -19,13 +19,13 @@ type floor struct {
 // floors hold what was reached, so that it is not lost unnoticed: see
 // docs/performance.md.
 var floors = []floor{
-	{"ES256", nameUnverified, 64, 0.25},
-	{"ES256", nameVerified, 64, 0.17},
-	{"RS256", nameUnverified, 64, 0.65},
-	{"PS256", nameUnverified, 64, 0.60},
-	{"EdDSA", nameUnverified, 64, 0.40},
-	{oaep, nameDecrypt, 64, 0.65},
-	{"ES256", nameToProcess, 64, 100},
+	{"ES256", nameUnverified, 64, 0.34},
+	{"ES256", nameVerified, 64, 0.27},
+	{"RS256", nameUnverified, 64, 0.70},
+	{"PS256", nameUnverified, 64, 0.70},
+	{"EdDSA", nameUnverified, 64, 0.50},
+	{oaep, nameDecrypt, 64, 0.70},
+	{"ES256", nameToProcess, 64, 85},
 }
 
 // floorOf returns the floor of a case.
