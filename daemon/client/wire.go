@@ -49,9 +49,10 @@ type bounds struct {
 }
 
 // spread is how many connections the calls of a lane use before they share: as many as
-// the daemon, which is on this host, can work on at once, and twice. With more, each
-// answer comes alone and costs a system call.
-func spread() int { return min(max(4, 2*runtime.GOMAXPROCS(0)), connections/2) }
+// the daemon, which is on this host, can work on at once, and twice; 8 at least. With
+// more, each answer comes alone and costs a system call. With fewer, calls that take the
+// token long wait for many others.
+func spread() int { return min(max(8, 2*runtime.GOMAXPROCS(0)), connections/2) }
 
 func newWire(socket string) *wire {
 	return &wire{

@@ -51,11 +51,15 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.clients, "clients", 0, "measure with so many clients alone")
 	flags.StringVar(&o.out, "out", "", "folder for the figures as JSON, the report as Markdown, and two plots")
 	flags.StringVar(&o.doc, "doc", "", "Markdown file whose measured part, from its first heading on, is written anew, with the plots beside it")
+	from := flags.String("from", "", "measure nothing, and write the report of the run whose performance.json this is")
 	flags.BoolVar(&o.check, "check", false, "measure what has a floor alone, and fail where it is missed by more than the noise of the run")
 	flags.IntVar(&o.soak, "soak", 0, "send so many requests at the end, and compare the daemon's memory with that after a tenth of them")
 	flags.StringVar(&o.profile, "profile", "", "folder for profiles of the daemon under 64 clients; nothing else is measured")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *from != "" {
+		return rewriteFrom(*from, o)
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {

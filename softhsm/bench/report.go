@@ -67,6 +67,27 @@ func (r report) write(dir string) error {
 	return errors.Join(err, os.WriteFile(filepath.Join(dir, "performance.md"), r.markdown(), 0o600), r.plots(dir))
 }
 
+// rewriteFrom writes the report of an earlier run.
+func rewriteFrom(name string, o options) error {
+	text, err := os.ReadFile(name) // #nosec G304 -- the user names the file
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	fmt.Print(string(against(r.lines())))
+	var errs []error
+	if o.out != "" {
+		errs = append(errs, r.write(o.out))
+	}
+	if o.doc != "" {
+		errs = append(errs, r.rewrite(o.doc))
+	}
+	return errors.Join(errs...)
+}
+
 // plots writes the plots into dir.
 func (r report) plots(dir string) error {
 	throughput := plot("ES256: signatures a second by clients", "1/s", r.curves(func(d duel) (float64, float64) { return d.Reference, d.PerSecond }))
