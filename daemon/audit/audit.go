@@ -198,12 +198,8 @@ func (e Entry) Wait() error {
 		if l.sync == SyncAlways {
 			l.gather()
 		}
-		l.mu.Lock()
-		l.next = nil
-		l.mu.Unlock()
-		b.err = l.writeLocked(b.data)
+		l.writeBatchLocked(b)
 		l.io.Unlock()
-		close(b.done)
 		l.mu.Lock()
 		if cap(b.data) <= maxSpare {
 			l.spare = b.data[:0]
@@ -212,6 +208,15 @@ func (e Entry) Wait() error {
 	}
 	<-b.done
 	return b.err
+}
+
+// writeBatchLocked writes b, which is next and whose leader the caller is.
+func (l *Log) writeBatchLocked(b *batch) {
+	l.mu.Lock()
+	l.next = nil
+	l.mu.Unlock()
+	b.err = l.writeLocked(b.data)
+	close(b.done)
 }
 
 // maxSpare is how long a buffer is kept for the next batch, in bytes: some 150 records.
@@ -326,13 +331,10 @@ func (l *Log) Close() error {
 func (l *Log) writeRestLocked() error {
 	l.mu.Lock()
 	b := l.next
+	l.mu.Unlock()
 	if b == nil || !b.led.CompareAndSwap(false, true) {
-		l.mu.Unlock()
 		return nil
 	}
-	l.next = nil
-	l.mu.Unlock()
-	b.err = l.writeLocked(b.data)
-	close(b.done)
+	l.writeBatchLocked(b)
 	return b.err
 }
