@@ -114,11 +114,8 @@ const (
 // come to something. A call that is stuck in a token when the time is over is left
 // behind.
 func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context.Context, r Request, i int) error, failed func(i int, err error)) {
-	if _, ok := ctx.(*deadline); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
 	var next, ended atomic.Int64
 	all := make(chan struct{}) // closed when all items have come to something
 	end := func() {

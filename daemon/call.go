@@ -16,11 +16,10 @@ import (
 // time that it began, and the audit record that its steps fill in.
 type call struct {
 	*generation
-	Ring    *signer.Ring
-	peer    policy.Peer
-	now     time.Time
-	rec     audit.Record
-	metrics *Metrics
+	Ring *signer.Ring
+	peer policy.Peer
+	now  time.Time
+	rec  audit.Record
 
 	service *Service
 	request Request
@@ -73,7 +72,7 @@ func (c *call) hold(p *peerSlots) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held = p
-	c.metrics.inFlight.Inc()
+	c.service.metrics.inFlight.Inc()
 }
 
 // free gives the slots of c back, if it has any.
@@ -83,7 +82,7 @@ func (c *call) free() {
 	if c.held == nil {
 		return
 	}
-	c.metrics.inFlight.Dec()
+	c.service.metrics.inFlight.Dec()
 	c.service.slots.release(c.peer.UID, c.held)
 	c.held = nil
 }

@@ -28,8 +28,8 @@ func decodeFast(body []byte, q any) bool {
 func decodeSignJWT(body []byte, q *api.SignJWTRequest) bool {
 	var r api.SignJWTRequest
 	s := scanner{in: body}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "key":
 			r.Key = s.string()
 		case "claims":
@@ -43,18 +43,15 @@ func decodeSignJWT(body []byte, q *api.SignJWTRequest) bool {
 		default:
 			s.fail()
 		}
-	}
-	if s.end() {
-		*q = r
-	}
-	return !s.failed
+	})
+	return finish(&s, q, r)
 }
 
 func decodeSignJWS(body []byte, q *api.SignJWSRequest) bool {
 	var r api.SignJWSRequest
 	s := scanner{in: body}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "key":
 			r.Key = s.string()
 		case "payload":
@@ -70,18 +67,15 @@ func decodeSignJWS(body []byte, q *api.SignJWSRequest) bool {
 		default:
 			s.fail()
 		}
-	}
-	if s.end() {
-		*q = r
-	}
-	return !s.failed
+	})
+	return finish(&s, q, r)
 }
 
 func decodeSignDigest(body []byte, q *api.SignDigestRequest) bool {
 	var r api.SignDigestRequest
 	s := scanner{in: body}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "key":
 			r.Key = s.string()
 		case "kid":
@@ -93,18 +87,15 @@ func decodeSignDigest(body []byte, q *api.SignDigestRequest) bool {
 		default:
 			s.fail()
 		}
-	}
-	if s.end() {
-		*q = r
-	}
-	return !s.failed
+	})
+	return finish(&s, q, r)
 }
 
 func decodeDecryptJWE(body []byte, q *api.DecryptJWERequest) bool {
 	var r api.DecryptJWERequest
 	s := scanner{in: body}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "jwe":
 			r.JWE = s.string()
 		case "key":
@@ -112,19 +103,16 @@ func decodeDecryptJWE(body []byte, q *api.DecryptJWERequest) bool {
 		default:
 			s.fail()
 		}
-	}
-	if s.end() {
-		*q = r
-	}
-	return !s.failed
+	})
+	return finish(&s, q, r)
 }
 
 // decodeUnwrapCEK leaves a request with an "epk" to the general decoder.
 func decodeUnwrapCEK(body []byte, q *api.UnwrapCEKRequest) bool {
 	var r api.UnwrapCEKRequest
 	s := scanner{in: body}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "key":
 			r.Key = s.string()
 		case "kid":
@@ -146,11 +134,17 @@ func decodeUnwrapCEK(body []byte, q *api.UnwrapCEKRequest) bool {
 		default:
 			s.fail()
 		}
-	}
-	if s.end() {
+	})
+	return finish(&s, q, r)
+}
+
+// finish gives q what was read, if all went well.
+func finish[Q any](s *scanner, q *Q, r Q) bool {
+	ok := s.end()
+	if ok {
 		*q = r
 	}
-	return !s.failed
+	return ok
 }
 
 // string reads a string without escapes.
@@ -207,8 +201,8 @@ func (s *scanner) boolean() bool {
 
 func (s *scanner) header() *api.Header {
 	h := &api.Header{}
-	for o := s.object(); s.member(&o); {
-		switch string(o.name) {
+	s.members(func(name []byte) {
+		switch string(name) {
 		case "typ":
 			h.Typ = s.string()
 		case "cty":
@@ -216,6 +210,6 @@ func (s *scanner) header() *api.Header {
 		default:
 			s.fail()
 		}
-	}
+	})
 	return h
 }

@@ -73,6 +73,13 @@ func (s *scanner) end() bool {
 	return !s.failed
 }
 
+// members reads an object and calls value for each member, to read its value.
+func (s *scanner) members(value func(name []byte)) {
+	for o := s.object(); s.member(&o); {
+		value(o.name)
+	}
+}
+
 // object begins an object. Its members are read by a loop over [scanner.member].
 func (s *scanner) object() object {
 	s.want('{')

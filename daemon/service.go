@@ -114,12 +114,9 @@ func NewRequest(peer policy.Peer) Request {
 // was refused. What act returns is withheld if the record cannot be written.
 func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
 	var none A
-	if _, ok := ctx.(*deadline); !ok { // which has one already
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-	}
-	c := &call{peer: r.Peer, now: time.Now(), rec: audit.Record{Op: string(op), Key: key}, metrics: s.metrics, service: s, request: r, noted: used{key: key}}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	c := &call{peer: r.Peer, now: time.Now(), rec: audit.Record{Op: string(op), Key: key}, service: s, request: r, noted: used{key: key}}
 	s.coming.Add(1)
 	r.watch.begin(c)
 	answer, err := guarded(ctx, s, c, act)
@@ -134,6 +131,14 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 		s.brake.refused(ctx, r.Peer.UID)
 	}
 	return answer, err
+}
+
+// within is ctx with the time limit of a request, unless it has that already.
+func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.(*deadline); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // guarded runs act within the limits and turns a panic into an error.

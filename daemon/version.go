@@ -70,7 +70,7 @@ func (c *call) signing(ctx context.Context, key, want string, sign func(*signer.
 			break
 		}
 		if i < len(versions)-1 {
-			c.metrics.ObserveFailover(key, v.Backend())
+			c.service.metrics.ObserveFailover(key, v.Backend())
 		}
 	}
 	return nil, first
