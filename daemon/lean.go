@@ -17,7 +17,7 @@ const (
 	firstBuffer = 4 << 10 // bytes that a connection reads into at first
 	keepBuffer  = 8 << 10 // bytes of a buffer that a connection keeps
 	// gather is how long answers wait for others to requests that came with theirs.
-	gather = time.Millisecond
+	gather = 5 * time.Millisecond
 )
 
 // An ending is how the work on a connection's goroutine ends.

@@ -94,7 +94,7 @@ func (c Config) queue() int {
 func (c Config) sessions(limit uint) int {
 	n := c.Sessions
 	if n == 0 {
-		n = min(2*runtime.NumCPU(), maxSessions)
+		n = min(4*runtime.NumCPU(), maxSessions)
 	}
 	if limit > 0 && limit <= maxSessions {
 		n = min(n, max(int(limit)-1, 1))

@@ -6,7 +6,7 @@ import (
 )
 
 func TestConfigSessions(t *testing.T) {
-	byDefault := 2 * runtime.NumCPU()
+	byDefault := 4 * runtime.NumCPU()
 	tests := []struct {
 		config int
 		limit  uint

@@ -69,6 +69,7 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 	if err := d.settings(); err != nil {
 		return err
 	}
+	addProcs()
 	r := &running{doc: d, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
 	if d.path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or

@@ -80,8 +80,9 @@ type Log struct {
 	path string
 	sync Sync
 
-	// coming is how many requests are on their way to the log: see [Log.Gather].
-	coming func() int
+	coming func() int // see [Log.Gather]
+	busy   int        // the same
+	wait   time.Duration
 
 	mu     sync.Mutex // guards what follows
 	next   *batch
@@ -109,7 +110,7 @@ func Open(path string, sync Sync) (*Log, error) {
 	if sync != SyncAlways && sync != SyncNever {
 		return nil, fmt.Errorf("audit: sync is %q or %q, not %q", SyncAlways, SyncNever, sync)
 	}
-	l := &Log{path: path, sync: sync}
+	l := &Log{path: path, sync: sync, wait: gatherFor}
 	var err error
 	if l.file, l.torn, err = open(path); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
@@ -181,7 +182,7 @@ func (l *Log) Append(r *Record) Entry {
 	}
 	l.next.data = append(r.appendJSON(l.next.data), '\n')
 	l.next.n++
-	if l.enough != nil && l.completeLocked() {
+	if l.enough != nil && l.coming() <= l.busy {
 		close(l.enough)
 		l.enough = nil
 	}
@@ -225,23 +226,24 @@ const maxSpare = 64 << 10
 // gatherFor is how long a record waits for others at most.
 const gatherFor = time.Millisecond
 
-// Gather has a record that is to be on the disk wait for others, while more requests
-// are on their way to the log than there are records in line: an fsync takes the
-// processor as long as a P-256 signature does. coming says how many are on their way;
-// it is called by many goroutines. With one or two requests at a time nobody waits.
-func (l *Log) Gather(coming func() int) { l.coming = coming }
+// Gather has a record that is to be on the disk wait for others, while more than busy
+// requests are on their way to the log: so many keep the processors at work until the
+// disk has answered. An fsync takes the processor as long as a P-256 signature does, so
+// that it pays to have one for many records; and with few requests in flight nobody
+// waits. coming says how many are on their way; it is called by many goroutines.
+func (l *Log) Gather(coming func() int, busy int) { l.coming, l.busy = coming, busy }
 
-// gather waits until those in line are as many as those on their way.
+// gather waits until few enough are on their way.
 func (l *Log) gather() {
 	l.mu.Lock()
-	if l.coming == nil || l.completeLocked() {
+	if l.coming == nil || l.coming() <= l.busy {
 		l.mu.Unlock()
 		return
 	}
 	enough := make(chan struct{})
 	l.enough = enough
 	l.mu.Unlock()
-	late := time.NewTimer(gatherFor)
+	late := time.NewTimer(l.wait)
 	defer late.Stop()
 	select {
 	case <-enough:
@@ -251,8 +253,6 @@ func (l *Log) gather() {
 		l.mu.Unlock()
 	}
 }
-
-func (l *Log) completeLocked() bool { return l.next.n >= l.coming() }
 
 func (l *Log) writeLocked(data []byte) error {
 	if l.file == nil {
