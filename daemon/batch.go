@@ -105,6 +105,7 @@ func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.
 // use it, more workers wait for each other and do nothing else.
 const (
 	firstWorkers = 4
+	crowdWorkers = 2 // in place of firstWorkers, where half of the slots are taken
 	moreAfter    = time.Millisecond
 )
 
@@ -138,6 +139,9 @@ func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context
 	}
 	most := min(n, max(1, s.slots.perPeer/2))
 	begin := min(most, firstWorkers)
+	if s.slots.crowded(r.Peer.UID) {
+		begin = min(begin, crowdWorkers)
+	}
 	for range begin {
 		go work() // ends when no item is left; each obeys ctx, or is stuck and left behind
 	}

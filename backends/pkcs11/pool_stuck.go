@@ -46,10 +46,26 @@ func (p *pool[S]) leftLocked() (n int, last time.Time) {
 	return n, last
 }
 
-// hangsLocked reports whether no session will be free soon.
+// hangsLocked reports whether no session will be free soon. Mostly the first seat that
+// it looks at says that one will be.
 func (p *pool[S]) hangsLocked() bool {
-	n, last := p.leftLocked()
-	return n >= p.limit && time.Since(last) >= hangAfter
+	if len(p.seats) < p.limit {
+		return false
+	}
+	var last time.Time
+	for w := range p.seats {
+		if w.hold == nil {
+			return false
+		}
+		at, left := w.hold.leftAt()
+		if !left {
+			return false
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return time.Since(last) >= hangAfter
 }
 
 // watchLocked has those that wait refused when the module hangs.
