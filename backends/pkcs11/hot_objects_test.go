@@ -81,6 +81,7 @@ func TestFailingCallsLeakNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := make([]byte, 4096)
+	ctx := watchedContext{t.Context()} // as in the daemon: see TestFailingDecryptionsLeakNothing
 	tests := []struct {
 		name string
 		rule string // by which SoftHSM2 is spared the work, or what it has no failure for fails
@@ -88,31 +89,31 @@ func TestFailingCallsLeakNothing(t *testing.T) {
 		f    func() error
 	}{
 		{"unwrap", "C_UnwrapKey * rv=CKR_GENERAL_ERROR", 10_000, func() error {
-			_, err := unwraps.(signer.Decrypter).DecryptContext(t.Context(), badKey.EncryptedKey, signer.RSAOAEP.DecrypterOpts())
+			_, err := unwraps.(signer.Decrypter).DecryptContext(ctx, badKey.EncryptedKey, signer.RSAOAEP.DecrypterOpts())
 			return err
 		}},
 		{"read", "C_GetAttributeValue * rv=CKR_GENERAL_ERROR", 10_000, func() error {
-			_, err := agrees.(signer.Agreer).AgreeContext(t.Context(), peer.PublicKey())
+			_, err := agrees.(signer.Agreer).AgreeContext(ctx, peer.PublicKey())
 			return err
 		}},
 		{"derive", "C_DeriveKey * rv=CKR_GENERAL_ERROR", 10_000, func() error {
-			_, err := agrees.(signer.Agreer).AgreeContext(t.Context(), peer.PublicKey())
+			_, err := agrees.(signer.Agreer).AgreeContext(ctx, peer.PublicKey())
 			return err
 		}},
 		{"unwrap, SoftHSM2", "", 3000, func() error {
-			_, err := held.DecryptContent(t.Context(), signer.RSAOAEP, badKey)
+			_, err := held.DecryptContent(ctx, signer.RSAOAEP, badKey)
 			return err
 		}},
 		{"content, SoftHSM2", "", 3000, func() error {
-			_, err := held.DecryptContent(t.Context(), signer.RSAOAEP, badText)
+			_, err := held.DecryptContent(ctx, signer.RSAOAEP, badText)
 			return err
 		}},
 		{"AES-GCM of 4 KiB, SoftHSM2", "", 10_000, func() error {
-			_, err := secret.(signer.AEAD).OpenContext(t.Context(), bad[:12], bad, nil)
+			_, err := secret.(signer.AEAD).OpenContext(ctx, bad[:12], bad, nil)
 			return err
 		}},
 		{"AES key wrap, SoftHSM2", "", 10_000, func() error {
-			_, err := secret.(signer.Wrapper).UnwrapContext(t.Context(), signer.WrapRFC3394, bad[:40])
+			_, err := secret.(signer.Wrapper).UnwrapContext(ctx, signer.WrapRFC3394, bad[:40])
 			return err
 		}},
 	}
