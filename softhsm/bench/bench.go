@@ -97,6 +97,11 @@ func (r report) publish(o options) error {
 		lines := slices.DeleteFunc(r.lines(), func(l line) bool { return l.verdict == notMeasured })
 		fmt.Printf("\n%s", against(lines))
 	}
+	return r.save(o)
+}
+
+// save writes the files that o asks for.
+func (r report) save(o options) error {
 	var failed []error
 	if o.out != "" {
 		failed = append(failed, r.write(o.out))

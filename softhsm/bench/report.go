@@ -78,14 +78,7 @@ func rewriteFrom(name string, o options) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	fmt.Print(string(against(r.lines())))
-	var errs []error
-	if o.out != "" {
-		errs = append(errs, r.write(o.out))
-	}
-	if o.doc != "" {
-		errs = append(errs, r.rewrite(o.doc))
-	}
-	return errors.Join(errs...)
+	return r.save(o)
 }
 
 // plots writes the plots into dir.
