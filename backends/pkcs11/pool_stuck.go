@@ -23,27 +23,23 @@ func (p *pool[S]) leave(h *hold) bool {
 	}
 	h.left = time.Now()
 	p.counters.abandoned++
-	if n, _ := p.leftLocked(); n >= p.limit {
+	if p.leftLocked() >= p.limit {
 		time.AfterFunc(hangAfter, p.refuseIfStuck) // ends soon
 	}
 	return true
 }
 
-// leftLocked returns how many jobs run whose callers have left, and when the last of
-// these did.
-func (p *pool[S]) leftLocked() (n int, last time.Time) {
+// leftLocked returns how many jobs run whose callers have left.
+func (p *pool[S]) leftLocked() (n int) {
 	for w := range p.seats {
 		if w.hold == nil {
 			continue
 		}
-		if at, left := w.hold.leftAt(); left {
+		if _, left := w.hold.leftAt(); left {
 			n++
-			if at.After(last) {
-				last = at
-			}
 		}
 	}
-	return n, last
+	return n
 }
 
 // hangsLocked reports whether no session will be free soon. Mostly the first seat that
@@ -104,12 +100,11 @@ func (p *pool[S]) refuseIfStuck() {
 func (p *pool[S]) stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left, _ := p.leftLocked()
 	return Stats{
 		Sessions:        p.limit,
 		Busy:            len(p.seats) - len(p.idle),
 		Waiting:         p.waiting.Len(),
-		Abandoned:       left,
+		Abandoned:       p.leftLocked(),
 		AbandonedTotal:  p.counters.abandoned,
 		ExpiredTotal:    p.counters.expired,
 		OverloadedTotal: p.counters.overloaded,
