@@ -25,11 +25,11 @@ func TestDocsNameWhatTheCodeHas(t *testing.T) {
 		least                 int // how many there are, so that a pattern that finds none fails
 		doc, form             string
 	}{
-		{"path", "api/api.go", `Path\w+ += "([^"]+)"`, 20, apiDoc, "(?m)^### (GET|POST) %s$"},
-		{"example of path", "api/api.go", `Path\w+ += "([^"]+)"`, 20, apiDoc, `(?m)^\$ .*http://signetd%s\b`},
+		{"path", "api/routes.go", `"(/v1/[^"{]+[^"{/])(?:/\{name\})?"`, 20, apiDoc, "(?m)^### (GET|POST) %s$"},
+		{"example of path", "api/routes.go", `"(/v1/[^"{]+[^"{/])(?:/\{name\})?"`, 20, apiDoc, `(?m)^\$ .*http://signetd%s\b`},
 		{"member", "api/*.go", "json:\"([a-z_]+)", 50, apiDoc, "[`\"]%s[`\"]"},
-		{"op", "policy/policy.go", `Op\w+ +Op = "([^"]+)"`, 10, apiDoc, "`%s`"},
-		{"op to grant", "policy/policy.go", `Op[^N]\w+ +Op = "([^"]+)"`, 10, opsDoc, "(?m)^\\| `%s` \\|"}, // all but OpNone
+		{"op", "api/routes.go", `Op\w+ +Op = "([^"]+)"`, 10, apiDoc, "`%s`"},
+		{"op to grant", "api/routes.go", `Op[^N]\w+ +Op = "([^"]+)"`, 10, opsDoc, "(?m)^\\| `%s` \\|"}, // all but OpNone
 		{"error code", "../signer/errors.go", `\{(?:Err|context)[\w.]+, "(\w+)"\}`, 9, apiDoc, "(?m)^\\| `%s` \\| \\d{3}"},
 		{"metric", "metrics.go", `Name: "(\w+)"`, 9, opsDoc, "(?m)^\\| `%s` \\|"},
 		{"audit member", "audit/audit.go", "json:\"([a-z_0-9]+)", 15, opsDoc, "`%s`"},

@@ -13,7 +13,6 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -66,7 +65,7 @@ func batchOf(items []jsontext.Value, most int) ([]jsontext.Value, error) {
 // answerBatch has the service do op with each item, and returns the answers in
 // their order. An item is a request like any other: it has a slot, a record, and a
 // place with the brake if it is refused.
-func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], items []jsontext.Value) *api.Results[any] {
+func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op api.Op, act operation[Q, A], items []jsontext.Value) *api.Results[any] {
 	results := make([]any, len(items))
 	s.each(ctx, r, len(items), func(ctx context.Context, r Request, i int) error {
 		answer, err := answerItem(ctx, s, r, op, act, items[i])
@@ -80,7 +79,7 @@ func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op policy
 
 // answerItem answers one item. A panic, in the decoding of a key for instance, is that
 // item's error: nothing else keeps it from ending the process on this goroutine.
-func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op policy.Op, act operation[Q, A], item jsontext.Value) (answer *A, err error) {
+func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op api.Op, act operation[Q, A], item jsontext.Value) (answer *A, err error) {
 	defer clear(item)
 	defer func() {
 		if p := recover(); p != nil {

@@ -17,7 +17,6 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -57,7 +56,7 @@ func TestBatch(t *testing.T) {
 	for _, it := range items {
 		bodies = append(bodies, it.body)
 	}
-	status, answer := f.do(t, "POST", api.PathSignJWT, `{"batch":[`+strings.Join(bodies, ",")+`]}`)
+	status, answer := f.do(t, "POST", api.SignJWT.Path, `{"batch":[`+strings.Join(bodies, ",")+`]}`)
 	if status != http.StatusOK || strings.Contains(answer, secret) {
 		t.Fatalf("status %d %s, want 200 and nothing of the request", status, answer)
 	}
@@ -112,14 +111,14 @@ func TestBatchRefused(t *testing.T) {
 		"a member twice":  `{"batch":[{"key":"oidc","key":"oidc"}]}`,
 		"an array itself": `[` + item + `]`,
 	} {
-		if status, answer := f.do(t, "POST", api.PathSignJWT, body); status != http.StatusBadRequest || errorCode(t, answer) != "invalid" {
+		if status, answer := f.do(t, "POST", api.SignJWT.Path, body); status != http.StatusBadRequest || errorCode(t, answer) != "invalid" {
 			t.Errorf("%s: status %d %s, want 400 invalid", name, status, answer)
 		}
 	}
 	if n := len(f.records(t)); n != 10 {
 		t.Errorf("%d records, want one for each of 10 bodies", n)
 	}
-	if status, answer := f.do(t, "POST", api.PathSignJWT, `{"batch":[`+item+`,`+item+`,`+item+`]}`); status != http.StatusOK || strings.Count(answer, `"token"`) != 3 {
+	if status, answer := f.do(t, "POST", api.SignJWT.Path, `{"batch":[`+item+`,`+item+`,`+item+`]}`); status != http.StatusOK || strings.Count(answer, `"token"`) != 3 {
 		t.Errorf("a batch as large as the limit = %d %s", status, answer)
 	}
 }
@@ -169,12 +168,12 @@ func TestBatchBrake(t *testing.T) {
 	f := serve(t, Limits{Timeout: 300 * time.Millisecond, Refusals: 1})
 	body := `{"batch":[` + strings.Repeat(`{"key":"x"},`, 63) + `{"key":"x"}]}`
 	for range refusalBurst / 64 { // within the burst
-		if status, answer := f.do(t, "POST", api.PathSignDigest, body); status != http.StatusOK {
+		if status, answer := f.do(t, "POST", api.SignDigest.Path, body); status != http.StatusOK {
 			t.Fatalf("status %d %s", status, answer)
 		}
 	}
 	start := time.Now()
-	if status, answer := f.do(t, "POST", api.PathSignDigest, body); status != http.StatusOK || time.Since(start) < 140*time.Millisecond {
+	if status, answer := f.do(t, "POST", api.SignDigest.Path, body); status != http.StatusOK || time.Since(start) < 140*time.Millisecond {
 		t.Errorf("after %d refusals a batch is refused in %s: status %d %s", refusalBurst, time.Since(start), status, answer)
 	}
 }
@@ -219,7 +218,7 @@ func TestBatchPanic(t *testing.T) {
 		return &api.SignMACResponse{KID: q.Key}, nil
 	}
 	items := []jsontext.Value{jsontext.Value(`{"key":"a"}`), jsontext.Value(`{"key":"bad"}`), jsontext.Value(`{"key":"b"}`)}
-	got := answerBatch(t.Context(), f.service, NewRequest(me()), policy.OpSignMAC, act, items)
+	got := answerBatch(t.Context(), f.service, NewRequest(me()), api.OpSignMAC, act, items)
 	if a, ok := got.Results[0].(*api.SignMACResponse); !ok || a.KID != "a" {
 		t.Errorf("result 0 is %+v", got.Results[0])
 	}
@@ -229,7 +228,7 @@ func TestBatchPanic(t *testing.T) {
 	if a, ok := got.Results[2].(*api.SignMACResponse); !ok || a.KID != "b" {
 		t.Errorf("result 2 is %+v", got.Results[2])
 	}
-	if records := f.records(t); len(records) != 1 || records[0].Outcome != signer.CodeInternal || records[0].Op != string(policy.OpSignMAC) {
+	if records := f.records(t); len(records) != 1 || records[0].Outcome != signer.CodeInternal || records[0].Op != string(api.OpSignMAC) {
 		t.Errorf("the audit log has %+v, want the one that panicked", records)
 	}
 }

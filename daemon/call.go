@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -38,7 +39,7 @@ var errAbandoned = errors.New("answered at its deadline")
 
 // allow asks the policy. An operation asks before it looks a key up by name, so
 // that an unknown key is denied like any other.
-func (c *call) allow(op policy.Op, key string) error {
+func (c *call) allow(op api.Op, key string) error {
 	return c.Policy.Check(c.peer, op, key)
 }
 

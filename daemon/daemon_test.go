@@ -18,7 +18,6 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -95,7 +94,7 @@ func TestDecodeIsStrict(t *testing.T) {
 	}
 	for name, body := range tests {
 		t.Run(name, func(t *testing.T) {
-			status, answer := f.do(t, "POST", api.PathSignJWT, body)
+			status, answer := f.do(t, "POST", api.SignJWT.Path, body)
 			if status != http.StatusBadRequest || errorCode(t, answer) != "invalid" {
 				t.Errorf("status %d %s, want 400 invalid", status, answer)
 			}
@@ -104,7 +103,7 @@ func TestDecodeIsStrict(t *testing.T) {
 			}
 		})
 	}
-	status, answer := f.do(t, "POST", api.PathSignJWT, "{\"key\":\"oidc\",\"claims\":{\"aud\":\"api\"}}\n")
+	status, answer := f.do(t, "POST", api.SignJWT.Path, "{\"key\":\"oidc\",\"claims\":{\"aud\":\"api\"}}\n")
 	if status != http.StatusOK {
 		t.Errorf("a good request = %d %s", status, answer)
 	}
@@ -130,7 +129,7 @@ func TestWithheld(t *testing.T) {
 	if answer != nil || !errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), "audit") {
 		t.Errorf("SignJWT() on a full disk = %v, %v; want ErrUnavailable", answer, err)
 	}
-	if err := s.refuse(t.Context(), r, policy.OpSignJWT, signer.ErrInvalid); !errors.Is(err, signer.ErrUnavailable) {
+	if err := s.refuse(t.Context(), r, api.OpSignJWT, signer.ErrInvalid); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("refuse() on a full disk = %v, want ErrUnavailable", err)
 	}
 	if err := s.Close(t.Context()); err != nil {
@@ -142,7 +141,7 @@ func TestPanicIsInternal(t *testing.T) {
 	f := serve(t, Limits{})
 	r := NewRequest(me())
 	for range 100 { // more than there are slots: each is given back
-		_, err := do(t.Context(), f.service, r, policy.OpList, "", func(context.Context, *call) (*api.Keys, error) { panic("boom") })
+		_, err := do(t.Context(), f.service, r, api.OpList, "", func(context.Context, *call) (*api.Keys, error) { panic("boom") })
 		if signer.Code(err) != signer.CodeInternal {
 			t.Fatalf("an operation that panics = %v, want an internal error", err)
 		}
@@ -187,7 +186,7 @@ func TestBytes(t *testing.T) {
 			checkAnswers(t, c)
 		})
 	}
-	if status, body := f.do(t, "GET", api.PathHealth, ""); status != http.StatusOK {
+	if status, body := f.do(t, "GET", api.GetHealth.Path, ""); status != http.StatusOK {
 		t.Errorf("afterwards: %d %s", status, body)
 	}
 }

@@ -109,9 +109,9 @@ func newSetup(t testing.TB, backend signer.Backend, m *Metrics) Setup {
 	keys := []policy.Key{{Name: "oidc", Use: signer.UseSig, JWT: rules}, {Name: "notes", Use: signer.UseSig}, {Name: "inbox", Use: signer.UseEnc}}
 	uid := me().UID
 	p, err := policy.New(keys, []policy.Grant{
-		{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify}, Keys: []string{"oidc"}},
-		{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"notes"}},
-		{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpDecrypt, policy.OpUnwrap, policy.OpEncrypt}, Keys: []string{"inbox"}},
+		{Peer: policy.Match{UID: &uid}, Ops: []api.Op{api.OpSignJWT, api.OpVerify}, Keys: []string{"oidc"}},
+		{Peer: policy.Match{UID: &uid}, Ops: []api.Op{api.OpSignJWS}, Keys: []string{"notes"}},
+		{Peer: policy.Match{UID: &uid}, Ops: []api.Op{api.OpDecrypt, api.OpUnwrap, api.OpEncrypt}, Keys: []string{"inbox"}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 func TestLineFeeds(t *testing.T) {
 	f := serve(t, Limits{})
 	c := f.dial(t)
-	if _, err := io.WriteString(c, "GET "+api.PathHealth+" HTTP/1.1\nHost: signetd\n\n"); err != nil {
+	if _, err := io.WriteString(c, "GET "+api.GetHealth.Path+" HTTP/1.1\nHost: signetd\n\n"); err != nil {
 		t.Fatal(err)
 	}
 	if a := readAnswers(t, c, 1)[0]; a.StatusCode != 200 {

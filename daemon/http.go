@@ -13,7 +13,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -57,26 +56,26 @@ type response struct {
 
 // routes are those of the API by their paths.
 var routes = byPath(
-	post(api.PathSignJWT, policy.OpSignJWT, (*Service).SignJWT),
-	post(api.PathVerifyJWT, policy.OpVerify, (*Service).VerifyJWT),
-	post(api.PathSealJWT, policy.OpSealJWT, (*Service).SealJWT),
-	post(api.PathOpenJWT, policy.OpOpenJWT, (*Service).OpenJWT),
-	post(api.PathVerifyJWS, policy.OpVerifyJWS, (*Service).VerifyJWS),
-	post(api.PathSignJWS, policy.OpSignJWS, (*Service).SignJWS),
-	post(api.PathSignDigest, policy.OpSignDigest, (*Service).SignDigest),
-	post(api.PathUnwrapCEK, policy.OpUnwrap, (*Service).UnwrapCEK),
-	post(api.PathDecryptJWE, policy.OpDecrypt, (*Service).DecryptJWE),
-	post(api.PathEncryptJWE, policy.OpEncrypt, (*Service).EncryptJWE),
-	post(api.PathSignMAC, policy.OpSignMAC, (*Service).SignMAC),
-	post(api.PathVerifyMAC, policy.OpVerifyMAC, (*Service).VerifyMAC),
-	post(api.PathWrapKey, policy.OpWrapKey, (*Service).WrapKey),
-	post(api.PathUnwrapKey, policy.OpUnwrapKey, (*Service).UnwrapKey),
-	route{api.PathKeys, http.MethodGet, serveKeys},
-	route{api.PathJWKS, http.MethodGet, serveJWKS},
-	route{api.PathHealth, http.MethodGet, serveHealth},
-	route{api.PathReady, http.MethodGet, serveReady},
-	route{api.PathVersion, http.MethodGet, serveVersion},
-	route{api.PathReload, http.MethodPost, serveReload},
+	post(api.SignJWT.Path, api.OpSignJWT, (*Service).SignJWT),
+	post(api.VerifyJWT.Path, api.OpVerify, (*Service).VerifyJWT),
+	post(api.SealJWT.Path, api.OpSealJWT, (*Service).SealJWT),
+	post(api.OpenJWT.Path, api.OpOpenJWT, (*Service).OpenJWT),
+	post(api.VerifyJWS.Path, api.OpVerifyJWS, (*Service).VerifyJWS),
+	post(api.SignJWS.Path, api.OpSignJWS, (*Service).SignJWS),
+	post(api.SignDigest.Path, api.OpSignDigest, (*Service).SignDigest),
+	post(api.UnwrapCEK.Path, api.OpUnwrap, (*Service).UnwrapCEK),
+	post(api.DecryptJWE.Path, api.OpDecrypt, (*Service).DecryptJWE),
+	post(api.EncryptJWE.Path, api.OpEncrypt, (*Service).EncryptJWE),
+	post(api.SignMAC.Path, api.OpSignMAC, (*Service).SignMAC),
+	post(api.VerifyMAC.Path, api.OpVerifyMAC, (*Service).VerifyMAC),
+	post(api.WrapKey.Path, api.OpWrapKey, (*Service).WrapKey),
+	post(api.UnwrapKey.Path, api.OpUnwrapKey, (*Service).UnwrapKey),
+	route{api.ListKeys.Path, http.MethodGet, serveKeys},
+	route{api.GetJWKS.Path, http.MethodGet, serveJWKS},
+	route{api.GetHealth.Path, http.MethodGet, serveHealth},
+	route{api.GetReady.Path, http.MethodGet, serveReady},
+	route{api.GetVersion.Path, http.MethodGet, serveVersion},
+	route{api.ReloadConfig.Path, http.MethodPost, serveReload},
 )
 
 func byPath(list ...route) map[string]route {
@@ -90,15 +89,15 @@ func byPath(list ...route) map[string]route {
 // answer does what a request asks.
 func (s *Server) answer(ctx context.Context, q *request) response {
 	path := q.path
-	if name, ok := strings.CutPrefix(path, api.PathKeys+"/"); ok && name != "" {
-		path = api.PathKeys
+	if name, ok := strings.CutPrefix(path, api.ListKeys.Path+"/"); ok && name != "" {
+		path = api.ListKeys.Path
 	}
 	rt, ok := routes[path]
 	switch {
 	case !ok:
-		return fail(q, s.service.refuse(ctx, q.Request, policy.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
+		return fail(q, s.service.refuse(ctx, q.Request, api.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound)))
 	case rt.method != q.method:
-		err := s.service.refuse(ctx, q.Request, policy.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
+		err := s.service.refuse(ctx, q.Request, api.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, rt.method))
 		a := fail(q, err)
 		if errors.Is(err, signer.ErrInvalid) {
 			a.status, a.allow = http.StatusMethodNotAllowed, rt.method
@@ -111,7 +110,7 @@ func (s *Server) answer(ctx context.Context, q *request) response {
 
 // post is a route that reads a Q, or a batch of them, has the service do op, and
 // answers.
-func post[Q, A any](path string, op policy.Op, do operation[Q, A]) route {
+func post[Q, A any](path string, op api.Op, do operation[Q, A]) route {
 	return route{path, http.MethodPost, func(ctx context.Context, s *Server, q *request) response {
 		one, items, err := (*Q)(nil), []jsontext.Value(nil), q.bodyErr
 		if err == nil {
@@ -216,7 +215,7 @@ func retryAfter(err error) string {
 }
 
 func serveKeys(ctx context.Context, s *Server, q *request) response {
-	if name, ok := strings.CutPrefix(q.path, api.PathKeys+"/"); ok {
+	if name, ok := strings.CutPrefix(q.path, api.ListKeys.Path+"/"); ok {
 		key, err := s.service.Key(ctx, q.Request, name)
 		return respond(q, key, err)
 	}
@@ -252,7 +251,7 @@ func serveReload(ctx context.Context, s *Server, q *request) response {
 		err = decode(q.body, &api.Reload{})
 	}
 	if err != nil {
-		return fail(q, s.service.refuse(ctx, q.Request, policy.OpReload, err))
+		return fail(q, s.service.refuse(ctx, q.Request, api.OpReload, err))
 	}
 	answer, err := s.service.Reload(ctx, q.Request, s.reload)
 	return respond(q, answer, err)

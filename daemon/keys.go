@@ -8,17 +8,16 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
 // Keys lists the keys on which the peer has a grant, in the order of the config.
 // A peer without any is denied.
 func (s *Service) Keys(ctx context.Context, r Request) (*api.Keys, error) {
-	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*api.Keys, error) {
+	return do(ctx, s, r, api.OpList, "", func(_ context.Context, c *call) (*api.Keys, error) {
 		list := &api.Keys{Keys: []api.Key{}}
 		for _, k := range c.Ring.Keys() {
-			if c.allow(policy.OpList, k.Name) == nil {
+			if c.allow(api.OpList, k.Name) == nil {
 				list.Keys = append(list.Keys, c.describe(k))
 			}
 		}
@@ -37,8 +36,8 @@ func (c *call) seesNothing() error {
 
 // Key describes one key.
 func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, error) {
-	return do(ctx, s, r, policy.OpList, name, func(_ context.Context, c *call) (*api.Key, error) {
-		if err := c.allow(policy.OpList, name); err != nil {
+	return do(ctx, s, r, api.OpList, name, func(_ context.Context, c *call) (*api.Key, error) {
+		if err := c.allow(api.OpList, name); err != nil {
 			return nil, err
 		}
 		k, err := c.Ring.Key(name)
@@ -53,8 +52,8 @@ func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, er
 // JWKS returns the public keys of the keys on which the peer has a grant. A peer
 // without any is denied.
 func (s *Service) JWKS(ctx context.Context, r Request) (*signer.JWKSet, error) {
-	return do(ctx, s, r, policy.OpList, "", func(_ context.Context, c *call) (*signer.JWKSet, error) {
-		set := c.Ring.JWKS(c.Policy.Keys(c.peer, policy.OpList)...)
+	return do(ctx, s, r, api.OpList, "", func(_ context.Context, c *call) (*signer.JWKSet, error) {
+		set := c.Ring.JWKS(c.Policy.Keys(c.peer, api.OpList)...)
 		if len(set.Keys) == 0 {
 			return nil, c.seesNothing()
 		}
@@ -106,8 +105,8 @@ func rank(s signer.State) int {
 // was over, and the new config come into force all the same.
 func (s *Service) Reload(ctx context.Context, r Request, reload func(context.Context) (keys int, err error)) (*api.Reloaded, error) {
 	r.watch = nil
-	return do(ctx, s, r, policy.OpReload, "", func(ctx context.Context, c *call) (*api.Reloaded, error) {
-		if err := c.allow(policy.OpReload, ""); err != nil {
+	return do(ctx, s, r, api.OpReload, "", func(ctx context.Context, c *call) (*api.Reloaded, error) {
+		if err := c.allow(api.OpReload, ""); err != nil {
 			return nil, err
 		}
 		if reload == nil {
@@ -123,5 +122,5 @@ func (s *Service) Reload(ctx context.Context, r Request, reload func(context.Con
 
 // RecordSignal writes the audit record of a reload that came by signal.
 func (s *Service) RecordSignal(r Request, outcome error) error {
-	return s.record(r, &audit.Record{Op: string(policy.OpReload)}, time.Now(), outcome)
+	return s.record(r, &audit.Record{Op: string(api.OpReload)}, time.Now(), outcome)
 }

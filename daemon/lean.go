@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 const (
@@ -180,10 +181,10 @@ func (l *lean) serve(h head, bodyErr error) ending {
 	if l.surplus {
 		a, h.last = fail(&l.q, errSurplus()), true
 	} else {
-		ctx := newDeadline(s.limits.Timeout)
+		ctx := supervise.NewContext(s.limits.Timeout)
 		s.watchCalls()
 		a = s.answer(ctx, &l.q)
-		ctx.end(context.Canceled)
+		ctx.End(context.Canceled)
 	}
 	clear(l.q.body)
 	if a.abandoned {

@@ -75,13 +75,13 @@ func TestReadBy(t *testing.T) {
 // one that is stuck.
 func TestComingPanics(t *testing.T) {
 	f := serve(t, Limits{})
-	saved := routes[api.PathVersion]
-	defer func() { routes[api.PathVersion] = saved }()
+	saved := routes[api.GetVersion.Path]
+	defer func() { routes[api.GetVersion.Path] = saved }()
 	boom := saved
 	boom.serve = nil
-	routes[api.PathVersion] = boom
+	routes[api.GetVersion.Path] = boom
 	c := f.dial(t)
-	get := "GET " + api.PathVersion + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
+	get := "GET " + api.GetVersion.Path + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
 	if _, err := io.WriteString(c, strings.Repeat(get, 3)); err != nil {
 		t.Fatal(err)
 	}

@@ -19,13 +19,14 @@ import (
 
 	"signetd/daemon/api"
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 const goodJWT = `{"key":"oidc","claims":{"aud":"api","sub":"alice"}}`
 
 // plainPost is a plain request to sign a JWT.
 func plainPost(body string) string {
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: signetd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", api.PathSignJWT, len(body), body)
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: signetd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", api.SignJWT.Path, len(body), body)
 }
 
 // An exchange is an answer that was read to its end.
@@ -57,10 +58,10 @@ func readAnswers(t *testing.T, c net.Conn, n int) []exchange {
 func TestPipeline(t *testing.T) {
 	f := serve(t, Limits{})
 	c := f.dial(t)
-	chunked := "POST " + api.PathSignJWT + " HTTP/1.1\r\nHost: signetd\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(goodJWT), goodJWT)
+	chunked := "POST " + api.SignJWT.Path + " HTTP/1.1\r\nHost: signetd\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(goodJWT), goodJWT)
 	requests := []string{
 		plainPost(goodJWT), plainPost(`{"key":"none"}`), plainPost(`{"batch":[` + goodJWT + `,` + goodJWT + `]}`),
-		"GET " + api.PathHealth + " HTTP/1.1\r\nHost: signetd\r\n\r\n", plainPost(goodJWT), chunked, plainPost(goodJWT),
+		"GET " + api.GetHealth.Path + " HTTP/1.1\r\nHost: signetd\r\n\r\n", plainPost(goodJWT), chunked, plainPost(goodJWT),
 	}
 	if _, err := io.WriteString(c, strings.Join(requests, "")); err != nil {
 		t.Fatal(err)
@@ -189,7 +190,7 @@ type stuckKey struct {
 	b *stuckBackend
 }
 
-// SignContext does as package pkcs11 does: only for a caller that is not watched it
+// SignContext does as package pkcs11 does: only for a caller that is not supervised it
 // obeys the context.
 func (k stuckKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	k.b.mu.Lock()
@@ -199,7 +200,7 @@ func (k stuckKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 		return k.Signer.SignContext(ctx, digest, opts)
 	}
 	entered <- struct{}{}
-	if signer.Watched(ctx) {
+	if supervise.Supervised(ctx) {
 		<-gate
 		return k.Signer.SignContext(context.WithoutCancel(ctx), digest, opts)
 	}
@@ -218,7 +219,7 @@ func TestStuckCall(t *testing.T) {
 	b := newStuckBackend(t)
 	f := serveOver(t, Limits{Timeout: 200 * time.Millisecond, PerPeer: 1}, b)
 	c := f.dial(t)
-	health := "GET " + api.PathHealth + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
+	health := "GET " + api.GetHealth.Path + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
 	b.stick()
 	if _, err := io.WriteString(c, health+plainPost(goodJWT)+plainPost(goodJWT)); err != nil {
 		t.Fatal(err)
@@ -230,7 +231,7 @@ func TestStuckCall(t *testing.T) {
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("then %d bytes, %v", n, err)
 	}
-	status, body := f.do(t, "GET", api.PathKeys, "") // needs a slot
+	status, body := f.do(t, "GET", api.ListKeys.Path, "") // needs a slot
 	if status != 200 {
 		t.Errorf("while the call hangs: %d %s", status, body)
 	}
@@ -238,7 +239,7 @@ func TestStuckCall(t *testing.T) {
 	for f.service.current.Load().users.Load() > 1 { // the call has come back
 		time.Sleep(time.Millisecond)
 	}
-	if status, body := f.do(t, "POST", api.PathSignJWT, goodJWT); status != 200 {
+	if status, body := f.do(t, "POST", api.SignJWT.Path, goodJWT); status != 200 {
 		t.Errorf("afterwards: %d %s", status, body)
 	}
 	var outcomes []string
@@ -292,7 +293,7 @@ func TestPipelineWithheld(t *testing.T) {
 	if err := f.log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	health := "GET " + api.PathHealth + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
+	health := "GET " + api.GetHealth.Path + " HTTP/1.1\r\nHost: signetd\r\n\r\n"
 	if _, err := io.WriteString(c, health+plainPost(goodJWT)+health+plainPost(`{"batch":[`+goodJWT+`]}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -301,32 +302,6 @@ func TestPipelineWithheld(t *testing.T) {
 		if a.StatusCode != want || strings.Contains(a.body, "token") || want == 503 && errorCode(t, a.body) != "unavailable" {
 			t.Errorf("answer %d = %d %s, want %d", i, a.StatusCode, a.body, want)
 		}
-	}
-}
-
-// TestDeadline: a deadline is a context like those of the standard library.
-func TestDeadline(t *testing.T) {
-	over := newDeadline(0)
-	if !errors.Is(over.Err(), context.DeadlineExceeded) {
-		t.Errorf("past: %v", over.Err())
-	}
-	<-over.Done()
-	soon := newDeadline(10 * time.Millisecond)
-	child, cancel := context.WithCancel(soon)
-	defer cancel()
-	if signer.Watched(child) || !signer.Watched(soon) {
-		t.Error("a child is watched, or its parent is not")
-	}
-	<-child.Done()
-	if !errors.Is(child.Err(), context.DeadlineExceeded) {
-		t.Errorf("child: %v", child.Err())
-	}
-	ended := newDeadline(time.Hour)
-	done := ended.Done()
-	ended.end(context.Canceled)
-	<-done
-	if !errors.Is(ended.Err(), context.Canceled) {
-		t.Errorf("ended: %v", ended.Err())
 	}
 }
 

@@ -69,7 +69,7 @@ func TestSlots(t *testing.T) {
 
 func TestConnectionLimit(t *testing.T) {
 	f := serve(t, Limits{Connections: 4}) // 2 of one user, and as many again that are told so
-	request := "GET " + api.PathHealth + " HTTP/1.1\r\nHost: x\r\n\r\n"
+	request := "GET " + api.GetHealth.Path + " HTTP/1.1\r\nHost: x\r\n\r\n"
 	ask := func(i int) int {
 		c := f.dial(t)
 		if _, err := io.WriteString(c, request); err != nil {
@@ -100,7 +100,7 @@ func TestConnectionFlood(t *testing.T) {
 	for range 200 {
 		wg.Go(func() {
 			c := f.dial(t)
-			_, _ = io.WriteString(c, "GET "+api.PathHealth+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			_, _ = io.WriteString(c, "GET "+api.GetHealth.Path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 			answer, err := io.ReadAll(c)
 			switch {
 			case len(answer) > 12 && string(answer[9:12]) == "200":
@@ -116,7 +116,7 @@ func TestConnectionFlood(t *testing.T) {
 	if ok.Load() == 0 {
 		t.Errorf("%d were served and %d refused", ok.Load(), refused.Load())
 	}
-	if status, body := f.do(t, "GET", api.PathHealth, ""); status != http.StatusOK {
+	if status, body := f.do(t, "GET", api.GetHealth.Path, ""); status != http.StatusOK {
 		t.Errorf("afterwards: %d %s", status, body)
 	}
 }

@@ -6,14 +6,13 @@ import (
 	"fmt"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
 // SignMAC makes a bare MAC.
 func (s *Service) SignMAC(ctx context.Context, r Request, q *api.SignMACRequest) (*api.SignMACResponse, error) {
-	return do(ctx, s, r, policy.OpSignMAC, q.Key, func(ctx context.Context, c *call) (*api.SignMACResponse, error) {
-		if err := c.allow(policy.OpSignMAC, q.Key); err != nil {
+	return do(ctx, s, r, api.OpSignMAC, q.Key, func(ctx context.Context, c *call) (*api.SignMACResponse, error) {
+		if err := c.allow(api.OpSignMAC, q.Key); err != nil {
 			return nil, err
 		}
 		c.rec.Digest = hash(q.Message)
@@ -42,8 +41,8 @@ func (s *Service) SignMAC(ctx context.Context, r Request, q *api.SignMACRequest)
 // that are or were active. The comparison takes the same time wherever the MAC is
 // wrong, and a wrong one counts as a refusal, so that the brake slows a guesser.
 func (s *Service) VerifyMAC(ctx context.Context, r Request, q *api.VerifyMACRequest) (*api.VerifyMACResponse, error) {
-	return do(ctx, s, r, policy.OpVerifyMAC, q.Key, func(ctx context.Context, c *call) (*api.VerifyMACResponse, error) {
-		if err := c.allow(policy.OpVerifyMAC, q.Key); err != nil {
+	return do(ctx, s, r, api.OpVerifyMAC, q.Key, func(ctx context.Context, c *call) (*api.VerifyMACResponse, error) {
+		if err := c.allow(api.OpVerifyMAC, q.Key); err != nil {
 			return nil, err
 		}
 		active, alg, err := c.macVersion(q.Key, q.KID, q.Alg)

@@ -73,7 +73,7 @@ func TestSignWhileAway(t *testing.T) {
 	}
 	f.withMore(t, "oidc", v)
 	sign := func() (kid string) {
-		status, body := f.do(t, http.MethodPost, api.PathSignJWT, `{"key":"oidc","claims":{"aud":"api"}}`)
+		status, body := f.do(t, http.MethodPost, api.SignJWT.Path, `{"key":"oidc","claims":{"aud":"api"}}`)
 		var a api.SignJWTResponse
 		if err := json.Unmarshal([]byte(body), &a); err != nil || status != http.StatusOK {
 			t.Fatalf("%d %s %v", status, body, err)
@@ -109,7 +109,7 @@ func TestSignWhileAway(t *testing.T) {
 func TestUnseen(t *testing.T) {
 	f := serve(t, Limits{})
 	since := time.Now().Add(-time.Hour)
-	_, body := f.do(t, http.MethodPost, api.PathEncryptJWE, `{"key":"inbox","plaintext":"aGVsbG8"}`)
+	_, body := f.do(t, http.MethodPost, api.EncryptJWE.Path, `{"key":"inbox","plaintext":"aGVsbG8"}`)
 	var sealed api.EncryptJWEResponse
 	if err := json.Unmarshal([]byte(body), &sealed); err != nil {
 		t.Fatal(err)
@@ -128,9 +128,9 @@ func TestUnseen(t *testing.T) {
 	parts := strings.Split(sealed.JWE, ".")
 	spoilt := strings.Join(append(parts[:4:4], "AAAAAAAAAAAAAAAAAAAAAA"), ".")
 	known, theirs, nameless := sealed.JWE, encrypt("who"), encrypt("")
-	decrypt := func(jwe string) [2]string { return [2]string{api.PathDecryptJWE, `{"jwe":"` + jwe + `"}`} }
+	decrypt := func(jwe string) [2]string { return [2]string{api.DecryptJWE.Path, `{"jwe":"` + jwe + `"}`} }
 	unwrap := func(member string) [2]string {
-		return [2]string{api.PathUnwrapCEK, `{` + member + `,"alg":"RSA-OAEP-256","encrypted_key":"` + parts[1] + `"}`}
+		return [2]string{api.UnwrapCEK.Path, `{` + member + `,"alg":"RSA-OAEP-256","encrypted_key":"` + parts[1] + `"}`}
 	}
 	tests := []struct {
 		name           string
@@ -145,9 +145,9 @@ func TestUnseen(t *testing.T) {
 		{"unwrap with a kid", unwrap(`"kid":"` + sealed.KID + `"`), "ok", "ok"},
 		{"unwrap with an unknown kid", unwrap(`"kid":"who"`), "denied", "unavailable"},
 		{"unwrap with a key and an unknown kid", unwrap(`"key":"inbox","kid":"who"`), "not_found", "unavailable"},
-		{"encrypt", [2]string{api.PathEncryptJWE, `{"key":"inbox","plaintext":"aGVsbG8"}`}, "ok", "ok"},
-		{"sign", [2]string{api.PathSignJWT, `{"key":"oidc","claims":{"aud":"api"}}`}, "ok", "ok"},
-		{"verify with an unknown kid", [2]string{api.PathVerifyJWT, `{"token":"eyJhbGciOiJFUzI1NiIsImtpZCI6IngifQ.e30.AAAA"}`}, "invalid", "unavailable"},
+		{"encrypt", [2]string{api.EncryptJWE.Path, `{"key":"inbox","plaintext":"aGVsbG8"}`}, "ok", "ok"},
+		{"sign", [2]string{api.SignJWT.Path, `{"key":"oidc","claims":{"aud":"api"}}`}, "ok", "ok"},
+		{"verify with an unknown kid", [2]string{api.VerifyJWT.Path, `{"token":"eyJhbGciOiJFUzI1NiIsImtpZCI6IngifQ.e30.AAAA"}`}, "invalid", "unavailable"},
 	}
 	run := func(when string, want func(i int) string) {
 		t.Helper()
@@ -165,7 +165,7 @@ func TestUnseen(t *testing.T) {
 	run("before", func(i int) string { return tests[i].before })
 	f.withMore(t, "inbox", unseen(t, signer.RSAOAEP256, since))
 	run("only the inbox", func(i int) string {
-		if tests[i].request[0] == api.PathVerifyJWT {
+		if tests[i].request[0] == api.VerifyJWT.Path {
 			return tests[i].before // of another key
 		}
 		return tests[i].during
@@ -180,7 +180,7 @@ func TestUnseen(t *testing.T) {
 // A peer hears of missing versions of its own keys only, and how many there are.
 func TestReadyNamesNoKeys(t *testing.T) {
 	f := serve(t, Limits{})
-	if status, body := f.do(t, http.MethodGet, api.PathReady, ""); status != http.StatusOK || body != "{\"ready\":true,\"backends\":{\"memory\":\"ok\"}}\n" {
+	if status, body := f.do(t, http.MethodGet, api.GetReady.Path, ""); status != http.StatusOK || body != "{\"ready\":true,\"backends\":{\"memory\":\"ok\"}}\n" {
 		t.Errorf("ready: %d %s", status, body)
 	}
 	f.withMore(t, "oidc", unseen(t, signer.ES256, time.Now().Add(time.Hour)))
@@ -192,7 +192,7 @@ func TestReadyNamesNoKeys(t *testing.T) {
 	if !theirs.Ready || theirs.MissingVersions != 1 || theirs.Missing != nil {
 		t.Errorf("Ready() for a peer without grants = %+v", theirs)
 	}
-	_, body := f.do(t, http.MethodGet, api.PathKeys+"/oidc", "")
+	_, body := f.do(t, http.MethodGet, api.ListKeys.Path+"/oidc", "")
 	if !strings.Contains(body, `"state":"missing"`) || !strings.Contains(body, `"state":"ok"`) {
 		t.Errorf("the key: %s", body)
 	}
@@ -216,7 +216,7 @@ func TestFinish(t *testing.T) {
 	}
 	f.service.Swap(late)
 	const request = `{"key":"oidc","claims":{"aud":"api"}}`
-	if status, body := f.do(t, http.MethodPost, api.PathSignJWT, request); status != http.StatusServiceUnavailable || errorCode(t, body) != "unavailable" {
+	if status, body := f.do(t, http.MethodPost, api.SignJWT.Path, request); status != http.StatusServiceUnavailable || errorCode(t, body) != "unavailable" {
 		t.Errorf("before: %d %s", status, body)
 	}
 	if r := f.service.Ready(t.Context(), NewRequest(me())); r.Ready {
@@ -224,7 +224,7 @@ func TestFinish(t *testing.T) {
 	}
 	rings <- full
 	<-rings
-	if status, body := f.do(t, http.MethodPost, api.PathSignJWT, request); status != http.StatusOK {
+	if status, body := f.do(t, http.MethodPost, api.SignJWT.Path, request); status != http.StatusOK {
 		t.Errorf("after: %d %s", status, body)
 	}
 	select {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -16,8 +15,8 @@ import (
 // with the JWE is ErrDecrypt: that its kid is unknown, or of a key that the peer
 // may not use, is told as little as that its tag is wrong.
 func (s *Service) DecryptJWE(ctx context.Context, r Request, q *api.DecryptJWERequest) (*api.DecryptJWEResponse, error) {
-	return do(ctx, s, r, policy.OpDecrypt, q.Key, func(ctx context.Context, c *call) (*api.DecryptJWEResponse, error) {
-		o, err := c.open(ctx, policy.OpDecrypt, q.JWE, q.Key)
+	return do(ctx, s, r, api.OpDecrypt, q.Key, func(ctx context.Context, c *call) (*api.DecryptJWEResponse, error) {
+		o, err := c.open(ctx, api.OpDecrypt, q.JWE, q.Key)
 		if err != nil {
 			return nil, err
 		}
@@ -34,7 +33,7 @@ type opened struct {
 
 // open opens a JWE with one of the keys that the peer may do op with; with the named
 // one, unless key is empty.
-func (c *call) open(ctx context.Context, op policy.Op, jwe, key string) (*opened, error) {
+func (c *call) open(ctx context.Context, op api.Op, jwe, key string) (*opened, error) {
 	c.rec.Object = hash([]byte(jwe))
 	var err error
 	if key != "" {
@@ -84,7 +83,7 @@ type candidate struct {
 // algorithm if it has none, and no more than [maxOpens] in all: each costs a use of a
 // private key, and whoever made t need not be known to anybody. A version of which
 // nobody knows the kid yet may be the one with a kid that nobody knows.
-func (c *call) candidates(t *signer.SealedToken, op policy.Op, only string) []candidate {
+func (c *call) candidates(t *signer.SealedToken, op api.Op, only string) []candidate {
 	var list []candidate
 	named := map[*signer.Version]bool{} // by their kid
 	for _, r := range t.Recipients {
@@ -121,7 +120,7 @@ func (c *call) opening(r *signer.Recipient) []signer.NamedKey {
 
 // UnwrapCEK decrypts the encrypted key of a JWE and gives the CEK away.
 func (s *Service) UnwrapCEK(ctx context.Context, r Request, q *api.UnwrapCEKRequest) (*api.UnwrapCEKResponse, error) {
-	return do(ctx, s, r, policy.OpUnwrap, q.Key, func(ctx context.Context, c *call) (*api.UnwrapCEKResponse, error) {
+	return do(ctx, s, r, api.OpUnwrap, q.Key, func(ctx context.Context, c *call) (*api.UnwrapCEKResponse, error) {
 		c.rec.Object = hash(q.EncryptedKey)
 		key, err := c.unwrapKey(q)
 		if err != nil {
@@ -183,23 +182,23 @@ func (c *call) unwrapKey(q *api.UnwrapCEKRequest) (string, error) {
 	name := q.Key
 	if name == "" {
 		owner, _, err := c.Ring.Version(q.KID)
-		if err != nil && c.unseen(c.Policy.Keys(c.peer, policy.OpUnwrap)) {
+		if err != nil && c.unseen(c.Policy.Keys(c.peer, api.OpUnwrap)) {
 			return "", fmt.Errorf("%w: the kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable)
 		}
-		if err != nil || c.allow(policy.OpUnwrap, owner) != nil {
+		if err != nil || c.allow(api.OpUnwrap, owner) != nil {
 			return "", fmt.Errorf("%w: no grant lets uid %d unwrap with that kid", signer.ErrDenied, c.peer.UID)
 		}
 		return owner, nil
 	}
-	return name, c.allow(policy.OpUnwrap, name)
+	return name, c.allow(api.OpUnwrap, name)
 }
 
 // EncryptJWE encrypts to the active version of a key, to a configured recipient, or
 // to the public key in the request.
 func (s *Service) EncryptJWE(ctx context.Context, r Request, q *api.EncryptJWERequest) (*api.EncryptJWEResponse, error) {
-	op := policy.OpEncrypt
+	op := api.OpEncrypt
 	if q.Recipient != nil {
-		op = policy.OpEncryptJWK
+		op = api.OpEncryptJWK
 	}
 	return do(ctx, s, r, op, q.Key, func(ctx context.Context, c *call) (*api.EncryptJWEResponse, error) {
 		to, err := c.encryptFor(q)

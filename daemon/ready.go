@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -34,7 +33,7 @@ func (s *Service) Ready(ctx context.Context, r Request) *api.Ready {
 		ready.Ready = ready.Ready && usable(k, now, ready.Backends)
 		missing := missingOf(k)
 		ready.MissingVersions += len(missing)
-		if g.Policy.Check(r.Peer, policy.OpList, k.Name) == nil {
+		if g.Policy.Check(r.Peer, api.OpList, k.Name) == nil {
 			ready.Missing = append(ready.Missing, missing...)
 		}
 	}

@@ -14,8 +14,8 @@ import (
 // SealJWT signs claims that keep the key's rules, and encrypts the token for a
 // recipient. Claims that are secret may be in it.
 func (s *Service) SealJWT(ctx context.Context, r Request, q *api.SealJWTRequest) (*api.SealJWTResponse, error) {
-	return do(ctx, s, r, policy.OpSealJWT, q.Key, func(ctx context.Context, c *call) (*api.SealJWTResponse, error) {
-		if err := c.allow(policy.OpSealJWT, q.Key); err != nil {
+	return do(ctx, s, r, api.OpSealJWT, q.Key, func(ctx context.Context, c *call) (*api.SealJWTResponse, error) {
+		if err := c.allow(api.OpSealJWT, q.Key); err != nil {
 			return nil, err
 		}
 		to, err := c.sealFor(q)
@@ -23,7 +23,7 @@ func (s *Service) SealJWT(ctx context.Context, r Request, q *api.SealJWTRequest)
 			return nil, err
 		}
 		c.rec.To = clip(to.name)
-		v, jws, err := c.signClaims(ctx, policy.OpSealJWT, &api.SignJWTRequest{Key: q.Key, Claims: q.Claims, TTL: q.TTL, Alg: q.Alg, Header: q.Header})
+		v, jws, err := c.signClaims(ctx, api.OpSealJWT, &api.SignJWTRequest{Key: q.Key, Claims: q.Claims, TTL: q.TTL, Alg: q.Alg, Header: q.Header})
 		if err != nil {
 			return nil, err
 		}
@@ -55,11 +55,11 @@ func (c *call) sealFor(q *api.SealJWTRequest) (*addressee, error) {
 // ErrDecrypt, as with DecryptJWE; of what does, ErrInvalid says why it is not
 // valid: only who knows the content key could have made it.
 func (s *Service) OpenJWT(ctx context.Context, r Request, q *api.OpenJWTRequest) (*api.OpenJWTResponse, error) {
-	return do(ctx, s, r, policy.OpOpenJWT, q.Key, func(ctx context.Context, c *call) (*api.OpenJWTResponse, error) {
-		if err := c.allowAny(policy.OpVerify); err != nil {
+	return do(ctx, s, r, api.OpOpenJWT, q.Key, func(ctx context.Context, c *call) (*api.OpenJWTResponse, error) {
+		if err := c.allowAny(api.OpVerify); err != nil {
 			return nil, err
 		}
-		o, err := c.open(ctx, policy.OpOpenJWT, q.Token, q.Key)
+		o, err := c.open(ctx, api.OpOpenJWT, q.Token, q.Key)
 		if err != nil {
 			return nil, err
 		}

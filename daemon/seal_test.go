@@ -42,16 +42,16 @@ func newWorld(t *testing.T, change func(*daemontest.Config)) *world {
 		t.Fatal(err)
 	}
 	rules := &policy.JWT{Issuer: issuerURL, Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "at+jwt"}
-	all := []policy.Op{policy.OpSignJWT, policy.OpSealJWT, policy.OpVerify, policy.OpVerifyJWS}
+	all := []api.Op{api.OpSignJWT, api.OpSealJWT, api.OpVerify, api.OpVerifyJWS}
 	c := daemontest.Config{
-		Ops: []policy.Op{policy.OpEncryptJWK},
+		Ops: []api.Op{api.OpEncryptJWK},
 		Keys: []daemontest.Key{
 			{Name: "oidc", Algs: []signer.Alg{signer.ES256}, KID: "o", JWT: rules, Ops: all},
-			{Name: "sealed", Algs: []signer.Alg{signer.PS256}, KID: "s", JWT: rules, Ops: []policy.Op{policy.OpSealJWT}},
-			{Name: "notes", Algs: []signer.Alg{signer.ES384}, KID: "n", Ops: []policy.Op{policy.OpSignJWS, policy.OpVerifyJWS}},
-			{Name: "inbox", Algs: []signer.Alg{signer.RSAOAEP256, signer.RSA15}, KID: "i", Ops: []policy.Op{policy.OpOpenJWT, policy.OpEncrypt, policy.OpDecrypt}},
-			{Name: "shared", Algs: []signer.Alg{signer.A256KW}, KID: "sh", Ops: []policy.Op{policy.OpOpenJWT, policy.OpEncrypt}},
-			{Name: "outbox", Algs: []signer.Alg{signer.RSAOAEP}, KID: "ob", Ops: []policy.Op{policy.OpEncrypt}},
+			{Name: "sealed", Algs: []signer.Alg{signer.PS256}, KID: "s", JWT: rules, Ops: []api.Op{api.OpSealJWT}},
+			{Name: "notes", Algs: []signer.Alg{signer.ES384}, KID: "n", Ops: []api.Op{api.OpSignJWS, api.OpVerifyJWS}},
+			{Name: "inbox", Algs: []signer.Alg{signer.RSAOAEP256, signer.RSA15}, KID: "i", Ops: []api.Op{api.OpOpenJWT, api.OpEncrypt, api.OpDecrypt}},
+			{Name: "shared", Algs: []signer.Alg{signer.A256KW}, KID: "sh", Ops: []api.Op{api.OpOpenJWT, api.OpEncrypt}},
+			{Name: "outbox", Algs: []signer.Alg{signer.RSAOAEP}, KID: "ob", Ops: []api.Op{api.OpEncrypt}},
 			{Name: "hidden", Algs: []signer.Alg{signer.ES256}, KID: "h", JWT: rules},
 		},
 		Issuers: []daemon.Issuer{{
@@ -167,25 +167,25 @@ func TestSealJWTRefused(t *testing.T) {
 		return `{"key":"` + key + `","claims":{"aud":"api","x":"` + canary + `"},` + rest + `}`
 	}
 	w.checkRefusals(t, []refusal{
-		{"an unknown key", api.PathSealJWT, body("nothing", `"to":"partner"`), "denied", `"nothing"`},
-		{"a hidden key", api.PathSealJWT, body("hidden", `"to":"partner"`), "denied", `"hidden"`},
-		{"a key without the grant", api.PathSealJWT, body("notes", `"to":"partner"`), "denied", "seal-jwt"},
-		{"an unknown recipient", api.PathSealJWT, body("oidc", `"to":"nobody"`), "denied", `encrypt with key "nobody"`},
-		{"a recipient that is an issuer", api.PathSealJWT, body("oidc", `"to":"idp"`), "denied", `"idp"`},
-		{"no recipient", api.PathSealJWT, body("oidc", `"ttl":1`), "invalid", "to and recipient"},
-		{"two recipients", api.PathSealJWT, body("oidc", `"to":"partner","recipient":`+jwk+`,"alg":"ECDH-ES"}`), "invalid", "to and recipient"},
-		{"a recipient without alg", api.PathSealJWT, body("oidc", `"recipient":`+jwk+`}`), "invalid", "recipient"},
-		{"RSA1_5", api.PathSealJWT, body("oidc", `"recipient":`+jwk+`,"alg":"RSA1_5"}`), "unsupported", "RSA1_5"},
-		{"PBES2", api.PathSealJWT, body("oidc", `"recipient":`+jwk+`,"alg":"PBES2-HS256+A128KW"}`), "unsupported", "PBES2"},
-		{"another enc than the recipient's", api.PathSealJWT, body("oidc", `"to":"partner","enc":"A256GCM"`), "denied", "enc"},
-		{"an enc that is none", api.PathSealJWT, body("oidc", `"to":"inbox","enc":"A512GCM"`), "unsupported", "A512GCM"},
-		{"claims that break the rules", api.PathSealJWT, `{"key":"oidc","claims":{"aud":"` + canary + `"},"to":"partner"}`, "denied", "aud"},
-		{"an unknown member", api.PathSealJWT, body("oidc", `"too":"partner"`), "invalid", "/too"},
-		{"a typ that is not the key's", api.PathSealJWT, body("oidc", `"to":"partner","header":{"typ":"secevent+jwt"}`), "denied", "typ"},
+		{"an unknown key", api.SealJWT.Path, body("nothing", `"to":"partner"`), "denied", `"nothing"`},
+		{"a hidden key", api.SealJWT.Path, body("hidden", `"to":"partner"`), "denied", `"hidden"`},
+		{"a key without the grant", api.SealJWT.Path, body("notes", `"to":"partner"`), "denied", "seal-jwt"},
+		{"an unknown recipient", api.SealJWT.Path, body("oidc", `"to":"nobody"`), "denied", `encrypt with key "nobody"`},
+		{"a recipient that is an issuer", api.SealJWT.Path, body("oidc", `"to":"idp"`), "denied", `"idp"`},
+		{"no recipient", api.SealJWT.Path, body("oidc", `"ttl":1`), "invalid", "to and recipient"},
+		{"two recipients", api.SealJWT.Path, body("oidc", `"to":"partner","recipient":`+jwk+`,"alg":"ECDH-ES"}`), "invalid", "to and recipient"},
+		{"a recipient without alg", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`}`), "invalid", "recipient"},
+		{"RSA1_5", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`,"alg":"RSA1_5"}`), "unsupported", "RSA1_5"},
+		{"PBES2", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`,"alg":"PBES2-HS256+A128KW"}`), "unsupported", "PBES2"},
+		{"another enc than the recipient's", api.SealJWT.Path, body("oidc", `"to":"partner","enc":"A256GCM"`), "denied", "enc"},
+		{"an enc that is none", api.SealJWT.Path, body("oidc", `"to":"inbox","enc":"A512GCM"`), "unsupported", "A512GCM"},
+		{"claims that break the rules", api.SealJWT.Path, `{"key":"oidc","claims":{"aud":"` + canary + `"},"to":"partner"}`, "denied", "aud"},
+		{"an unknown member", api.SealJWT.Path, body("oidc", `"too":"partner"`), "invalid", "/too"},
+		{"a typ that is not the key's", api.SealJWT.Path, body("oidc", `"to":"partner","header":{"typ":"secevent+jwt"}`), "denied", "typ"},
 	})
 	w = newWorld(t, func(c *daemontest.Config) { c.Ops = nil })
 	w.checkRefusals(t, []refusal{
-		{"a key in the request without the grant", api.PathSealJWT, body("oidc", `"recipient":`+jwk+`,"alg":"ECDH-ES"}`), "denied", "encrypt-jwk"},
+		{"a key in the request without the grant", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`,"alg":"ECDH-ES"}`), "denied", "encrypt-jwk"},
 	})
 }
 
@@ -243,16 +243,16 @@ func TestOpenJWTRefuses(t *testing.T) {
 	past := strings.Replace(theirClaims(""), `"exp":1`, `"exp":`, 1)
 	ask := func(token string) string { return `{"token":"` + token + `"}` }
 	w.checkRefusals(t, []refusal{
-		{"no cty", api.PathOpenJWT, ask(seal("", w.sign(t, w.theirs, jose.ES256, "t1", theirClaims("")))), "invalid", "cty"},
-		{"claims that nobody signed", api.PathOpenJWT, ask(seal("JWT", theirClaims(`,"x":"hunter2"`))), "invalid", "compact"},
-		{"an unknown kid", api.PathOpenJWT, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "hunter2", theirClaims("")))), "invalid", "kid"},
-		{"another key", api.PathOpenJWT, ask(seal("JWT", w.sign(t, w.another, jose.EdDSA, "t1", theirClaims("")))), "invalid", "kid and alg"},
-		{"expired", api.PathOpenJWT, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", past))), "invalid", "expired"},
-		{"another audience", api.PathOpenJWT, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), `"us"`, `"hunter2"`, 1)))), "invalid", "aud"},
-		{"a required claim missing", api.PathOpenJWT, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), `"sub"`, `"su"`, 1)))), "invalid", "sub"},
-		{"an audience that is wanted", api.PathOpenJWT, `{"token":"` + good + `","audience":"hunter2"}`, "invalid", "aud"},
-		{"a key without the grant", api.PathOpenJWT, `{"token":"` + good + `","key":"outbox"}`, "denied", "outbox"},
-		{"an unknown key", api.PathOpenJWT, `{"token":"` + good + `","key":"nothing"}`, "denied", "nothing"},
+		{"no cty", api.OpenJWT.Path, ask(seal("", w.sign(t, w.theirs, jose.ES256, "t1", theirClaims("")))), "invalid", "cty"},
+		{"claims that nobody signed", api.OpenJWT.Path, ask(seal("JWT", theirClaims(`,"x":"hunter2"`))), "invalid", "compact"},
+		{"an unknown kid", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "hunter2", theirClaims("")))), "invalid", "kid"},
+		{"another key", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.another, jose.EdDSA, "t1", theirClaims("")))), "invalid", "kid and alg"},
+		{"expired", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", past))), "invalid", "expired"},
+		{"another audience", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), `"us"`, `"hunter2"`, 1)))), "invalid", "aud"},
+		{"a required claim missing", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), `"sub"`, `"su"`, 1)))), "invalid", "sub"},
+		{"an audience that is wanted", api.OpenJWT.Path, `{"token":"` + good + `","audience":"hunter2"}`, "invalid", "aud"},
+		{"a key without the grant", api.OpenJWT.Path, `{"token":"` + good + `","key":"outbox"}`, "denied", "outbox"},
+		{"an unknown key", api.OpenJWT.Path, `{"token":"` + good + `","key":"nothing"}`, "denied", "nothing"},
 	})
 	w = newWorld(t, func(c *daemontest.Config) {
 		c.Issuers = nil

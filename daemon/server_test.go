@@ -102,7 +102,7 @@ func TestSwapDoesNotWait(t *testing.T) {
 	entered, leave, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(left)
-		_, err := do(t.Context(), f.service, NewRequest(me()), policy.OpList, "", func(context.Context, *call) (*struct{}, error) {
+		_, err := do(t.Context(), f.service, NewRequest(me()), api.OpList, "", func(context.Context, *call) (*struct{}, error) {
 			close(entered)
 			<-leave
 			return nil, nil //nolint:nilnil // it answers nothing

@@ -11,9 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 // A Service does what requests ask, whatever they came by. It is safe for
@@ -117,7 +119,7 @@ func NewRequest(peer policy.Peer) Request {
 
 // do runs one operation: a slot, the act, the audit record, and the brake if it
 // was refused. What act returns is withheld if the record cannot be written.
-func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
+func do[A any](ctx context.Context, s *Service, r Request, op api.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
 	var none A
 	ctx, cancel := s.within(ctx)
 	defer cancel()
@@ -140,7 +142,7 @@ func do[A any](ctx context.Context, s *Service, r Request, op policy.Op, key str
 
 // within is ctx with the time limit of a request, unless it has that already.
 func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.(*deadline); ok {
+	if supervise.Supervised(ctx) {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, s.timeout)
@@ -170,7 +172,7 @@ func guarded[A any](ctx context.Context, s *Service, c *call, act func(context.C
 
 // refuse records a request that got no further than its syntax, and returns why,
 // or why that could not be recorded.
-func (s *Service) refuse(ctx context.Context, r Request, op policy.Op, reason error) error {
+func (s *Service) refuse(ctx context.Context, r Request, op api.Op, reason error) error {
 	if err := s.record(r, &audit.Record{Op: string(op)}, time.Now(), reason); err != nil {
 		return err
 	}

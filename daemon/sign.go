@@ -14,11 +14,11 @@ import (
 
 // SignJWT signs claims that keep the key's rules.
 func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest) (*api.SignJWTResponse, error) {
-	return do(ctx, s, r, policy.OpSignJWT, q.Key, func(ctx context.Context, c *call) (*api.SignJWTResponse, error) {
-		if err := c.allow(policy.OpSignJWT, q.Key); err != nil {
+	return do(ctx, s, r, api.OpSignJWT, q.Key, func(ctx context.Context, c *call) (*api.SignJWTResponse, error) {
+		if err := c.allow(api.OpSignJWT, q.Key); err != nil {
 			return nil, err
 		}
-		v, jws, err := c.signClaims(ctx, policy.OpSignJWT, q)
+		v, jws, err := c.signClaims(ctx, api.OpSignJWT, q)
 		if err != nil {
 			return nil, err
 		}
@@ -27,7 +27,7 @@ func (s *Service) SignJWT(ctx context.Context, r Request, q *api.SignJWTRequest)
 }
 
 // signClaims signs the claims of q, for op, as the rules have them.
-func (c *call) signClaims(ctx context.Context, op policy.Op, q *api.SignJWTRequest) (*signer.Version, *signer.JWS, error) {
+func (c *call) signClaims(ctx context.Context, op api.Op, q *api.SignJWTRequest) (*signer.Version, *signer.JWS, error) {
 	if _, _, err := c.active(q.Key, q.Alg); err != nil { // the record names it whatever is wrong with the claims
 		return nil, nil, err
 	}
@@ -42,13 +42,13 @@ func (c *call) signClaims(ctx context.Context, op policy.Op, q *api.SignJWTReque
 
 // claims returns what is to be signed for q by the rules of the peer's grants, and
 // notes in the record what they would have denied were they not in dry-run.
-func (c *call) claims(op policy.Op, q *api.SignJWTRequest) (*policy.Claims, error) {
+func (c *call) claims(op api.Op, q *api.SignJWTRequest) (*policy.Claims, error) {
 	ttl, err := seconds(q.TTL)
 	if err != nil {
 		return nil, err
 	}
 	head := header(q.Header)
-	asked := policy.ClaimsRequest{Claims: q.Claims, TTL: ttl, Typ: head.Typ, Cty: head.Cty, Sealed: op == policy.OpSealJWT}
+	asked := policy.ClaimsRequest{Claims: q.Claims, TTL: ttl, Typ: head.Typ, Cty: head.Cty, Sealed: op == api.OpSealJWT}
 	claims, err := c.Policy.Apply(c.peer, op, q.Key, asked, c.now)
 	if err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func (c *call) claims(op policy.Op, q *api.SignJWTRequest) (*policy.Claims, erro
 
 // SignJWS signs any payload.
 func (s *Service) SignJWS(ctx context.Context, r Request, q *api.SignJWSRequest) (*api.SignJWSResponse, error) {
-	return do(ctx, s, r, policy.OpSignJWS, q.Key, func(ctx context.Context, c *call) (*api.SignJWSResponse, error) {
-		if err := c.allow(policy.OpSignJWS, q.Key); err != nil {
+	return do(ctx, s, r, api.OpSignJWS, q.Key, func(ctx context.Context, c *call) (*api.SignJWSResponse, error) {
+		if err := c.allow(api.OpSignJWS, q.Key); err != nil {
 			return nil, err
 		}
 		if _, _, err := c.active(q.Key, q.Alg); err != nil {
@@ -107,8 +107,8 @@ func serialize(jws *signer.JWS, q *api.SignJWSRequest) string {
 
 // SignDigest signs a bare digest.
 func (s *Service) SignDigest(ctx context.Context, r Request, q *api.SignDigestRequest) (*api.SignDigestResponse, error) {
-	return do(ctx, s, r, policy.OpSignDigest, q.Key, func(ctx context.Context, c *call) (*api.SignDigestResponse, error) {
-		if err := c.allow(policy.OpSignDigest, q.Key); err != nil {
+	return do(ctx, s, r, api.OpSignDigest, q.Key, func(ctx context.Context, c *call) (*api.SignDigestResponse, error) {
+		if err := c.allow(api.OpSignDigest, q.Key); err != nil {
 			return nil, err
 		}
 		if q.Alg == "" {

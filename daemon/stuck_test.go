@@ -15,7 +15,7 @@ import (
 func TestReloadIsNotAbandoned(t *testing.T) {
 	f := serve(t, Limits{Timeout: 50 * time.Millisecond})
 	uid := me().UID
-	p, err := policy.New(nil, []policy.Grant{{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpReload}}})
+	p, err := policy.New(nil, []policy.Grant{{Peer: policy.Match{UID: &uid}, Ops: []api.Op{api.OpReload}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestReloadIsNotAbandoned(t *testing.T) {
 		time.Sleep(2 * grace)
 		return 3, nil
 	}
-	if status, body := f.do(t, "POST", api.PathReload, "{}"); status != 200 {
+	if status, body := f.do(t, "POST", api.ReloadConfig.Path, "{}"); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
 	if list := f.records(t); len(list) != 1 || list[0].Outcome != "ok" {

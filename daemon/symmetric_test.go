@@ -17,7 +17,6 @@ import (
 	"signetd/daemon/audit"
 	"signetd/daemon/client"
 	"signetd/daemon/daemontest"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
@@ -99,14 +98,14 @@ func (d door) checkRefusals(t *testing.T, tests []refusal) {
 
 func symmetric(t *testing.T) door {
 	return open(t, daemontest.Config{Keys: []daemontest.Key{
-		{Name: "mac", Algs: []signer.Alg{signer.HS512, signer.HS256}, KID: "m", Ops: []policy.Op{policy.OpSignMAC, policy.OpVerifyMAC, policy.OpSignJWS}},
-		{Name: "check", Algs: []signer.Alg{signer.HS256}, KID: "c", Ops: []policy.Op{policy.OpVerifyMAC}},
-		{Name: "ec", Algs: []signer.Alg{signer.ES256}, KID: "e", Ops: []policy.Op{policy.OpSignMAC, policy.OpSignJWS}},
+		{Name: "mac", Algs: []signer.Alg{signer.HS512, signer.HS256}, KID: "m", Ops: []api.Op{api.OpSignMAC, api.OpVerifyMAC, api.OpSignJWS}},
+		{Name: "check", Algs: []signer.Alg{signer.HS256}, KID: "c", Ops: []api.Op{api.OpVerifyMAC}},
+		{Name: "ec", Algs: []signer.Alg{signer.ES256}, KID: "e", Ops: []api.Op{api.OpSignMAC, api.OpSignJWS}},
 		{Name: "hidden", Algs: []signer.Alg{signer.HS256}, KID: "h"},
-		{Name: "kek", Algs: []signer.Alg{signer.A256KW}, KID: "k", Ops: []policy.Op{policy.OpWrapKey, policy.OpUnwrapKey}},
-		{Name: "rsa", Algs: []signer.Alg{signer.RSAOAEP256, signer.RSAOAEP}, KID: "r", Ops: []policy.Op{policy.OpWrapKey, policy.OpUnwrapKey}},
-		{Name: "gcm", Algs: []signer.Alg{signer.A128GCMKW}, KID: "g", Ops: []policy.Op{policy.OpWrapKey}},
-		{Name: "wraps", Algs: []signer.Alg{signer.A128KW}, KID: "w", Ops: []policy.Op{policy.OpWrapKey}},
+		{Name: "kek", Algs: []signer.Alg{signer.A256KW}, KID: "k", Ops: []api.Op{api.OpWrapKey, api.OpUnwrapKey}},
+		{Name: "rsa", Algs: []signer.Alg{signer.RSAOAEP256, signer.RSAOAEP}, KID: "r", Ops: []api.Op{api.OpWrapKey, api.OpUnwrapKey}},
+		{Name: "gcm", Algs: []signer.Alg{signer.A128GCMKW}, KID: "g", Ops: []api.Op{api.OpWrapKey}},
+		{Name: "wraps", Algs: []signer.Alg{signer.A128KW}, KID: "w", Ops: []api.Op{api.OpWrapKey}},
 	}})
 }
 
@@ -157,17 +156,17 @@ func TestMAC(t *testing.T) {
 
 func TestMACRefused(t *testing.T) {
 	symmetric(t).checkRefusals(t, []refusal{
-		{"an unknown key", api.PathSignMAC, `{"key":"nothing","message":"` + canary + `"}`, "denied", `"nothing"`},
-		{"a hidden key", api.PathSignMAC, `{"key":"hidden","message":"` + canary + `"}`, "denied", `"hidden"`},
-		{"a grant to verify alone", api.PathSignMAC, `{"key":"check","message":"` + canary + `"}`, "denied", "mac-sign"},
-		{"verify without a grant", api.PathVerifyMAC, `{"key":"hidden","message":"` + canary + `","mac":"AA"}`, "denied", "mac-verify"},
-		{"a key that makes signatures", api.PathSignMAC, `{"key":"ec","message":"` + canary + `"}`, "unsupported", "ES256"},
-		{"an alg that is not listed", api.PathSignMAC, `{"key":"mac","alg":"HS384","message":"` + canary + `"}`, "unsupported", "HS384"},
-		{"an unknown version", api.PathSignMAC, `{"key":"mac","kid":"x","message":"` + canary + `"}`, "not_found", "kid"},
-		{"the version of another key", api.PathVerifyMAC, `{"key":"mac","kid":"c","message":"` + canary + `","mac":"AA"}`, "not_found", "kid"},
-		{"no base64url", api.PathSignMAC, `{"key":"mac","message":"` + canary + `="}`, "invalid", "/message"},
-		{"an unknown member", api.PathVerifyMAC, `{"key":"mac","message":"` + canary + `","macc":"AA"}`, "invalid", "/macc"},
-		{"a wrong MAC", api.PathVerifyMAC, `{"key":"mac","message":"` + canary + `","mac":"` + canary + `"}`, "invalid", "mac"},
+		{"an unknown key", api.SignMAC.Path, `{"key":"nothing","message":"` + canary + `"}`, "denied", `"nothing"`},
+		{"a hidden key", api.SignMAC.Path, `{"key":"hidden","message":"` + canary + `"}`, "denied", `"hidden"`},
+		{"a grant to verify alone", api.SignMAC.Path, `{"key":"check","message":"` + canary + `"}`, "denied", "mac-sign"},
+		{"verify without a grant", api.VerifyMAC.Path, `{"key":"hidden","message":"` + canary + `","mac":"AA"}`, "denied", "mac-verify"},
+		{"a key that makes signatures", api.SignMAC.Path, `{"key":"ec","message":"` + canary + `"}`, "unsupported", "ES256"},
+		{"an alg that is not listed", api.SignMAC.Path, `{"key":"mac","alg":"HS384","message":"` + canary + `"}`, "unsupported", "HS384"},
+		{"an unknown version", api.SignMAC.Path, `{"key":"mac","kid":"x","message":"` + canary + `"}`, "not_found", "kid"},
+		{"the version of another key", api.VerifyMAC.Path, `{"key":"mac","kid":"c","message":"` + canary + `","mac":"AA"}`, "not_found", "kid"},
+		{"no base64url", api.SignMAC.Path, `{"key":"mac","message":"` + canary + `="}`, "invalid", "/message"},
+		{"an unknown member", api.VerifyMAC.Path, `{"key":"mac","message":"` + canary + `","macc":"AA"}`, "invalid", "/macc"},
+		{"a wrong MAC", api.VerifyMAC.Path, `{"key":"mac","message":"` + canary + `","mac":"` + canary + `"}`, "invalid", "mac"},
 	})
 }
 
@@ -217,17 +216,17 @@ func TestWrapKey(t *testing.T) {
 
 func TestWrapKeyRefused(t *testing.T) {
 	symmetric(t).checkRefusals(t, []refusal{
-		{"an unknown key", api.PathWrapKey, `{"key":"nothing","plain_key":"` + canary + `"}`, "denied", `"nothing"`},
-		{"a key without the grant", api.PathUnwrapKey, `{"key":"wraps","encrypted_key":"` + canary + `"}`, "denied", "unwrap-key"},
-		{"a key to sign with", api.PathWrapKey, `{"key":"mac","plain_key":"` + canary + `"}`, "denied", "wrap-key"},
-		{"a form that is none", api.PathWrapKey, `{"key":"kek","form":"` + canary + `","plain_key":"AA"}`, "invalid", "form"},
-		{"a form with RSA", api.PathWrapKey, `{"key":"rsa","form":"rfc3394","plain_key":"` + canary + `"}`, "invalid", "form"},
-		{"no multiple of 8", api.PathWrapKey, `{"key":"kek","plain_key":"` + canary + `"}`, "invalid", "multiple of 8"},
-		{"nothing to wrap", api.PathWrapKey, `{"key":"rsa"}`, "invalid", "wraps"},
-		{"an alg that is not listed", api.PathUnwrapKey, `{"key":"kek","alg":"A128KW","encrypted_key":"` + canary + `"}`, "unsupported", "A128KW"},
-		{"A*GCMKW", api.PathWrapKey, `{"key":"gcm","plain_key":"` + canary + `"}`, "unsupported", "A128GCMKW"},
-		{"an unknown version", api.PathUnwrapKey, `{"key":"kek","kid":"x","encrypted_key":"` + canary + `"}`, "not_found", "kid"},
-		{"an unknown member", api.PathUnwrapKey, `{"key":"kek","cek":"` + canary + `"}`, "invalid", "/cek"},
-		{"no base64url", api.PathWrapKey, `{"key":"kek","plain_key":"` + canary + `=="}`, "invalid", "/plain_key"},
+		{"an unknown key", api.WrapKey.Path, `{"key":"nothing","plain_key":"` + canary + `"}`, "denied", `"nothing"`},
+		{"a key without the grant", api.UnwrapKey.Path, `{"key":"wraps","encrypted_key":"` + canary + `"}`, "denied", "unwrap-key"},
+		{"a key to sign with", api.WrapKey.Path, `{"key":"mac","plain_key":"` + canary + `"}`, "denied", "wrap-key"},
+		{"a form that is none", api.WrapKey.Path, `{"key":"kek","form":"` + canary + `","plain_key":"AA"}`, "invalid", "form"},
+		{"a form with RSA", api.WrapKey.Path, `{"key":"rsa","form":"rfc3394","plain_key":"` + canary + `"}`, "invalid", "form"},
+		{"no multiple of 8", api.WrapKey.Path, `{"key":"kek","plain_key":"` + canary + `"}`, "invalid", "multiple of 8"},
+		{"nothing to wrap", api.WrapKey.Path, `{"key":"rsa"}`, "invalid", "wraps"},
+		{"an alg that is not listed", api.UnwrapKey.Path, `{"key":"kek","alg":"A128KW","encrypted_key":"` + canary + `"}`, "unsupported", "A128KW"},
+		{"A*GCMKW", api.WrapKey.Path, `{"key":"gcm","plain_key":"` + canary + `"}`, "unsupported", "A128GCMKW"},
+		{"an unknown version", api.UnwrapKey.Path, `{"key":"kek","kid":"x","encrypted_key":"` + canary + `"}`, "not_found", "kid"},
+		{"an unknown member", api.UnwrapKey.Path, `{"key":"kek","cek":"` + canary + `"}`, "invalid", "/cek"},
+		{"no base64url", api.WrapKey.Path, `{"key":"kek","plain_key":"` + canary + `=="}`, "invalid", "/plain_key"},
 	})
 }

@@ -3,7 +3,7 @@ package daemon
 import (
 	"testing"
 
-	"signetd/daemon/policy"
+	"signetd/daemon/api"
 	"signetd/signer"
 )
 
@@ -31,11 +31,11 @@ func TestCandidates(t *testing.T) {
 	for _, tt := range tests {
 		sealed := &signer.SealedToken{Recipients: []*signer.Recipient{&tt.r}}
 		for only, want := range map[string]int{"": tt.want, "inbox": tt.want, "oidc": 0} {
-			if got := c.candidates(sealed, policy.OpDecrypt, only); len(got) != want {
+			if got := c.candidates(sealed, api.OpDecrypt, only); len(got) != want {
 				t.Errorf("%s, key %q: %d candidates, want %d", tt.name, only, len(got), want)
 			}
 		}
-		if got := c.candidates(sealed, policy.OpOpenJWT, ""); len(got) != 0 {
+		if got := c.candidates(sealed, api.OpOpenJWT, ""); len(got) != 0 {
 			t.Errorf("%s: %d candidates without a grant, want none", tt.name, len(got))
 		}
 	}
@@ -43,11 +43,11 @@ func TestCandidates(t *testing.T) {
 	for range 100 {
 		many.Recipients = append(many.Recipients, &tests[2].r)
 	}
-	if got := c.candidates(many, policy.OpDecrypt, ""); len(got) != maxOpens {
+	if got := c.candidates(many, api.OpDecrypt, ""); len(got) != maxOpens {
 		t.Errorf("100 recipients without a kid: %d candidates, want %d", len(got), maxOpens)
 	}
 	again := &signer.SealedToken{Recipients: []*signer.Recipient{&tests[0].r, &tests[0].r, &tests[0].r}}
-	if got := c.candidates(again, policy.OpDecrypt, ""); len(got) != 1 {
+	if got := c.candidates(again, api.OpDecrypt, ""); len(got) != 1 {
 		t.Errorf("one recipient three times: %d candidates, want 1", len(got))
 	}
 }

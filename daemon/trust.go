@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -50,7 +51,7 @@ type verifier struct {
 // and that the peer may do op with; of the named one alone, unless only is empty.
 // Ours always sign with a kid. An issuer's keys are those with the kid of t, or all
 // of them if it or they have none.
-func (c *call) verifiers(t *signer.SignedToken, op policy.Op, only string) (list []verifier) {
+func (c *call) verifiers(t *signer.SignedToken, op api.Op, only string) (list []verifier) {
 	wanted := func(name string) bool { return (only == "" || only == name) && c.allow(op, name) == nil }
 	if name, v, err := c.Ring.Version(t.KID); err == nil && wanted(name) {
 		own := verifier{name: name, kid: v.KID(), verify: v.VerifyJWS}
@@ -94,7 +95,7 @@ type addressee struct {
 // addressee returns who is named, one of our keys or a configured recipient, once
 // the peer is known to be allowed to encrypt to it.
 func (c *call) addressee(name string) (*addressee, error) {
-	if err := c.allow(policy.OpEncrypt, name); err != nil {
+	if err := c.allow(api.OpEncrypt, name); err != nil {
 		return nil, err
 	}
 	i := slices.IndexFunc(c.Recipients, func(r Recipient) bool { return r.Name == name })
@@ -120,7 +121,7 @@ func (c *call) addressee(name string) (*addressee, error) {
 
 // jwkAddressee is addressee for a public key in the request.
 func (c *call) jwkAddressee(jwk *jose.JSONWebKey) (*addressee, error) {
-	if err := c.allow(policy.OpEncryptJWK, ""); err != nil {
+	if err := c.allow(api.OpEncryptJWK, ""); err != nil {
 		return nil, err
 	}
 	switch {

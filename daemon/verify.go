@@ -14,8 +14,8 @@ import (
 // that the peer may verify with: signature, algorithm, typ, issuer, audience and
 // times, all as the rules have them and none as the token says.
 func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequest) (*api.VerifyJWTResponse, error) {
-	return do(ctx, s, r, policy.OpVerify, "", func(ctx context.Context, c *call) (*api.VerifyJWTResponse, error) {
-		if err := c.allowAny(policy.OpVerify); err != nil {
+	return do(ctx, s, r, api.OpVerify, "", func(ctx context.Context, c *call) (*api.VerifyJWTResponse, error) {
+		if err := c.allowAny(api.OpVerify); err != nil {
 			return nil, err
 		}
 		t, err := signer.ParseSigned(q.Token)
@@ -38,7 +38,7 @@ func (s *Service) VerifyJWT(ctx context.Context, r Request, q *api.VerifyJWTRequ
 // found.
 func (c *call) verifyClaims(ctx context.Context, t *signer.SignedToken, want policy.Want) (by *verifier, claims *policy.Claims, err error) {
 	c.rec.Digest = encode(t.Digest)
-	for _, v := range c.verifiers(t, policy.OpVerify, "") {
+	for _, v := range c.verifiers(t, api.OpVerify, "") {
 		payload, verr := v.verify(ctx, t)
 		if verr == nil {
 			claims, verr = v.accept.Verify(policy.Token{Payload: payload, Alg: t.Alg, Typ: t.Typ}, want, c.now)
@@ -55,7 +55,7 @@ func (c *call) verifyClaims(ctx context.Context, t *signer.SignedToken, want pol
 		}
 	}
 	if by == nil {
-		err = c.noVerifier("token", policy.OpVerify)
+		err = c.noVerifier("token", api.OpVerify)
 	}
 	return by, nil, err
 }
@@ -63,12 +63,12 @@ func (c *call) verifyClaims(ctx context.Context, t *signer.SignedToken, want pol
 // VerifyJWS verifies any payload that one of our keys, or of a trusted issuer's,
 // signed. Of several signatures one by such a key is enough.
 func (s *Service) VerifyJWS(ctx context.Context, r Request, q *api.VerifyJWSRequest) (*api.VerifyJWSResponse, error) {
-	return do(ctx, s, r, policy.OpVerifyJWS, q.Key, func(ctx context.Context, c *call) (*api.VerifyJWSResponse, error) {
-		if err := c.allowAny(policy.OpVerifyJWS); err != nil {
+	return do(ctx, s, r, api.OpVerifyJWS, q.Key, func(ctx context.Context, c *call) (*api.VerifyJWSResponse, error) {
+		if err := c.allowAny(api.OpVerifyJWS); err != nil {
 			return nil, err
 		}
 		if q.Key != "" {
-			if err := c.allow(policy.OpVerifyJWS, q.Key); err != nil {
+			if err := c.allow(api.OpVerifyJWS, q.Key); err != nil {
 				return nil, err
 			}
 		}
@@ -76,10 +76,10 @@ func (s *Service) VerifyJWS(ctx context.Context, r Request, q *api.VerifyJWSRequ
 		if err != nil {
 			return nil, err
 		}
-		reason := c.noVerifier("jws", policy.OpVerifyJWS)
+		reason := c.noVerifier("jws", api.OpVerifyJWS)
 		tries := 0
 		for _, t := range tokens {
-			for _, by := range c.verifiers(t, policy.OpVerifyJWS, q.Key) {
+			for _, by := range c.verifiers(t, api.OpVerifyJWS, q.Key) {
 				if tries++; tries > maxTries {
 					return nil, reason
 				}
@@ -99,7 +99,7 @@ func (s *Service) VerifyJWS(ctx context.Context, r Request, q *api.VerifyJWSRequ
 }
 
 // noVerifier says that no key may have signed, or that none is known that may.
-func (c *call) noVerifier(what string, op policy.Op) error {
+func (c *call) noVerifier(what string, op api.Op) error {
 	if c.unseen(c.Policy.Keys(c.peer, op)) {
 		return fmt.Errorf("%w: %s: its kid may be that of a version whose backend has not answered yet", signer.ErrUnavailable, what)
 	}
@@ -107,7 +107,7 @@ func (c *call) noVerifier(what string, op policy.Op) error {
 }
 
 // allowAny refuses a peer that may do op with no key at all.
-func (c *call) allowAny(op policy.Op) error {
+func (c *call) allowAny(op api.Op) error {
 	if !c.Policy.AllowsAny(c.peer, op) {
 		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, c.peer.UID, op)
 	}

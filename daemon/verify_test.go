@@ -50,11 +50,11 @@ func TestVerifyJWTOfIssuers(t *testing.T) {
 	ask := func(token string) string { return `{"token":"` + token + `"}` }
 	other := newWorld(t, nil)
 	w.checkRefusals(t, []refusal{
-		{"a key of somebody else", api.PathVerifyJWT, ask(other.sign(t, other.theirs, jose.ES256, "t1", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
-		{"the same without a kid", api.PathVerifyJWT, ask(other.sign(t, other.theirs, jose.ES256, "", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
-		{"another issuer", api.PathVerifyJWT, ask(w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), "idp", "hunter2", 1))), "invalid", "iss"},
-		{"our issuer, their key", api.PathVerifyJWT, ask(w.sign(t, w.theirs, jose.ES256, "o", theirClaims(""))), "invalid", "signature"},
-		{"no token", api.PathVerifyJWT, ask("hunter2"), "invalid", "compact"},
+		{"a key of somebody else", api.VerifyJWT.Path, ask(other.sign(t, other.theirs, jose.ES256, "t1", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
+		{"the same without a kid", api.VerifyJWT.Path, ask(other.sign(t, other.theirs, jose.ES256, "", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
+		{"another issuer", api.VerifyJWT.Path, ask(w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), "idp", "hunter2", 1))), "invalid", "iss"},
+		{"our issuer, their key", api.VerifyJWT.Path, ask(w.sign(t, w.theirs, jose.ES256, "o", theirClaims(""))), "invalid", "signature"},
+		{"no token", api.VerifyJWT.Path, ask("hunter2"), "invalid", "compact"},
 	})
 }
 
@@ -126,18 +126,18 @@ func TestVerifyJWSSignatures(t *testing.T) {
 	}
 	payload := "." + canary + ".AAAA"
 	w.checkRefusals(t, []refusal{
-		{"strangers alone", api.PathVerifyJWS, quoted(signatures(unknown, wrong)), "invalid", "signature"},
-		{"an unknown kid", api.PathVerifyJWS, quoted(unknown), "invalid", "kid"},
-		{"another key than is wanted", api.PathVerifyJWS, `{"jws":"` + good + `","key":"notes"}`, "invalid", "kid"},
-		{"a key without the grant", api.PathVerifyJWS, `{"jws":"` + good + `","key":"hidden"}`, "denied", `"hidden"`},
-		{"an unknown key", api.PathVerifyJWS, `{"jws":"` + good + `","key":"nothing"}`, "denied", `"nothing"`},
-		{"none", api.PathVerifyJWS, quoted(b64(`{"alg":"none"}`) + "." + canary + "."), "invalid", "alg"},
-		{"a MAC with a public key", api.PathVerifyJWS, quoted(b64(`{"alg":"HS256","kid":"t1"}`) + payload), "invalid", "kid and alg"},
-		{"crit", api.PathVerifyJWS, quoted(b64(`{"alg":"ES256","crit":["x"],"x":1}`) + payload), "invalid", `"crit"`},
-		{"b64", api.PathVerifyJWS, quoted(b64(`{"alg":"ES256","b64":false}`) + payload), "invalid", `"b64"`},
-		{"a payload beside a payload", api.PathVerifyJWS, `{"jws":"` + good + `","payload":"` + canary + `"}`, "invalid", "payload"},
-		{"no JWS", api.PathVerifyJWS, `{"jws":"` + canary + `"}`, "invalid", "jws"},
-		{"a form to sign that is none", api.PathSignJWS, `{"key":"notes","payload":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
+		{"strangers alone", api.VerifyJWS.Path, quoted(signatures(unknown, wrong)), "invalid", "signature"},
+		{"an unknown kid", api.VerifyJWS.Path, quoted(unknown), "invalid", "kid"},
+		{"another key than is wanted", api.VerifyJWS.Path, `{"jws":"` + good + `","key":"notes"}`, "invalid", "kid"},
+		{"a key without the grant", api.VerifyJWS.Path, `{"jws":"` + good + `","key":"hidden"}`, "denied", `"hidden"`},
+		{"an unknown key", api.VerifyJWS.Path, `{"jws":"` + good + `","key":"nothing"}`, "denied", `"nothing"`},
+		{"none", api.VerifyJWS.Path, quoted(b64(`{"alg":"none"}`) + "." + canary + "."), "invalid", "alg"},
+		{"a MAC with a public key", api.VerifyJWS.Path, quoted(b64(`{"alg":"HS256","kid":"t1"}`) + payload), "invalid", "kid and alg"},
+		{"crit", api.VerifyJWS.Path, quoted(b64(`{"alg":"ES256","crit":["x"],"x":1}`) + payload), "invalid", `"crit"`},
+		{"b64", api.VerifyJWS.Path, quoted(b64(`{"alg":"ES256","b64":false}`) + payload), "invalid", `"b64"`},
+		{"a payload beside a payload", api.VerifyJWS.Path, `{"jws":"` + good + `","payload":"` + canary + `"}`, "invalid", "payload"},
+		{"no JWS", api.VerifyJWS.Path, `{"jws":"` + canary + `"}`, "invalid", "jws"},
+		{"a form to sign that is none", api.SignJWS.Path, `{"key":"notes","payload":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
 	})
 }
 
@@ -172,10 +172,10 @@ func TestEncryptForms(t *testing.T) {
 		}
 	}
 	w.checkRefusals(t, []refusal{
-		{"a form that is none", api.PathEncryptJWE, `{"key":"partner","plaintext":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
-		{"an issuer", api.PathEncryptJWE, `{"key":"idp","plaintext":"` + canary + `"}`, "denied", `"idp"`},
-		{"another enc", api.PathEncryptJWE, `{"key":"partner","enc":"A256GCM","plaintext":"` + canary + `"}`, "denied", "enc"},
-		{"an old JWE to a key that does not list RSA1_5", api.PathDecryptJWE, `{"jwe":"` + canary + `","key":"shared"}`, "denied", "shared"},
+		{"a form that is none", api.EncryptJWE.Path, `{"key":"partner","plaintext":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
+		{"an issuer", api.EncryptJWE.Path, `{"key":"idp","plaintext":"` + canary + `"}`, "denied", `"idp"`},
+		{"another enc", api.EncryptJWE.Path, `{"key":"partner","enc":"A256GCM","plaintext":"` + canary + `"}`, "denied", "enc"},
+		{"an old JWE to a key that does not list RSA1_5", api.DecryptJWE.Path, `{"jwe":"` + canary + `","key":"shared"}`, "denied", "shared"},
 	})
 }
 
@@ -207,10 +207,10 @@ func TestTries(t *testing.T) {
 // TestUnwrapRSA15: the CEK of a wrong padding is another each time, so none is given
 // out.
 func TestUnwrapRSA15(t *testing.T) {
-	d := open(t, daemontest.Config{Keys: []daemontest.Key{{Name: "old", Algs: []signer.Alg{signer.RSA15}, Ops: []policy.Op{policy.OpUnwrap, policy.OpUnwrapKey}}}})
+	d := open(t, daemontest.Config{Keys: []daemontest.Key{{Name: "old", Algs: []signer.Alg{signer.RSA15}, Ops: []api.Op{api.OpUnwrap, api.OpUnwrapKey}}}})
 	d.checkRefusals(t, []refusal{
-		{"a CEK", api.PathUnwrapCEK, `{"key":"old","alg":"RSA1_5","enc":"A128GCM","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
-		{"a key", api.PathUnwrapKey, `{"key":"old","alg":"RSA1_5","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
+		{"a CEK", api.UnwrapCEK.Path, `{"key":"old","alg":"RSA1_5","enc":"A128GCM","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
+		{"a key", api.UnwrapKey.Path, `{"key":"old","alg":"RSA1_5","encrypted_key":"` + canary + `"}`, "unsupported", "RSA1_5"},
 	})
 }
 
@@ -228,7 +228,7 @@ func publicOf(t *testing.T, w *world, name string) any {
 func TestMLDSA(t *testing.T) {
 	rules := &policy.JWT{Issuer: issuerURL, Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"}
 	d, ctx := open(t, daemontest.Config{Keys: []daemontest.Key{
-		{Name: "pq", Algs: []signer.Alg{signer.MLDSA65}, JWT: rules, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify, policy.OpVerifyJWS}},
+		{Name: "pq", Algs: []signer.Alg{signer.MLDSA65}, JWT: rules, Ops: []api.Op{api.OpSignJWT, api.OpVerify, api.OpVerifyJWS}},
 	}}), t.Context()
 	signed, err := d.SignJWT(ctx, api.SignJWTRequest{Key: "pq", Claims: json.RawMessage(`{"aud":"api"}`)})
 	if err != nil {
@@ -248,6 +248,6 @@ func TestMLDSA(t *testing.T) {
 		t.Errorf("JWKS() = %+v", set.Keys[0])
 	}
 	d.checkRefusals(t, []refusal{
-		{"a wrong signature", api.PathVerifyJWT, `{"token":"` + signed.Token[:len(signed.Token)-4] + `AAAA"}`, "invalid", "signature"},
+		{"a wrong signature", api.VerifyJWT.Path, `{"token":"` + signed.Token[:len(signed.Token)-4] + `AAAA"}`, "invalid", "signature"},
 	})
 }

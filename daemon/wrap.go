@@ -5,15 +5,14 @@ import (
 	"fmt"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
 // WrapKey wraps a key of whatever kind with the active version of one of ours.
 func (s *Service) WrapKey(ctx context.Context, r Request, q *api.WrapKeyRequest) (*api.WrapKeyResponse, error) {
 	defer clear(q.PlainKey)
-	return do(ctx, s, r, policy.OpWrapKey, q.Key, func(ctx context.Context, c *call) (*api.WrapKeyResponse, error) {
-		if err := c.allow(policy.OpWrapKey, q.Key); err != nil {
+	return do(ctx, s, r, api.OpWrapKey, q.Key, func(ctx context.Context, c *call) (*api.WrapKeyResponse, error) {
+		if err := c.allow(api.OpWrapKey, q.Key); err != nil {
 			return nil, err
 		}
 		v, alg, err := c.active(q.Key, q.Alg)
@@ -35,9 +34,9 @@ func (s *Service) WrapKey(ctx context.Context, r Request, q *api.WrapKeyRequest)
 
 // UnwrapKey undoes WrapKey. Whatever is wrong with the wrapped key is ErrDecrypt.
 func (s *Service) UnwrapKey(ctx context.Context, r Request, q *api.UnwrapKeyRequest) (*api.UnwrapKeyResponse, error) {
-	return do(ctx, s, r, policy.OpUnwrapKey, q.Key, func(ctx context.Context, c *call) (*api.UnwrapKeyResponse, error) {
+	return do(ctx, s, r, api.OpUnwrapKey, q.Key, func(ctx context.Context, c *call) (*api.UnwrapKeyResponse, error) {
 		c.rec.Object = hash(q.EncryptedKey)
-		if err := c.allow(policy.OpUnwrapKey, q.Key); err != nil {
+		if err := c.allow(api.OpUnwrapKey, q.Key); err != nil {
 			return nil, err
 		}
 		v, alg, err := c.version(q.Key, q.KID, q.Alg)

@@ -49,13 +49,13 @@ func TestE2EAuditLogFull(t *testing.T) {
 	s.audit = "{path: /dev/full, sync: never}"
 	s.metrics = `{listen: "$dir/m.sock"}`
 	p := start(t, s)
-	jwt := p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body)
+	jwt := p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body)
 	answers := []answer{
-		jwt, p.do(http.MethodGet, api.PathKeys, nil), p.do(http.MethodGet, api.PathJWKS, nil),
-		p.do(http.MethodPost, api.PathSignJWT, "{"), p.do(http.MethodPost, api.PathSignJWT, signRequest("nobody").Body),
-		p.do(http.MethodPost, api.PathDecryptJWE, `{"jwe":""}`), p.do(http.MethodPost, api.PathReload, "{}"),
-		p.do(http.MethodPost, api.PathSignJWS, `{"key":"notes","payload":"AAAA"}`),
-		p.do(http.MethodPost, api.PathEncryptJWE, `{"key":"inbox","plaintext":"AAAA"}`),
+		jwt, p.do(http.MethodGet, api.ListKeys.Path, nil), p.do(http.MethodGet, api.GetJWKS.Path, nil),
+		p.do(http.MethodPost, api.SignJWT.Path, "{"), p.do(http.MethodPost, api.SignJWT.Path, signRequest("nobody").Body),
+		p.do(http.MethodPost, api.DecryptJWE.Path, `{"jwe":""}`), p.do(http.MethodPost, api.ReloadConfig.Path, "{}"),
+		p.do(http.MethodPost, api.SignJWS.Path, `{"key":"notes","payload":"AAAA"}`),
+		p.do(http.MethodPost, api.EncryptJWE.Path, `{"key":"inbox","plaintext":"AAAA"}`),
 	}
 	for i, a := range answers {
 		if msg := a.wantError(t, http.StatusServiceUnavailable, "unavailable"); !strings.Contains(msg, "audit") || a.withoutID() != jwt.withoutID() {
@@ -100,11 +100,11 @@ func TestE2EMetrics(t *testing.T) {
 			p.t = t
 			p.sign("oidc", "")
 			p.sign("oidc", "")
-			p.do(http.MethodPost, api.PathSignJWT, signRequest("made-up-by-a-peer").Body)
-			p.do(http.MethodPost, api.PathSignJWT, `{"key":"oidc","claims":{"aud":"nobody"},"alg":"made-up-alg"}`)
-			p.do(http.MethodPost, api.PathDecryptJWE, `{"jwe":"e30.a.b.c.d","key":"made-up-by-a-peer"}`)
-			p.do(http.MethodPost, api.PathDecryptJWE, `{"jwe":"e30.a.b.c.d","key":"inbox"}`)
-			p.do(http.MethodGet, api.PathKeys+"/made-up-by-a-peer", nil)
+			p.do(http.MethodPost, api.SignJWT.Path, signRequest("made-up-by-a-peer").Body)
+			p.do(http.MethodPost, api.SignJWT.Path, `{"key":"oidc","claims":{"aud":"nobody"},"alg":"made-up-alg"}`)
+			p.do(http.MethodPost, api.DecryptJWE.Path, `{"jwe":"e30.a.b.c.d","key":"made-up-by-a-peer"}`)
+			p.do(http.MethodPost, api.DecryptJWE.Path, `{"jwe":"e30.a.b.c.d","key":"inbox"}`)
+			p.do(http.MethodGet, api.ListKeys.Path+"/made-up-by-a-peer", nil)
 			p.do(http.MethodGet, "/made-up-by-a-peer", nil)
 			text := p.readMetrics(where)
 			for metric, want := range map[string]string{

@@ -191,13 +191,13 @@ func TestE2EBypassClaimPolicy(t *testing.T) {
 	digest := api.SignDigestRequest{Key: "oidc", Alg: "ES256", Digest: make([]byte, 32)}
 	payload := api.SignJWSRequest{Key: "oidc", Payload: []byte(`{"iss":"anybody"}`)}
 	p := start(t, s)
-	p.do(http.MethodPost, api.PathSignDigest, digest).wantError(t, http.StatusForbidden, "denied")
-	p.do(http.MethodPost, api.PathSignJWS, payload).wantError(t, http.StatusForbidden, "denied")
+	p.do(http.MethodPost, api.SignDigest.Path, digest).wantError(t, http.StatusForbidden, "denied")
+	p.do(http.MethodPost, api.SignJWS.Path, payload).wantError(t, http.StatusForbidden, "denied")
 	for name, q := range map[string]api.SignDigestRequest{
 		"a short digest": {Key: "notes", Alg: "ES256", Digest: make([]byte, 31)}, "a long digest": {Key: "notes", Alg: "ES256", Digest: make([]byte, 64)},
 		"no digest": {Key: "notes", Alg: "ES256"}, "no alg": {Key: "notes", Digest: make([]byte, 32)},
 	} {
-		if msg := p.do(http.MethodPost, api.PathSignDigest, q).wantError(t, http.StatusBadRequest, "invalid"); msg == "" {
+		if msg := p.do(http.MethodPost, api.SignDigest.Path, q).wantError(t, http.StatusBadRequest, "invalid"); msg == "" {
 			t.Error(name)
 		}
 	}
@@ -205,10 +205,10 @@ func TestE2EBypassClaimPolicy(t *testing.T) {
 
 	s.grants += "\n  - {peer: {user: $uid}, ops: [sign-jws, sign-digest], keys: [oidc], bypass_claim_policy: true}"
 	p = start(t, s)
-	if got := post[api.SignDigestResponse](p, api.PathSignDigest, digest); len(got.Signature) != 64 {
+	if got := post[api.SignDigestResponse](p, api.SignDigest.Path, digest); len(got.Signature) != 64 {
 		t.Errorf("a signature of %d bytes", len(got.Signature))
 	}
-	jws := post[api.SignJWSResponse](p, api.PathSignJWS, payload)
+	jws := post[api.SignJWSResponse](p, api.SignJWS.Path, payload)
 	opensslVerify(t, p.jwk(jws.KID), "ES256", jws.JWS)
 	for _, op := range []string{"sign-digest", "sign-jws"} {
 		ok := 0

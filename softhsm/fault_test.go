@@ -99,11 +99,11 @@ func TestE2EWrongSignature(t *testing.T) {
 		path string
 		body any
 	}{
-		{api.PathSignJWT, signRequest("oidc").Body},
-		{api.PathSignJWT, `{"key":"rsa","alg":"RS256","claims":{"aud":"api"}}`},
-		{api.PathSignJWT, `{"key":"rsa","alg":"PS256","claims":{"aud":"api"}}`},
-		{api.PathSignJWS, api.SignJWSRequest{Key: "notes", Payload: []byte("x")}},
-		{api.PathSignDigest, api.SignDigestRequest{Key: "notes", Alg: "ES256", Digest: make([]byte, 32)}},
+		{api.SignJWT.Path, signRequest("oidc").Body},
+		{api.SignJWT.Path, `{"key":"rsa","alg":"RS256","claims":{"aud":"api"}}`},
+		{api.SignJWT.Path, `{"key":"rsa","alg":"PS256","claims":{"aud":"api"}}`},
+		{api.SignJWS.Path, api.SignJWSRequest{Key: "notes", Payload: []byte("x")}},
+		{api.SignDigest.Path, api.SignDigestRequest{Key: "notes", Alg: "ES256", Digest: make([]byte, 32)}},
 	} {
 		a := p.do(http.MethodPost, q.path, q.body)
 		if a.status < 500 || strings.Contains(string(a.body), "eyJ") {
@@ -133,7 +133,7 @@ func TestE2EHungToken(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() { // ends at the daemon's timeout
-			a, err := send(p.client, http.MethodPost, api.PathSignJWT, signRequest("oidc").Body)
+			a, err := send(p.client, http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body)
 			if err != nil || (a.status != 504 && a.status != 503 && a.status != 429) {
 				t.Errorf("%d %s %v", a.status, a.body, err)
 				return
@@ -150,7 +150,7 @@ func TestE2EHungToken(t *testing.T) {
 	p.alive()
 	f.Clear()
 	for late := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
-		if a := p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body); a.status == http.StatusOK {
+		if a := p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body); a.status == http.StatusOK {
 			break
 		} else if time.Now().After(late) {
 			t.Fatalf("the token is back, the daemon is not: %s", a.body)
@@ -168,7 +168,7 @@ func TestE2EStopWithHungToken(t *testing.T) {
 	f := withFaults(t, s)
 	p := start(t, s)
 	f.Inject("C_Sign * hang")
-	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusGatewayTimeout, "deadline")
+	p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusGatewayTimeout, "deadline")
 	signs := f.Count("C_Sign").Calls
 	began := time.Now()
 	p.signal(os.Interrupt)

@@ -75,7 +75,7 @@ func TestE2EGoogleFaults(t *testing.T) {
 		t.Run(string(tt.kind), func(t *testing.T) {
 			g.kms.Inject(gcpkmstest.Fault{Method: "AsymmetricSign", Kind: tt.kind, Times: -1})
 			before, began := p.attempts(), time.Now()
-			a := p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body)
+			a := p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body)
 			took := time.Since(began)
 			message := a.wantError(t, tt.status, tt.code)
 			if n := p.attempts() - before; n != tt.attempts || took > tt.most {
@@ -89,14 +89,14 @@ func TestE2EGoogleFaults(t *testing.T) {
 			if last := list[len(list)-1]; last.Op != "sign-jwt" || last.Outcome != tt.code || last.Key != "oidc" {
 				t.Errorf("the last audit record is %+v, want sign-jwt and %s", last, tt.code)
 			}
-			if h := get[api.Health](p, api.PathHealth); h.Status != "ok" {
+			if h := get[api.Health](p, api.GetHealth.Path); h.Status != "ok" {
 				t.Errorf("health is %q", h.Status)
 			}
 			t.Logf("%d %s, Retry-After %q, after %v: %s", a.status, tt.code, retry, took.Round(time.Millisecond), message)
 			g.kms.Heal()
 			g.kms.SetState(version, kmspb.CryptoKeyVersion_ENABLED)
 			p.eventually("it signs again", func() bool {
-				return p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status == http.StatusOK
+				return p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).status == http.StatusOK
 			})
 		})
 	}
@@ -116,19 +116,19 @@ func TestE2EGoogleRotation(t *testing.T) {
 	if kid := p.sign("oidc", "").KID; kid != old {
 		t.Errorf("kid %s signs before the reload, want %s", kid, old)
 	}
-	post[api.Reloaded](p, api.PathReload, api.Reload{})
+	post[api.Reloaded](p, api.ReloadConfig.Path, api.Reload{})
 	now := p.sign("oidc", "").KID
-	if set := get[signer.JWKSet](p, api.PathJWKS); now == old || len(set.Keys) != 2 {
+	if set := get[signer.JWKSet](p, api.GetJWKS.Path); now == old || len(set.Keys) != 2 {
 		t.Errorf("kid %s signs after the reload, before it was %s; %d keys in the JWKS, want 2", now, old, len(set.Keys))
 	}
 	g.kms.SetState(second, kmspb.CryptoKeyVersion_DISABLED)
 	p.eventually("the older version signs", func() bool { return p.sign("oidc", "").KID == old })
-	post[api.Reloaded](p, api.PathReload, api.Reload{})
-	if set := get[signer.JWKSet](p, api.PathJWKS); len(set.Keys) != 1 {
+	post[api.Reloaded](p, api.ReloadConfig.Path, api.Reload{})
+	if set := get[signer.JWKSet](p, api.GetJWKS.Path); len(set.Keys) != 1 {
 		t.Errorf("%d keys in the JWKS after one was disabled, want 1", len(set.Keys))
 	}
 	g.kms.SetState(first, kmspb.CryptoKeyVersion_DISABLED)
-	p.do(http.MethodPost, api.PathReload, api.Reload{}).wantError(t, http.StatusServiceUnavailable, "unavailable")
+	p.do(http.MethodPost, api.ReloadConfig.Path, api.Reload{}).wantError(t, http.StatusServiceUnavailable, "unavailable")
 }
 
 // Google is away when the daemon starts: it serves the version in the token, says
@@ -142,7 +142,7 @@ func TestE2EGoogleAwayAtStart(t *testing.T) {
 	g.kms.Inject(gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1})
 	p := start(t, g.settings)
 	old := p.sign("oidc", "").KID
-	ready := p.do(http.MethodGet, api.PathReady, nil)
+	ready := p.do(http.MethodGet, api.GetReady.Path, nil)
 	if text := string(ready.body); !strings.Contains(text, `"missing_versions"`) || !strings.Contains(text, `"gcp"`) {
 		t.Errorf("/v1/ready is %d %s, and does not say what is missing", ready.status, text)
 	}
@@ -152,7 +152,7 @@ func TestE2EGoogleAwayAtStart(t *testing.T) {
 	g.kms.Heal()
 	p.eventually("Google's version signs", func() bool { return p.sign("oidc", "").KID != old })
 	p.eventually("/v1/ready says that all is there", func() bool {
-		text := string(p.do(http.MethodGet, api.PathReady, nil).body)
+		text := string(p.do(http.MethodGet, api.GetReady.Path, nil).body)
 		return strings.Contains(text, `"gcp":"ok"`) && !strings.Contains(text, `"missing_versions":1`)
 	})
 }
@@ -179,7 +179,7 @@ func TestE2EGoogleThrottled(t *testing.T) {
 			running.Go(func() { // ends with the answer
 				defer func() { clients <- client }()
 				sent := time.Now()
-				a, err := send(client, http.MethodPost, api.PathSignJWT, signRequest("oidc").Body)
+				a, err := send(client, http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body)
 				switch {
 				case err != nil:
 					t.Error(err)
@@ -197,7 +197,7 @@ func TestE2EGoogleThrottled(t *testing.T) {
 		}
 		running.Wait()
 		took := time.Since(began)
-		if h := get[api.Health](p, api.PathHealth); h.Status != "ok" {
+		if h := get[api.Health](p, api.GetHealth.Path); h.Status != "ok" {
 			t.Errorf("health is %q", h.Status)
 		}
 		rate, resident := float64(signed.Load())/took.Seconds(), p.count("process_resident_memory_bytes")/(1<<20)

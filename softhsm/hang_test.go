@@ -65,7 +65,7 @@ func (p *process) latency(n int) (median, slowest time.Duration) {
 	took := make([]time.Duration, n)
 	for i := range took {
 		began := time.Now()
-		post[api.SignJWSResponse](p, api.PathSignJWS, api.SignJWSRequest{Key: "notes", Payload: []byte("x")})
+		post[api.SignJWSResponse](p, api.SignJWS.Path, api.SignJWSRequest{Key: "notes", Payload: []byte("x")})
 		took[i] = time.Since(began)
 	}
 	slices.Sort(took)
@@ -103,7 +103,7 @@ func TestE2EHangingBackend(t *testing.T) {
 	during, slowest := p.latency(200)
 	for range 5 {
 		began := time.Now()
-		p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
+		p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
 		if d := time.Since(began); d > time.Second {
 			t.Errorf("503 took %v", d)
 		}
@@ -131,7 +131,7 @@ func TestE2EHangingBackend(t *testing.T) {
 
 	f.Clear()
 	began := time.Now()
-	for p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status != http.StatusOK {
+	for p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).status != http.StatusOK {
 		if time.Since(began) > 5*time.Second {
 			t.Fatal("the calls have returned, and it does not serve")
 		}
@@ -147,9 +147,9 @@ func TestE2EHangingBackend(t *testing.T) {
 func (p *process) hammer(stop <-chan struct{}, decrypts bool, key []byte, answers map[int]int) {
 	client := newClient(p.sock())
 	defer client.CloseIdleConnections()
-	path, body := api.PathSignJWT, any(signRequest("oidc").Body)
+	path, body := api.SignJWT.Path, any(signRequest("oidc").Body)
 	if decrypts {
-		path, body = api.PathUnwrapCEK, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: key}
+		path, body = api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: key}
 	}
 	for {
 		select {

@@ -59,7 +59,7 @@ func compact(t *testing.T, jwe *jose.JSONWebEncryption) string {
 // publicKey returns the public half of the one version of a key.
 func (p *process) publicKey(name string) jose.JSONWebKey {
 	p.t.Helper()
-	return get[api.Key](p, api.PathKeys+"/"+name).Versions[0].Public.JSONWebKey
+	return get[api.Key](p, api.ListKeys.Path+"/"+name).Versions[0].Public.JSONWebKey
 }
 
 func TestE2EDecryptJWE(t *testing.T) {
@@ -68,7 +68,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 	plaintext := readFile(t, "../deploy/examples/payload.json")
 	open := func(t *testing.T, jwe string) api.DecryptJWEResponse {
 		t.Helper()
-		got := decode[api.DecryptJWEResponse](t, "decrypt", p.do(http.MethodPost, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe}))
+		got := decode[api.DecryptJWEResponse](t, "decrypt", p.do(http.MethodPost, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe}))
 		if string(got.Plaintext) != plaintext || got.KID != inbox.KeyID {
 			t.Errorf("kid %s, %d bytes; want kid %s and the %d bytes that were sealed", got.KID, len(got.Plaintext), inbox.KeyID, len(plaintext))
 		}
@@ -99,7 +99,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 	})
 	t.Run("an empty plaintext", func(t *testing.T) {
 		jwe := compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, nil, nil))
-		if got := post[api.DecryptJWEResponse](p, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe}); len(got.Plaintext) != 0 {
+		if got := post[api.DecryptJWEResponse](p, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe}); len(got.Plaintext) != 0 {
 			t.Errorf("%d bytes", len(got.Plaintext))
 		}
 	})
@@ -108,13 +108,13 @@ func TestE2EDecryptJWE(t *testing.T) {
 			t.Run("the daemon encrypts "+alg+" with "+string(enc), func(t *testing.T) {
 				recipient := inbox
 				recipient.Algorithm = alg
-				sealed := post[api.EncryptJWEResponse](p, api.PathEncryptJWE, api.EncryptJWERequest{Recipient: &recipient, Plaintext: []byte(plaintext), Enc: string(enc)})
+				sealed := post[api.EncryptJWEResponse](p, api.EncryptJWE.Path, api.EncryptJWERequest{Recipient: &recipient, Plaintext: []byte(plaintext), Enc: string(enc)})
 				open(t, sealed.JWE)
 			})
 		}
 	}
 	t.Run("the daemon encrypts to a key by name", func(t *testing.T) {
-		sealed := post[api.EncryptJWEResponse](p, api.PathEncryptJWE, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte(plaintext)})
+		sealed := post[api.EncryptJWEResponse](p, api.EncryptJWE.Path, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte(plaintext)})
 		if got := open(t, sealed.JWE); got.Header.Alg != "RSA-OAEP-256" || got.Header.Enc != "A256GCM" {
 			t.Errorf("header %+v", got.Header)
 		}
@@ -127,15 +127,15 @@ func TestE2ENestedJWT(t *testing.T) {
 	token := p.sign("oidc", "").Token
 	options := (&jose.EncrypterOptions{}).WithContentType("JWT").WithType("JWT")
 	jwe := compact(t, seal(t, p.publicKey("inbox"), jose.RSA_OAEP_256, jose.A256GCM, []byte(token), options))
-	opened := post[api.DecryptJWEResponse](p, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe})
+	opened := post[api.DecryptJWEResponse](p, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe})
 	if opened.Header.Cty != "JWT" || string(opened.Plaintext) != token {
 		t.Fatalf("cty %q, same token: %v", opened.Header.Cty, string(opened.Plaintext) == token)
 	}
-	if got := post[api.VerifyJWTResponse](p, api.PathVerifyJWT, api.VerifyJWTRequest{Token: string(opened.Plaintext)}); got.Key != "oidc" {
+	if got := post[api.VerifyJWTResponse](p, api.VerifyJWT.Path, api.VerifyJWTRequest{Token: string(opened.Plaintext)}); got.Key != "oidc" {
 		t.Errorf("verified as of key %q", got.Key)
 	}
-	sealed := post[api.EncryptJWEResponse](p, api.PathEncryptJWE, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte(token), Header: &api.Header{Cty: "JWT"}})
-	opened = post[api.DecryptJWEResponse](p, api.PathDecryptJWE, api.DecryptJWERequest{JWE: sealed.JWE})
+	sealed := post[api.EncryptJWEResponse](p, api.EncryptJWE.Path, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte(token), Header: &api.Header{Cty: "JWT"}})
+	opened = post[api.DecryptJWEResponse](p, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: sealed.JWE})
 	if opened.Header.Cty != "JWT" || string(opened.Plaintext) != token {
 		t.Error("what the daemon nested does not come out again")
 	}
@@ -147,11 +147,11 @@ func TestE2EUnwrapCEK(t *testing.T) {
 		t.Run(alg+" opens with the CEK that is given out", func(t *testing.T) {
 			recipient := p.publicKey("inbox")
 			recipient.Algorithm = alg
-			sealed := post[api.EncryptJWEResponse](p, api.PathEncryptJWE, api.EncryptJWERequest{Recipient: &recipient, Plaintext: []byte("hello")})
+			sealed := post[api.EncryptJWEResponse](p, api.EncryptJWE.Path, api.EncryptJWERequest{Recipient: &recipient, Plaintext: []byte("hello")})
 			parts := strings.Split(sealed.JWE, ".")
 			for _, q := range []api.UnwrapCEKRequest{{Key: "inbox"}, {KID: recipient.KeyID}, {Key: "inbox", KID: recipient.KeyID}} {
 				q.Alg, q.EncryptedKey = alg, part(t, parts[1])
-				got := post[api.UnwrapCEKResponse](p, api.PathUnwrapCEK, q)
+				got := post[api.UnwrapCEKResponse](p, api.UnwrapCEK.Path, q)
 				if plaintext := openGCM(t, got.CEK, parts); plaintext != "hello" || got.KID != recipient.KeyID {
 					t.Errorf("plaintext %q, kid %q", plaintext, got.KID)
 				}

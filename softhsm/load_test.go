@@ -112,7 +112,7 @@ func TestE2EConnectionsOfOneUser(t *testing.T) {
 	if a := p.asPeer(nobody, signRequest("oidc"))[0]; a.status != http.StatusOK {
 		t.Errorf("another user: %d %s", a.status, a.body)
 	}
-	a := p.do(http.MethodGet, api.PathHealth, nil)
+	a := p.do(http.MethodGet, api.GetHealth.Path, nil)
 	a.wantError(t, http.StatusTooManyRequests, "overloaded")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
@@ -146,11 +146,11 @@ func TestE2EMemory(t *testing.T) {
 	sealed := strings.Split(compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 2000), nil)), ".")
 	random := base64.RawURLEncoding.EncodeToString(make([]byte, 255)) + "AQ"
 	bodies := []struct{ path, body string }{
-		{api.PathSignJWT, "{"}, {api.PathSignJWT, strings.Repeat("[", 5000)}, {api.PathSignJWT, `{"key":"` + strings.Repeat("k", 5000) + `"}`},
-		{api.PathSignJWT, `{"key":"oidc","claims":{"aud":"nobody"}}`}, {api.PathVerifyJWT, `{"token":"a.b.c"}`},
-		{api.PathDecryptJWE, `{"jwe":"` + strings.Repeat("A.", 3000) + `"}`}, {"/v1/" + strings.Repeat("x", 3000), "{}"},
-		{api.PathDecryptJWE, fmt.Sprintf(`{"jwe":"%s.%s.%s.%s.%s"}`, sealed[0], sealed[1], sealed[2], sealed[3], sealed[2])},
-		{api.PathSignJWS, `{"key":"notes","payload":"=="}`}, {api.PathUnwrapCEK, `{"key":"inbox","alg":"RSA-OAEP-256","encrypted_key":"` + random + `"}`},
+		{api.SignJWT.Path, "{"}, {api.SignJWT.Path, strings.Repeat("[", 5000)}, {api.SignJWT.Path, `{"key":"` + strings.Repeat("k", 5000) + `"}`},
+		{api.SignJWT.Path, `{"key":"oidc","claims":{"aud":"nobody"}}`}, {api.VerifyJWT.Path, `{"token":"a.b.c"}`},
+		{api.DecryptJWE.Path, `{"jwe":"` + strings.Repeat("A.", 3000) + `"}`}, {"/v1/" + strings.Repeat("x", 3000), "{}"},
+		{api.DecryptJWE.Path, fmt.Sprintf(`{"jwe":"%s.%s.%s.%s.%s"}`, sealed[0], sealed[1], sealed[2], sealed[3], sealed[2])},
+		{api.SignJWS.Path, `{"key":"notes","payload":"=="}`}, {api.UnwrapCEK.Path, `{"key":"inbox","alg":"RSA-OAEP-256","encrypted_key":"` + random + `"}`},
 	}
 	flood := func(n int) {
 		var wg sync.WaitGroup
@@ -160,7 +160,7 @@ func TestE2EMemory(t *testing.T) {
 				defer client.CloseIdleConnections()
 				for i := range n / 8 {
 					b := bodies[(i+w)%len(bodies)]
-					if i%2 == 0 && (b.path == api.PathDecryptJWE || b.path == api.PathUnwrapCEK) {
+					if i%2 == 0 && (b.path == api.DecryptJWE.Path || b.path == api.UnwrapCEK.Path) {
 						b = bodies[0]
 					}
 					if a, err := send(client, http.MethodPost, b.path, b.body); err != nil || a.status < 400 {

@@ -125,7 +125,7 @@ func TestE2EPlacesFailover(t *testing.T) {
 		s.limits = strings.Replace(s.limits, "timeout: 4s", "timeout: 15s", 1)
 	}
 	p := start(t, s.settings)
-	set := get[signer.JWKSet](p, api.PathJWKS)
+	set := get[signer.JWKSet](p, api.GetJWKS.Path)
 	clients := s.loop(32)
 	clients.await(t, 200)
 	p.eventually("both places sign", func() bool { return p.used("a") > 20 && p.used("b") > 20 })
@@ -172,7 +172,7 @@ func TestE2EPlacesHang(t *testing.T) {
 			defer client.CloseIdleConnections()
 			for range 50 {
 				began := time.Now()
-				a, err := send(client, http.MethodPost, api.PathSignJWT, signRequest("oidc").Body)
+				a, err := send(client, http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body)
 				if err != nil || a.status != http.StatusOK {
 					t.Errorf("%d %s %v", a.status, a.body, err)
 				}
@@ -208,7 +208,7 @@ func TestE2EStartWithoutBackend(t *testing.T) {
 	old := p.sign("oidc", "").KID
 	wantMissing := func(kid string) {
 		t.Helper()
-		ready := get[api.Ready](p, api.PathReady)
+		ready := get[api.Ready](p, api.GetReady.Path)
 		if !ready.Ready || ready.MissingVersions != 1 || len(ready.Missing) != 1 || ready.Backends["a"] != "unavailable" {
 			t.Errorf("ready: %+v", ready)
 		} else if m := ready.Missing[0]; m.Key != "oidc" || m.Backend != "a" || m.KID != kid || m.NotBefore == nil {
@@ -222,10 +222,10 @@ func TestE2EStartWithoutBackend(t *testing.T) {
 	if log := p.stderr.String(); !strings.Contains(log, `level=ERROR msg="version missing`) || !strings.Contains(log, "backend=a") {
 		t.Errorf("the log does not say so:\n%s", log)
 	}
-	if n := len(get[signer.JWKSet](p, api.PathJWKS).Keys); n != 1 {
+	if n := len(get[signer.JWKSet](p, api.GetJWKS.Path).Keys); n != 1 {
 		t.Errorf("%d keys in the JWKS, want the one that is known", n)
 	}
-	key := get[api.Key](p, api.PathKeys+"/oidc")
+	key := get[api.Key](p, api.ListKeys.Path+"/oidc")
 	if v := key.Versions; !v[0].Active || v[0].State != "ok" || v[1].Active || v[1].State != "missing" || v[1].KID != "" {
 		t.Errorf("versions: %+v", v)
 	}
@@ -233,8 +233,8 @@ func TestE2EStartWithoutBackend(t *testing.T) {
 	lift()
 	p.eventually("the version is there", func() bool { return p.sign("oidc", "").KID != old })
 	kid := p.sign("oidc", "").KID
-	p.eventually("nothing is missing", func() bool { return len(get[api.Ready](p, api.PathReady).Missing) == 0 })
-	p.eventually("all answer", func() bool { return get[api.Ready](p, api.PathReady).Backends["a"] == "ok" })
+	p.eventually("nothing is missing", func() bool { return len(get[api.Ready](p, api.GetReady.Path).Missing) == 0 })
+	p.eventually("all answer", func() bool { return get[api.Ready](p, api.GetReady.Path).Backends["a"] == "ok" })
 	if !strings.Contains(p.stderr.String(), `msg="version is there"`) {
 		t.Error("the log does not say so")
 	}
@@ -243,7 +243,7 @@ func TestE2EStartWithoutBackend(t *testing.T) {
 	p.eventually("a is away", func() bool { return p.sign("oidc", "").KID == old })
 	decode[api.Reloaded](t, "reload", p.reload())
 	wantMissing(kid)
-	if set := get[signer.JWKSet](p, api.PathJWKS); len(set.Key(kid)) != 1 {
+	if set := get[signer.JWKSet](p, api.GetJWKS.Path); len(set.Key(kid)) != 1 {
 		t.Errorf("the public half that was known is not in the JWKS: %+v", set)
 	}
 	if got := p.sign("oidc", "").KID; got != old {
@@ -260,25 +260,25 @@ func TestE2EStartWithNothing(t *testing.T) {
 	s.keys = strings.Replace(oidcKey, `{backend: hsm, ref: "$oidc"}`, `{backend: a, ref: "pkcs11:object=mine"}`, 1)
 	lift := s.fault.Inject("* * rv=CKR_TOKEN_NOT_PRESENT")
 	p := start(t, s.settings)
-	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
-	if a := p.do(http.MethodGet, api.PathReady, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), `"missing_versions":1`) {
+	p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
+	if a := p.do(http.MethodGet, api.GetReady.Path, nil); a.status != http.StatusServiceUnavailable || !strings.Contains(string(a.body), `"missing_versions":1`) {
 		t.Errorf("ready: %d %s", a.status, a.body)
 	}
 	decode[api.Reloaded](t, "a reload that makes nothing worse", p.reload())
 	lift()
 	p.eventually("it signs", func() bool {
-		return p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status == http.StatusOK
+		return p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).status == http.StatusOK
 	})
-	p.eventually("it is ready", func() bool { return p.do(http.MethodGet, api.PathReady, nil).status == http.StatusOK })
+	p.eventually("it is ready", func() bool { return p.do(http.MethodGet, api.GetReady.Path, nil).status == http.StatusOK })
 
 	lift = s.fault.Inject("* * rv=CKR_TOKEN_NOT_PRESENT")
 	p.eventually("it is away", func() bool {
-		return p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status == http.StatusServiceUnavailable
+		return p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).status == http.StatusServiceUnavailable
 	})
 	p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable")
 	lift()
 	p.eventually("it signs again", func() bool {
-		return p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).status == http.StatusOK
+		return p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).status == http.StatusOK
 	})
 }
 
@@ -289,7 +289,7 @@ func TestE2EStartWithHungBackend(t *testing.T) {
 	lift := s.fault.Inject("C_OpenSession * hang")
 	p := start(t, s.settings)
 	old := p.sign("oidc", "").KID
-	if ready := get[api.Ready](p, api.PathReady); !ready.Ready || ready.MissingVersions != 1 {
+	if ready := get[api.Ready](p, api.GetReady.Path); !ready.Ready || ready.MissingVersions != 1 {
 		t.Errorf("ready: %+v", ready)
 	}
 	lift()
@@ -327,7 +327,7 @@ func TestE2EPlacesDiffer(t *testing.T) {
 	if n := p.used("a") - before; n > 2 { // as it is proven when it is opened
 		t.Errorf("the other key signed %v times", n)
 	}
-	if m := get[api.Ready](p, api.PathReady).Missing; len(m) != 1 || m[0].Backend != "a" {
+	if m := get[api.Ready](p, api.GetReady.Path).Missing; len(m) != 1 || m[0].Backend != "a" {
 		t.Errorf("missing: %+v", m)
 	}
 }

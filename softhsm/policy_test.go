@@ -14,7 +14,7 @@ import (
 // signJWT asks the key oidc for a token with the given claims.
 func (p *process) signJWT(claims string, ttl int64) answer {
 	p.t.Helper()
-	return p.do(http.MethodPost, api.PathSignJWT, api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(claims), TTL: ttl})
+	return p.do(http.MethodPost, api.SignJWT.Path, api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(claims), TTL: ttl})
 }
 
 // wantRule checks that a refusal names its rule in the answer, for people and for
@@ -90,7 +90,7 @@ func TestE2EGrantNarrows(t *testing.T) {
 func (p *process) life(claims string) int64 {
 	p.t.Helper()
 	signed := decode[api.SignJWTResponse](p.t, "sign", p.signJWT(claims, 0))
-	verified := post[api.VerifyJWTResponse](p, api.PathVerifyJWT, api.VerifyJWTRequest{Token: signed.Token})
+	verified := post[api.VerifyJWTResponse](p, api.VerifyJWT.Path, api.VerifyJWTRequest{Token: signed.Token})
 	var times struct{ Iat, Exp int64 }
 	if err := json.Unmarshal(verified.Claims, &times); err != nil {
 		p.t.Fatal(err)

@@ -147,7 +147,7 @@ func (p *process) wait() int {
 // alive checks that the daemon answers.
 func (p *process) alive() {
 	p.t.Helper()
-	if a := p.do(http.MethodGet, api.PathHealth, nil); a.status != http.StatusOK {
+	if a := p.do(http.MethodGet, api.GetHealth.Path, nil); a.status != http.StatusOK {
 		p.t.Fatalf("health: %d %s", a.status, a.body)
 	}
 }

@@ -25,7 +25,7 @@ func (p *process) hangUp() {
 
 func (p *process) reload() answer {
 	p.t.Helper()
-	return p.do(http.MethodPost, api.PathReload, "{}")
+	return p.do(http.MethodPost, api.ReloadConfig.Path, "{}")
 }
 
 func TestE2EReload(t *testing.T) {
@@ -38,7 +38,7 @@ func TestE2EReload(t *testing.T) {
 func testReload(t *testing.T, reload func(*process)) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
-	p.do(http.MethodPost, api.PathSignJWT, signRequest("rsa").Body).wantError(t, http.StatusForbidden, "denied")
+	p.do(http.MethodPost, api.SignJWT.Path, signRequest("rsa").Body).wantError(t, http.StatusForbidden, "denied")
 
 	s.keys += rsaKey
 	s.grants += "\n  - {peer: {user: $uid}, ops: [sign-jwt], keys: [rsa]}"
@@ -50,7 +50,7 @@ func testReload(t *testing.T, reload func(*process)) {
 	s.grants = strings.Replace(s.grants, "[oidc]", "[rsa]", 1)
 	s.write(t)
 	reload(p)
-	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusForbidden, "denied")
+	p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusForbidden, "denied")
 	p.sign("rsa", "RS256")
 
 	ok := 0

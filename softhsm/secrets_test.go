@@ -87,7 +87,7 @@ func TestE2ENoSecretAnywhere(t *testing.T) {
 
 	writeFile(t, s.path("signetd.yaml"), strings.Replace(s.yaml(), "[ES256]", "[RS256]", 1))
 	p.hangUp()
-	try(api.PathReload, "{}")
+	try(api.ReloadConfig.Path, "{}")
 	metrics := p.readMetrics(s.path("m.sock"))
 	p.stop()
 	if errors.Len() < 1000 || len(metrics) < 1000 || p.stderr.data.Len() < 1000 {
@@ -111,42 +111,42 @@ func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try fu
 	inbox := p.publicKey("inbox")
 	jwe := compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, secrets["plaintext"], nil))
 	parts := strings.Split(jwe, ".")
-	try(api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe})
-	try(api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe, Key: "outbox"})
-	try(api.PathDecryptJWE, api.DecryptJWERequest{JWE: with(parts, 4, make([]byte, 16))})
-	try(api.PathDecryptJWE, api.DecryptJWERequest{JWE: string(secrets["plaintext"])})
-	try(api.PathDecryptJWE, fmt.Sprintf(`{"jwe":"%s","%s":1}`, jwe, "plain"))
-	cek := post[api.UnwrapCEKResponse](p, api.PathUnwrapCEK, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: part(t, parts[1])}).CEK
+	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe})
+	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe, Key: "outbox"})
+	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: with(parts, 4, make([]byte, 16))})
+	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: string(secrets["plaintext"])})
+	try(api.DecryptJWE.Path, fmt.Sprintf(`{"jwe":"%s","%s":1}`, jwe, "plain"))
+	cek := post[api.UnwrapCEKResponse](p, api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: part(t, parts[1])}).CEK
 	if openGCM(t, cek, parts) != string(secrets["plaintext"]) {
 		t.Fatal("the CEK does not open the JWE")
 	}
 	secrets["CEK"] = cek
-	try(api.PathUnwrapCEK, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: part(t, parts[1])})
-	try(api.PathUnwrapCEK, api.UnwrapCEKRequest{Key: "inbox", Alg: "A256KW", EncryptedKey: cek})
+	try(api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: part(t, parts[1])})
+	try(api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "A256KW", EncryptedKey: cek})
 	for _, q := range []api.EncryptJWERequest{{Key: "inbox"}, {Key: "nobody"}, {Key: "inbox", Enc: "A512GCM"}, {Recipient: &inbox}, {Key: "oidc"}} {
 		q.Plaintext = secrets["plaintext"]
-		try(api.PathEncryptJWE, q)
+		try(api.EncryptJWE.Path, q)
 	}
 	plain := base64.StdEncoding.EncodeToString(append([]byte{0xff, 0xff}, secrets["plaintext"]...)) // not base64url: refused
-	try(api.PathEncryptJWE, fmt.Sprintf(`{"key":"inbox","plaintext":%q}`, plain))
+	try(api.EncryptJWE.Path, fmt.Sprintf(`{"key":"inbox","plaintext":%q}`, plain))
 	for _, claims := range []string{
 		`{"aud":"api","sub":"S"}`, `{"aud":"S"}`, `{"aud":"api","iss":"S"}`, `{"aud":"api","sub":"S","sub":"S"}`, `{"aud":"api","exp":"S"}`, `{"aud":"api","Aud":"S"}`, `"S"`, `["S"]`, `{"aud":"api","sub":"S"`, `{"aud":{"S":1}}`, `{"aud":"api","jti":["S"]}`,
 	} {
 		claims = strings.ReplaceAll(claims, "S", string(secrets["claim"]))
-		a := try(api.PathSignJWT, `{"key":"oidc","claims":`+claims+`}`)
-		try(api.PathSignJWT, `{"key":"oidc","ttl":"`+string(secrets["claim"])+`","claims":`+claims+`}`)
+		a := try(api.SignJWT.Path, `{"key":"oidc","claims":`+claims+`}`)
+		try(api.SignJWT.Path, `{"key":"oidc","ttl":"`+string(secrets["claim"])+`","claims":`+claims+`}`)
 		if a.status == http.StatusOK {
 			token := decode[api.SignJWTResponse](t, "sign", a).Token
-			try(api.PathVerifyJWT, api.VerifyJWTRequest{Token: token})
-			try(api.PathVerifyJWT, api.VerifyJWTRequest{Token: token + "x"})
-			try(api.PathVerifyJWT, api.VerifyJWTRequest{Token: token, Audience: "other"})
+			try(api.VerifyJWT.Path, api.VerifyJWTRequest{Token: token})
+			try(api.VerifyJWT.Path, api.VerifyJWTRequest{Token: token + "x"})
+			try(api.VerifyJWT.Path, api.VerifyJWTRequest{Token: token, Audience: "other"})
 		}
 	}
 	for _, q := range []api.SignJWSRequest{{Key: "notes"}, {Key: "notes", Alg: "RS256"}, {Key: "oidc"}, {Key: "notes", Serialization: "other"}} {
 		q.Payload = secrets["payload"]
-		try(api.PathSignJWS, q)
+		try(api.SignJWS.Path, q)
 	}
-	try(api.PathSignDigest, api.SignDigestRequest{Key: "notes", Alg: "ES256", Digest: secrets["payload"]})
+	try(api.SignDigest.Path, api.SignDigestRequest{Key: "notes", Alg: "ES256", Digest: secrets["payload"]})
 	for _, garbage := range []string{"POST /v1/jwt/sign HTTP/1.1\r\nA" + string(secrets["claim"]) + "\r\n\r\n", string(secrets["claim"]) + "\r\n\r\n", "GET / HTTP/1.1\r\nHost: " + string(secrets["claim"]) + " \x00\r\n\r\n"} {
 		wantTyped(t, p.exchange(t, garbage))
 	}

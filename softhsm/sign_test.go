@@ -22,7 +22,7 @@ import (
 // jwk returns the public key with the given kid, from the daemon's JWKS.
 func (p *process) jwk(kid string) jose.JSONWebKey {
 	p.t.Helper()
-	set := get[jose.JSONWebKeySet](p, api.PathJWKS)
+	set := get[jose.JSONWebKeySet](p, api.GetJWKS.Path)
 	keys := set.Key(kid)
 	if len(keys) != 1 || !keys[0].IsPublic() {
 		p.t.Fatalf("kid %q is %d times in the JWKS", kid, len(keys))
@@ -33,7 +33,7 @@ func (p *process) jwk(kid string) jose.JSONWebKey {
 // sign has the key sign claims for the audience api.
 func (p *process) sign(key, alg string) api.SignJWTResponse {
 	p.t.Helper()
-	return post[api.SignJWTResponse](p, api.PathSignJWT, map[string]any{
+	return post[api.SignJWTResponse](p, api.SignJWT.Path, map[string]any{
 		"key": key, "alg": alg, "claims": map[string]any{"sub": "alice", "aud": "api"}, "ttl": 300,
 	})
 }
@@ -62,7 +62,7 @@ func TestE2ESignJWT(t *testing.T) {
 			}
 			checkFilledIn(t, payload, before)
 			opensslVerify(t, public, tt.alg, got.Token)
-			verified := post[api.VerifyJWTResponse](p, api.PathVerifyJWT, api.VerifyJWTRequest{Token: got.Token, Issuer: issuer, Audience: "api"})
+			verified := post[api.VerifyJWTResponse](p, api.VerifyJWT.Path, api.VerifyJWTRequest{Token: got.Token, Issuer: issuer, Audience: "api"})
 			if verified.Key != tt.key {
 				t.Errorf("verify names key %q, want %q", verified.Key, tt.key)
 			}
@@ -77,12 +77,12 @@ func TestE2ESignJWT(t *testing.T) {
 			"padding": token + "==", "alg none": none + "." + parts[1] + ".", "no signature": parts[0] + "." + parts[1] + ".",
 			"other claims": parts[0] + "." + strings.Split(p.sign("oidc", "").Token, ".")[1] + "." + parts[2], "empty": "", "garbage": "\x00",
 		} {
-			if msg := p.do(http.MethodPost, api.PathVerifyJWT, api.VerifyJWTRequest{Token: bad}).wantError(t, http.StatusBadRequest, "invalid"); msg == "" {
+			if msg := p.do(http.MethodPost, api.VerifyJWT.Path, api.VerifyJWTRequest{Token: bad}).wantError(t, http.StatusBadRequest, "invalid"); msg == "" {
 				t.Errorf("%s: no reason", name)
 			}
 		}
 		for _, q := range []api.VerifyJWTRequest{{Token: token, Issuer: "https://evil.example"}, {Token: token, Audience: "billing"}} {
-			p.do(http.MethodPost, api.PathVerifyJWT, q).wantError(t, http.StatusBadRequest, "invalid")
+			p.do(http.MethodPost, api.VerifyJWT.Path, q).wantError(t, http.StatusBadRequest, "invalid")
 		}
 	})
 	t.Run("two tokens differ in jti", func(t *testing.T) {
@@ -232,7 +232,7 @@ func TestE2EClaimPolicy(t *testing.T) {
 	status := map[string]int{"denied": 403, "invalid": 400, "unsupported": 422}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := p.do(http.MethodPost, api.PathSignJWT, tt.body)
+			a := p.do(http.MethodPost, api.SignJWT.Path, tt.body)
 			a.wantError(t, status[tt.code], tt.code)
 			list := p.records(t)
 			if r := list[len(list)-1]; r.Outcome != tt.code || r.Op != "sign-jwt" || tt.code == "denied" && r.Rule == "" {

@@ -114,7 +114,7 @@ func (k *soak) prepare() {
 		parts := bytes.Split([]byte(compact(t, seal(t, inbox, alg, jose.A256GCM, nil, nil))), []byte("."))
 		k.keys = append(k.keys, [2]string{string(alg), string(parts[1])})
 	}
-	a := p.do(http.MethodPost, api.PathDecryptJWE, `{"jwe":"a.b.c.d.e"}`)
+	a := p.do(http.MethodPost, api.DecryptJWE.Path, `{"jwe":"a.b.c.d.e"}`)
 	a.wantError(t, http.StatusUnprocessableEntity, "decrypt_failed")
 	k.want = a.withoutID()
 }
@@ -137,10 +137,10 @@ func (k *soak) request(c *http.Client, m *mutator, i int) error {
 	if i%soakValid == 0 {
 		return k.valid(c, i/soakValid)
 	}
-	path, what := api.PathDecryptJWE, ""
+	path, what := api.DecryptJWE.Path, ""
 	var body any
 	if i%soakUnwraps == 1 {
-		path, what = api.PathUnwrapCEK, "an encrypted key"
+		path, what = api.UnwrapCEK.Path, "an encrypted key"
 		body = api.UnwrapCEKRequest{Key: "inbox", Alg: m.one("RSA-OAEP", "RSA-OAEP-256"), EncryptedKey: m.encryptedKey()}
 	} else {
 		q := api.DecryptJWERequest{Key: m.one("", "inbox")}
@@ -161,10 +161,10 @@ func (k *soak) request(c *http.Client, m *mutator, i int) error {
 
 // valid sends a request that must be served.
 func (k *soak) valid(c *http.Client, i int) error {
-	path, body, want := api.PathDecryptJWE, fmt.Sprintf(`{"jwe":%q}`, k.good[i%len(k.good)]), `"plaintext":"`
+	path, body, want := api.DecryptJWE.Path, fmt.Sprintf(`{"jwe":%q}`, k.good[i%len(k.good)]), `"plaintext":"`
 	if i%4 == 0 {
 		key := k.keys[i/4%len(k.keys)]
-		path, body, want = api.PathUnwrapCEK, fmt.Sprintf(`{"key":"inbox","alg":%q,"encrypted_key":%q}`, key[0], key[1]), `"cek":"`
+		path, body, want = api.UnwrapCEK.Path, fmt.Sprintf(`{"key":"inbox","alg":%q,"encrypted_key":%q}`, key[0], key[1]), `"cek":"`
 	}
 	a, err := send(c, http.MethodPost, path, body)
 	if err != nil {

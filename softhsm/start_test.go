@@ -124,7 +124,7 @@ func TestE2ETokenUnknown(t *testing.T) {
 	got := refused(t, s, "check")
 	placeOf(t, s, got)
 	p := start(t, s)
-	p.do(http.MethodPost, api.PathSignJWT, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
+	p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusServiceUnavailable, "unavailable")
 	for _, text := range []string{got, p.stderr.String()} {
 		if !strings.Contains(text, "isuer") || !strings.Contains(text, "e2e") {
 			t.Errorf("no word of the token that is wanted, or of the one that is there: %s", text)
@@ -294,7 +294,7 @@ func TestE2EAuditLogRefused(t *testing.T) {
 	if got := refused(t, &other, "serve"); !strings.Contains(got, "another process has it open") {
 		t.Errorf("an audit log of another daemon: %s", got)
 	}
-	p.do(http.MethodGet, api.PathKeys, nil)
+	p.do(http.MethodGet, api.ListKeys.Path, nil)
 	p.stop()
 	s.audit = `{path: /dev/full}`
 	if got := refused(t, s, "serve"); !strings.Contains(got, "needs a file on a disk") {

@@ -43,7 +43,7 @@ func (s *settings) loop(n int) *signLoop {
 				default:
 				}
 				body := fmt.Sprintf(`{"key":"oidc","claims":{"aud":"api","jti":"%d-%d"}}`, i, j)
-				a, err := send(client, http.MethodPost, api.PathSignJWT, body)
+				a, err := send(client, http.MethodPost, api.SignJWT.Path, body)
 				if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
 					return // nobody let this one in
 				}

@@ -140,7 +140,7 @@ func TestE2EHandedOverTCP(t *testing.T) {
 	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "not a Unix stream socket") {
 		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), out)
 	}
-	if _, err := send(newClient(s.path("s.sock")), http.MethodGet, api.PathHealth, nil); err == nil {
+	if _, err := send(newClient(s.path("s.sock")), http.MethodGet, api.GetHealth.Path, nil); err == nil {
 		t.Error("somebody answers")
 	}
 }

@@ -22,7 +22,7 @@ func TestE2ETamperedJWE(t *testing.T) {
 	var want answer
 	for _, key := range []string{"", "inbox"} {
 		for name, jwe := range bad {
-			a := p.do(http.MethodPost, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe, Key: key})
+			a := p.do(http.MethodPost, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe, Key: key})
 			if want.body == nil {
 				a.wantError(t, http.StatusUnprocessableEntity, "decrypt_failed")
 				want = a
@@ -33,7 +33,7 @@ func TestE2ETamperedJWE(t *testing.T) {
 		}
 	}
 	for name, encryptedKey := range spoilKey(t, p) {
-		a := p.do(http.MethodPost, api.PathUnwrapCEK, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: encryptedKey})
+		a := p.do(http.MethodPost, api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: encryptedKey})
 		if a.status != want.status || a.withoutID() != want.withoutID() {
 			t.Errorf("unwrap, %s: %d %s\nwant %d %s", name, a.status, a.body, want.status, want.body)
 		}
@@ -51,7 +51,7 @@ func TestE2ETamperedJWE(t *testing.T) {
 		t.Errorf("records of failures %v, want one for each of %d and %d requests", failed, 2*len(bad), len(spoilKey(t, p)))
 	}
 	good := compact(t, seal(t, p.publicKey("inbox"), jose.RSA_OAEP_256, jose.A256GCM, []byte("still works"), nil))
-	if got := post[api.DecryptJWEResponse](p, api.PathDecryptJWE, api.DecryptJWERequest{JWE: good}); string(got.Plaintext) != "still works" {
+	if got := post[api.DecryptJWEResponse](p, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: good}); string(got.Plaintext) != "still works" {
 		t.Errorf("plaintext %q", got.Plaintext)
 	}
 }
@@ -167,8 +167,8 @@ func TestE2EDecryptOtherKey(t *testing.T) {
 	nobodys := inbox
 	nobodys.KeyID = "nobody"
 	unknown := compact(t, seal(t, nobodys, jose.RSA_OAEP_256, jose.A256GCM, []byte("x"), nil))
-	a := p.do(http.MethodPost, api.PathDecryptJWE, api.DecryptJWERequest{JWE: sealed})
-	b := p.do(http.MethodPost, api.PathDecryptJWE, api.DecryptJWERequest{JWE: unknown})
+	a := p.do(http.MethodPost, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: sealed})
+	b := p.do(http.MethodPost, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: unknown})
 	a.wantError(t, http.StatusUnprocessableEntity, "decrypt_failed")
 	if a.withoutID() != b.withoutID() {
 		t.Errorf("%s\nand %s", a.body, b.body)

@@ -217,7 +217,7 @@ func TestE2ETiming(t *testing.T) {
 	s := newSealer(t, pub, inbox.KeyID, 64<<10)
 	want := ""
 	use := func(jwe string) error {
-		a, err := send(p.client, http.MethodPost, api.PathDecryptJWE, `{"jwe":"`+jwe+`"}`)
+		a, err := send(p.client, http.MethodPost, api.DecryptJWE.Path, `{"jwe":"`+jwe+`"}`)
 		if err != nil {
 			return err
 		}

@@ -92,7 +92,7 @@ func rawPost(path, headers, body string) string {
 }
 
 func rawSign(extra string) string {
-	return rawPost(api.PathSignJWT, fmt.Sprintf("Content-Length: %d\r\n%s", len(signBody), extra), signBody)
+	return rawPost(api.SignJWT.Path, fmt.Sprintf("Content-Length: %d\r\n%s", len(signBody), extra), signBody)
 }
 
 // Whatever comes in gets a typed error or a closed connection.
@@ -133,20 +133,20 @@ func TestE2EGarbage(t *testing.T) {
 		{"a path with a bad escape", "GET /v1/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400},
 		{"an upgrade", rawSign("Connection: Upgrade, close\r\nUpgrade: h2c\r\n"), 200},
 		{"an expectation of nobody", rawSign(closing + "Expect: 200-ok\r\n"), 400},
-		{"no length", rawPost(api.PathSignJWT, closing, ""), 400},
-		{"a length below zero", rawPost(api.PathSignJWT, "Content-Length: -1\r\n", signBody), 400},
-		{"a length that is no number", rawPost(api.PathSignJWT, "Content-Length: 1e3\r\n", signBody), 400},
-		{"a length that overflows", rawPost(api.PathSignJWT, "Content-Length: 99999999999999999999\r\n", signBody), 400},
-		{"two lengths", rawPost(api.PathSignJWT, "Content-Length: 37\r\nContent-Length: 36\r\n", signBody), 400},
-		{"a body above the limit", rawPost(api.PathSignJWT, "Content-Length: 1048576\r\n", over), 400},
-		{"a body far above the limit", rawPost(api.PathSignJWT, "Content-Length: 1099511627776\r\n", over), 400},
-		{"a body above the limit in chunks", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n", strings.Repeat("10000\r\n"+over[:65536]+"\r\n", 3)+"0\r\n\r\n"), 400},
-		{"a chunk whose length is none", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n"+closing, "zz\r\n"), 400},
-		{"a chunk whose length overflows", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n"+closing, "fffffffffffffffff\r\n"), 400},
-		{"a chunk without its end", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n"+closing, "3\r\nabcdef\r\n"), 400},
-		{"chunks and a length", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"+closing, "0\r\n\r\n"), 400},
-		{"an encoding of nobody", rawPost(api.PathSignJWT, "Transfer-Encoding: gzip\r\n", signBody), 400},
-		{"chunks that are well", rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n"+closing, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(signBody), signBody)), 200},
+		{"no length", rawPost(api.SignJWT.Path, closing, ""), 400},
+		{"a length below zero", rawPost(api.SignJWT.Path, "Content-Length: -1\r\n", signBody), 400},
+		{"a length that is no number", rawPost(api.SignJWT.Path, "Content-Length: 1e3\r\n", signBody), 400},
+		{"a length that overflows", rawPost(api.SignJWT.Path, "Content-Length: 99999999999999999999\r\n", signBody), 400},
+		{"two lengths", rawPost(api.SignJWT.Path, "Content-Length: 37\r\nContent-Length: 36\r\n", signBody), 400},
+		{"a body above the limit", rawPost(api.SignJWT.Path, "Content-Length: 1048576\r\n", over), 400},
+		{"a body far above the limit", rawPost(api.SignJWT.Path, "Content-Length: 1099511627776\r\n", over), 400},
+		{"a body above the limit in chunks", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n", strings.Repeat("10000\r\n"+over[:65536]+"\r\n", 3)+"0\r\n\r\n"), 400},
+		{"a chunk whose length is none", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n"+closing, "zz\r\n"), 400},
+		{"a chunk whose length overflows", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n"+closing, "fffffffffffffffff\r\n"), 400},
+		{"a chunk without its end", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n"+closing, "3\r\nabcdef\r\n"), 400},
+		{"chunks and a length", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"+closing, "0\r\n\r\n"), 400},
+		{"an encoding of nobody", rawPost(api.SignJWT.Path, "Transfer-Encoding: gzip\r\n", signBody), 400},
+		{"chunks that are well", rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n"+closing, fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(signBody), signBody)), 200},
 		{"a body that was announced by Expect", rawSign(closing + "Expect: 100-continue\r\n"), 200},
 	}
 	for _, tt := range tests {
@@ -172,7 +172,7 @@ func TestE2EPipelined(t *testing.T) {
 	if got := wantTyped(t, p.exchange(t, rawSign("")+rawSign("")+"\x00garbage\r\n\r\n")); got[200] != 2 || got[400] != 1 {
 		t.Errorf("answers by status %v, want 2 of 200 and 1 of 400", got)
 	}
-	if got := wantTyped(t, p.exchange(t, rawPost(api.PathSignJWT, "Content-Length: 1\r\n", "{")+rawSign("Connection: close\r\n"))); got[400] != 1 || got[200] != 1 {
+	if got := wantTyped(t, p.exchange(t, rawPost(api.SignJWT.Path, "Content-Length: 1\r\n", "{")+rawSign("Connection: close\r\n"))); got[400] != 1 || got[200] != 1 {
 		t.Errorf("answers by status %v: a bad body spoils the next request", got)
 	}
 }
@@ -186,9 +186,9 @@ func TestE2EHalfSent(t *testing.T) {
 		"nothing":          "",
 		"half a line":      "POST /v1/jwt",
 		"no end of header": "POST /v1/jwt/sign HTTP/1.1\r\nHost: x\r\nContent-Le",
-		"no body":          rawPost(api.PathSignJWT, "Content-Length: 37\r\n", ""),
-		"half a body":      rawPost(api.PathSignJWT, "Content-Length: 37\r\n", signBody[:20]),
-		"half a chunk":     rawPost(api.PathSignJWT, "Transfer-Encoding: chunked\r\n", "25\r\n"+signBody[:20]),
+		"no body":          rawPost(api.SignJWT.Path, "Content-Length: 37\r\n", ""),
+		"half a body":      rawPost(api.SignJWT.Path, "Content-Length: 37\r\n", signBody[:20]),
+		"half a chunk":     rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n", "25\r\n"+signBody[:20]),
 	}
 	var conns []net.Conn
 	began := time.Now()

@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"testing"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"signetd/backends/pkcs11"
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 // hotKeys makes a key of each kind that the hot path has a call for.
@@ -81,7 +83,7 @@ func TestFailingCallsLeakNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := make([]byte, 4096)
-	ctx := watchedContext{t.Context()} // as in the daemon: see TestFailingDecryptionsLeakNothing
+	ctx := supervise.NewContext(time.Hour) // as in the daemon: see TestFailingDecryptionsLeakNothing
 	tests := []struct {
 		name string
 		rule string // by which SoftHSM2 is spared the work, or what it has no failure for fails

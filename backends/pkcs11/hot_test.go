@@ -4,7 +4,6 @@ package pkcs11_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,10 +11,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"testing"
+	"time"
 
 	"signetd/backends/pkcs11"
 	"signetd/backends/pkcs11/provision"
 	"signetd/signer"
+	"signetd/signer/supervise"
 	"signetd/softhsm"
 )
 
@@ -47,12 +48,6 @@ func grows(t *testing.T, n int, f func()) int {
 	debug.FreeOSMemory()
 	return rss(t) - before
 }
-
-// A watchedContext is that of a caller who is answered for by somebody else, as in the
-// daemon.
-type watchedContext struct{ context.Context }
-
-func (watchedContext) Watched() {}
 
 // Ciphertexts that do not decrypt are for anybody to send, so they must cost no
 // memory. The fault module answers 100,000 by itself, or a million in `make soak`
@@ -92,7 +87,7 @@ func TestFailingDecryptionsLeakNothing(t *testing.T) {
 			if tt.instant { // without the token
 				defer f.Inject("C_DecryptInit * rv=CKR_OK", "C_Decrypt * leave rv=CKR_ENCRYPTED_DATA_INVALID")()
 			}
-			ctx := watchedContext{t.Context()}
+			ctx := supervise.NewContext(time.Hour)
 			grown := grows(t, n, func() {
 				if _, err := k.DecryptContext(ctx, ct, tt.alg.DecrypterOpts()); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 					t.Fatalf("%v, want ErrDecrypt itself", err)

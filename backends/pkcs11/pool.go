@@ -13,6 +13,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 // growAfter is how long a pool that the token gave too few sessions stays small
@@ -72,7 +73,7 @@ type hold struct {
 // leftAt returns when the caller of the job left, if it has. That of a watched
 // context is on the job's own goroutine: it is given up when its time is over.
 func (h *hold) leftAt() (time.Time, bool) {
-	if signer.Watched(h.ctx) && h.ctx.Err() != nil {
+	if supervise.Supervised(h.ctx) && h.ctx.Err() != nil {
 		return h.ctx.Deadline()
 	}
 	return h.left, !h.left.IsZero()
@@ -94,7 +95,7 @@ func newPool[S any](c poolConfig[S]) *pool[S] {
 // do runs f on a session that nobody else uses meanwhile, and waits for a free
 // one if need be. When ctx ends first it returns ctx.Err() at once. If f runs
 // then, it runs on, and its result is dropped: f must share no memory with the
-// caller. If f does not run yet, it never will. With a [signer.WatchedContext] f runs
+// caller. If f does not run yet, it never will. With a [supervise.Context] f runs
 // on the caller's goroutine, and do returns when f does.
 //
 // It returns ErrOverloaded at once if too many wait, and ErrUnavailable if every
@@ -109,7 +110,7 @@ func do[S, T any](ctx context.Context, p *pool[S], f func(S) (T, error)) (T, err
 	if err != nil {
 		return zero, err
 	}
-	if signer.Watched(ctx) {
+	if supervise.Supervised(ctx) {
 		return run(p, w, h, f)
 	}
 	j := start(p, w, h, f)
@@ -251,7 +252,7 @@ func (p *pool[S]) growLocked() {
 // giveBack ends what h did on w, and hands w to whose turn it is.
 func (p *pool[S]) giveBack(w *seat[S], h *hold) {
 	p.mu.Lock()
-	if signer.Watched(h.ctx) && h.ctx.Err() != nil {
+	if supervise.Supervised(h.ctx) && h.ctx.Err() != nil {
 		p.counters.abandoned++
 	}
 	h.ended = h.left.IsZero()

@@ -5,6 +5,9 @@ package pkcs11
 import (
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"signetd/signer/supervise"
 )
 
 // TestPoolPanic: a job that panics on its caller's goroutine, where the caller
@@ -19,12 +22,12 @@ func TestPoolPanic(t *testing.T) {
 					t.Error("the panic was lost")
 				}
 			}()
-			_, _ = do(watched{t.Context()}, p, func(*fakeSession) ([]byte, error) { panic("a bug") })
+			_, _ = do(supervise.NewContext(time.Hour), p, func(*fakeSession) ([]byte, error) { panic("a bug") })
 		}()
 		if s := p.stats(); s.Busy != 0 || f.open.Load() != 0 {
 			t.Fatalf("%d sessions open, stats: %+v", f.open.Load(), s)
 		}
-		if v, err := do(watched{t.Context()}, p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
+		if v, err := do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
 			t.Errorf("the next: %q, %v", v, err)
 		}
 		p.close()

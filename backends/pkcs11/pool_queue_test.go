@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 // The session that was used last is used next, so that a quiet backend needs
@@ -214,22 +215,16 @@ func TestPoolTouch(t *testing.T) {
 	})
 }
 
-// A watched is a context whose caller is answered for by somebody else.
-type watched struct{ context.Context }
-
-func (watched) Watched() {}
-
-// TestPoolWatched: a job of a watched context runs on its caller's goroutine, to its
+// TestPoolSupervised: a job of a supervised context runs on its caller's goroutine, to its
 // end; when its time is over it counts as given up all the same, and those that wait
 // behind it are told that the module hangs.
-func TestPoolWatched(t *testing.T) {
+func TestPoolSupervised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		defer p.close()
 		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		ctx := supervise.NewContext(time.Second)
 		waited := make(chan error, 1)
 		time.AfterFunc(time.Second/2, func() {
 			_, err := do(t.Context(), p, f.takes(0, "", nil))
@@ -241,7 +236,7 @@ func TestPoolWatched(t *testing.T) {
 				t.Errorf("meanwhile: %+v", s)
 			}
 		})
-		v, err := do(watched{ctx}, p, f.takes(time.Minute, "late", nil))
+		v, err := do(ctx, p, f.takes(time.Minute, "late", nil))
 		if err != nil || string(v) != "late" || time.Since(start) != time.Minute {
 			t.Errorf("do: %q, %v after %v; want what the job returned, when it did", v, err, time.Since(start))
 		}
@@ -251,7 +246,7 @@ func TestPoolWatched(t *testing.T) {
 		if s := p.stats(); s.Abandoned != 0 || s.AbandonedTotal != 1 || s.Busy != 0 {
 			t.Errorf("afterwards: %+v", s)
 		}
-		if v, err := do(watched{t.Context()}, p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
+		if v, err := do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
 			t.Errorf("the next: %q, %v", v, err)
 		}
 	})

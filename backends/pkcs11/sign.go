@@ -17,6 +17,7 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
 // digestInfo is what precedes the digest in a PKCS #1 v1.5 signature (RFC 8017
@@ -123,7 +124,7 @@ func digestOf(hash crypto.Hash, message []byte) []byte {
 
 // signData signs data, which has the form f.
 func (k *key) signData(ctx context.Context, alg signer.Alg, f form, data []byte) ([]byte, error) {
-	if !signer.Watched(ctx) {
+	if !supervise.Supervised(ctx) {
 		data = bytes.Clone(data) // the token may read it after the caller has left
 	}
 	sig, err := k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"signetd/daemon/api"
 	"signetd/daemon/daemontest"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -104,18 +105,18 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 
 var keys = []daemontest.Key{
 	{
-		Name: "oidc", KID: "oidc-1", Algs: []signer.Alg{signer.ES256}, Ops: []policy.Op{policy.OpSignJWT, policy.OpSealJWT, policy.OpVerify},
+		Name: "oidc", KID: "oidc-1", Algs: []signer.Alg{signer.ES256}, Ops: []api.Op{api.OpSignJWT, api.OpSealJWT, api.OpVerify},
 		JWT: &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: 15 * time.Minute, Typ: "JWT"},
 	},
-	{Name: "files", KID: "files-1", Algs: []signer.Alg{signer.RS256, signer.PS256}, Ops: []policy.Op{policy.OpSignJWS, policy.OpVerifyJWS}},
-	{Name: "inbox", KID: "inbox-1", Algs: []signer.Alg{signer.RSAOAEP256}, Ops: []policy.Op{policy.OpDecrypt, policy.OpOpenJWT, policy.OpEncrypt}},
-	{Name: "webhooks", KID: "webhooks-1", Algs: []signer.Alg{signer.HS256}, Ops: []policy.Op{policy.OpSignMAC, policy.OpVerifyMAC}},
-	{Name: "kek", KID: "kek-1", Algs: []signer.Alg{signer.A128KW}, Ops: []policy.Op{policy.OpWrapKey, policy.OpUnwrapKey}},
+	{Name: "files", KID: "files-1", Algs: []signer.Alg{signer.RS256, signer.PS256}, Ops: []api.Op{api.OpSignJWS, api.OpVerifyJWS}},
+	{Name: "inbox", KID: "inbox-1", Algs: []signer.Alg{signer.RSAOAEP256}, Ops: []api.Op{api.OpDecrypt, api.OpOpenJWT, api.OpEncrypt}},
+	{Name: "webhooks", KID: "webhooks-1", Algs: []signer.Alg{signer.HS256}, Ops: []api.Op{api.OpSignMAC, api.OpVerifyMAC}},
+	{Name: "kek", KID: "kek-1", Algs: []signer.Alg{signer.A128KW}, Ops: []api.Op{api.OpWrapKey, api.OpUnwrapKey}},
 	{Name: "hidden", KID: "hidden-1", Algs: []signer.Alg{signer.ES384}},
 }
 
 // hostOps are what this user may do beside, except where nothing is granted.
-var hostOps = []policy.Op{policy.OpEncryptJWK, policy.OpReload}
+var hostOps = []api.Op{api.OpEncryptJWK, api.OpReload}
 
 // ungranted returns the keys without what this user may do with them.
 func ungranted() []daemontest.Key {

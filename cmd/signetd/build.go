@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -86,7 +87,7 @@ func (d *document) policy(keys []policy.Key) (*policy.Policy, error) {
 			}
 		}
 		for _, op := range c.Ops {
-			g.Ops = append(g.Ops, policy.Op(op))
+			g.Ops = append(g.Ops, api.Op(op))
 		}
 		grants = append(grants, g)
 	}

@@ -14,30 +14,6 @@ import (
 	"signetd/signer"
 )
 
-// The paths of the API. All that take a body are POST, all others GET.
-const (
-	PathSignJWT    = "/v1/jwt/sign"
-	PathVerifyJWT  = "/v1/jwt/verify"
-	PathSealJWT    = "/v1/jwt/seal"
-	PathOpenJWT    = "/v1/jwt/open"
-	PathSignJWS    = "/v1/jws/sign"
-	PathVerifyJWS  = "/v1/jws/verify"
-	PathSignDigest = "/v1/digest/sign"
-	PathUnwrapCEK  = "/v1/cek/unwrap"
-	PathDecryptJWE = "/v1/jwe/decrypt"
-	PathEncryptJWE = "/v1/jwe/encrypt"
-	PathSignMAC    = "/v1/mac/sign"
-	PathVerifyMAC  = "/v1/mac/verify"
-	PathWrapKey    = "/v1/key/wrap"
-	PathUnwrapKey  = "/v1/key/unwrap"
-	PathKeys       = "/v1/keys" // and PathKeys + "/" + name
-	PathJWKS       = "/v1/jwks"
-	PathHealth     = "/v1/health"
-	PathReady      = "/v1/ready"
-	PathVersion    = "/v1/version"
-	PathReload     = "/v1/admin/reload"
-)
-
 // DefaultSocket is where the daemon listens and clients look unless told.
 const DefaultSocket = "/run/signetd/signetd.sock"
 

@@ -16,20 +16,20 @@ type Kind[Request, Answer any] struct{ path string }
 
 // The kinds of [Batch]. Each does for many what the method of [Client] does for one.
 var (
-	SignJWTs    = Kind[api.SignJWTRequest, api.SignJWTResponse]{api.PathSignJWT}
-	VerifyJWTs  = Kind[api.VerifyJWTRequest, api.VerifyJWTResponse]{api.PathVerifyJWT}
-	SealJWTs    = Kind[api.SealJWTRequest, api.SealJWTResponse]{api.PathSealJWT}
-	OpenJWTs    = Kind[api.OpenJWTRequest, api.OpenJWTResponse]{api.PathOpenJWT}
-	SignJWSs    = Kind[api.SignJWSRequest, api.SignJWSResponse]{api.PathSignJWS}
-	VerifyJWSs  = Kind[api.VerifyJWSRequest, api.VerifyJWSResponse]{api.PathVerifyJWS}
-	SignDigests = Kind[api.SignDigestRequest, api.SignDigestResponse]{api.PathSignDigest}
-	UnwrapCEKs  = Kind[api.UnwrapCEKRequest, api.UnwrapCEKResponse]{api.PathUnwrapCEK}
-	DecryptJWEs = Kind[api.DecryptJWERequest, api.DecryptJWEResponse]{api.PathDecryptJWE}
-	EncryptJWEs = Kind[api.EncryptJWERequest, api.EncryptJWEResponse]{api.PathEncryptJWE}
-	SignMACs    = Kind[api.SignMACRequest, api.SignMACResponse]{api.PathSignMAC}
-	VerifyMACs  = Kind[api.VerifyMACRequest, api.VerifyMACResponse]{api.PathVerifyMAC}
-	WrapKeys    = Kind[api.WrapKeyRequest, api.WrapKeyResponse]{api.PathWrapKey}
-	UnwrapKeys  = Kind[api.UnwrapKeyRequest, api.UnwrapKeyResponse]{api.PathUnwrapKey}
+	SignJWTs    = Kind[api.SignJWTRequest, api.SignJWTResponse]{api.SignJWT.Path}
+	VerifyJWTs  = Kind[api.VerifyJWTRequest, api.VerifyJWTResponse]{api.VerifyJWT.Path}
+	SealJWTs    = Kind[api.SealJWTRequest, api.SealJWTResponse]{api.SealJWT.Path}
+	OpenJWTs    = Kind[api.OpenJWTRequest, api.OpenJWTResponse]{api.OpenJWT.Path}
+	SignJWSs    = Kind[api.SignJWSRequest, api.SignJWSResponse]{api.SignJWS.Path}
+	VerifyJWSs  = Kind[api.VerifyJWSRequest, api.VerifyJWSResponse]{api.VerifyJWS.Path}
+	SignDigests = Kind[api.SignDigestRequest, api.SignDigestResponse]{api.SignDigest.Path}
+	UnwrapCEKs  = Kind[api.UnwrapCEKRequest, api.UnwrapCEKResponse]{api.UnwrapCEK.Path}
+	DecryptJWEs = Kind[api.DecryptJWERequest, api.DecryptJWEResponse]{api.DecryptJWE.Path}
+	EncryptJWEs = Kind[api.EncryptJWERequest, api.EncryptJWEResponse]{api.EncryptJWE.Path}
+	SignMACs    = Kind[api.SignMACRequest, api.SignMACResponse]{api.SignMAC.Path}
+	VerifyMACs  = Kind[api.VerifyMACRequest, api.VerifyMACResponse]{api.VerifyMAC.Path}
+	WrapKeys    = Kind[api.WrapKeyRequest, api.WrapKeyResponse]{api.WrapKey.Path}
+	UnwrapKeys  = Kind[api.UnwrapKeyRequest, api.UnwrapKeyResponse]{api.UnwrapKey.Path}
 )
 
 // A Result is what became of one request of a batch: an answer or an error.

@@ -88,7 +88,7 @@ func TestEncodeAsReflection(t *testing.T) {
 
 // TestRequestsOnTheWire reads requests as net/http does.
 func TestRequestsOnTheWire(t *testing.T) {
-	c := newCall(t.Context(), lane{path: api.PathSignJWT}, time.Time{}, time.Time{})
+	c := newCall(t.Context(), lane{path: api.SignJWT.Path}, time.Time{}, time.Time{})
 	for _, in := range []any{api.SignJWTRequest{Key: "k", Claims: json.RawMessage(`{ "a":"<b>" }`)}, api.SignJWTRequest{Key: strings.Repeat("k", 100_000)}, api.Reload{}, nil} {
 		if err := c.encode(in); err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 			header.Set("Content-Type", "application/json")
 		}
 		req.Header.Del("Content-Length")
-		if req.Method != method || req.RequestURI != api.PathSignJWT || req.Host != "signetd" || string(body) != want || !cmp.Equal(req.Header, header) {
+		if req.Method != method || req.RequestURI != api.SignJWT.Path || req.Host != "signetd" || string(body) != want || !cmp.Equal(req.Header, header) {
 			t.Errorf("request of %+v: %s %s %s %v %s", in, req.Method, req.RequestURI, req.Host, req.Header, body)
 		}
 	}

@@ -165,10 +165,10 @@ func TestAnotherKeyAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		liar.Handle(api.PathKeys+"/"+name, respond(http.StatusOK, described))
+		liar.Handle(api.ListKeys.Path+"/"+name, respond(http.StatusOK, described))
 	}
-	liar.Handle(api.PathSignDigest, respond(http.StatusOK, api.SignDigestResponse{Signature: make([]byte, 64), KID: "other"}))
-	liar.Handle(api.PathUnwrapCEK, respond(http.StatusOK, api.UnwrapCEKResponse{CEK: make([]byte, 32), KID: "other"}))
+	liar.Handle(api.SignDigest.Path, respond(http.StatusOK, api.SignDigestResponse{Signature: make([]byte, 64), KID: "other"}))
+	liar.Handle(api.UnwrapCEK.Path, respond(http.StatusOK, api.UnwrapCEKResponse{CEK: make([]byte, 32), KID: "other"}))
 	c = connect(t, liar)
 	s, err := c.Signer(t.Context(), "es256")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/api"
 	"signetd/daemon/client"
 	"signetd/daemon/daemontest"
 	"signetd/daemon/policy"
@@ -15,8 +16,8 @@ import (
 )
 
 var (
-	signs = []policy.Op{policy.OpSignDigest, policy.OpSignJWS}
-	opens = []policy.Op{policy.OpUnwrap, policy.OpDecrypt, policy.OpEncrypt}
+	signs = []api.Op{api.OpSignDigest, api.OpSignJWS}
+	opens = []api.Op{api.OpUnwrap, api.OpDecrypt, api.OpEncrypt}
 )
 
 // testKeys are the keys of the daemon of these tests, and what this user may do
@@ -31,7 +32,7 @@ var testKeys = []daemontest.Key{
 	{Name: "rs256", Algs: []signer.Alg{signer.RS256}, Ops: signs},
 	{Name: "inbox", Algs: []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512}, Ops: opens},
 	{
-		Name: "oidc", Algs: []signer.Alg{signer.ES256}, Ops: []policy.Op{policy.OpSignJWT, policy.OpVerify},
+		Name: "oidc", Algs: []signer.Alg{signer.ES256}, Ops: []api.Op{api.OpSignJWT, api.OpVerify},
 		JWT: &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"},
 	},
 	{Name: "hidden", Algs: []signer.Alg{signer.ES256}},
@@ -43,7 +44,7 @@ func serveDaemon(t *testing.T) (socket string) {
 	t.Helper()
 	return daemontest.New(t, daemontest.Config{
 		Keys:   testKeys,
-		Ops:    []policy.Op{policy.OpReload, policy.OpEncryptJWK},
+		Ops:    []api.Op{api.OpReload, api.OpEncryptJWK},
 		Limits: daemon.Limits{Connections: 1024, InFlight: 64, PerPeer: 64, Timeout: 30 * time.Second},
 		Reload: func(context.Context) (int, error) { return len(testKeys), nil },
 	}).Socket()

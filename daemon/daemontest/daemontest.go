@@ -8,7 +8,7 @@
 //		Name: "oidc",
 //		Algs: []signer.Alg{signer.ES256},
 //		JWT:  &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"},
-//		Ops:  []policy.Op{policy.OpSignJWT},
+//		Ops:  []api.Op{api.OpSignJWT},
 //	}}})
 //	c := client.New(client.Config{Socket: d.Socket()})
 //	signed, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "oidc", Claims: claims})
@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
@@ -43,7 +44,7 @@ type Config struct {
 	Keys []Key
 	// Ops are what the user who runs the test may do beside what Keys say: the
 	// operations that are not on a key.
-	Ops []policy.Op
+	Ops []api.Op
 	// Issuers are trusted, and the user who runs the test may verify and verify-jws with
 	// each of them.
 	Issuers []daemon.Issuer
@@ -71,7 +72,7 @@ type Key struct {
 	JWT *policy.JWT
 	// Ops are what the user who runs the test may do with the key. With none, the
 	// daemon answers as if the key did not exist.
-	Ops []policy.Op
+	Ops []api.Op
 }
 
 // A Daemon serves until the test that made it has ended.

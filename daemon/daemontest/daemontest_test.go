@@ -22,7 +22,7 @@ func TestNew(t *testing.T) {
 			Algs: []signer.Alg{signer.ES256},
 			KID:  "oidc-1",
 			JWT:  &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: time.Minute, Typ: "JWT"},
-			Ops:  []policy.Op{policy.OpSignJWT},
+			Ops:  []api.Op{api.OpSignJWT},
 		},
 		{Name: "hidden", Algs: []signer.Alg{signer.PS256, signer.RS256}},
 	}})

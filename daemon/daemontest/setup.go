@@ -8,6 +8,7 @@ import (
 
 	"signetd/backends/software"
 	"signetd/daemon"
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -48,15 +49,15 @@ func setup(t testing.TB, c Config) daemon.Setup {
 			grants = append(grants, policy.Grant{Peer: me, Ops: k.Ops, Keys: []string{k.Name}})
 		}
 	}
-	allow := func(of policy.Owner, use signer.Use, name string, ops ...policy.Op) {
+	allow := func(of policy.Owner, use signer.Use, name string, ops ...api.Op) {
 		known = append(known, policy.Key{Name: name, Use: use, Of: of})
 		grants = append(grants, policy.Grant{Peer: me, Ops: ops, Keys: []string{name}})
 	}
 	for _, is := range c.Issuers {
-		allow(policy.Issuer, signer.UseSig, is.Name, policy.OpVerify, policy.OpVerifyJWS)
+		allow(policy.Issuer, signer.UseSig, is.Name, api.OpVerify, api.OpVerifyJWS)
 	}
 	for _, r := range c.Recipients {
-		allow(policy.Recipient, signer.UseEnc, r.Name, policy.OpEncrypt)
+		allow(policy.Recipient, signer.UseEnc, r.Name, api.OpEncrypt)
 	}
 	ring, err := signer.NewRing(named)
 	if err != nil {

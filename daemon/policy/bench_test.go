@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -17,7 +18,7 @@ func BenchmarkCheck(b *testing.B) {
 		for i := range n {
 			name := fmt.Sprint("key", i)
 			keys = append(keys, policy.Key{Name: name, Use: signer.UseSig, JWT: rules})
-			grants = append(grants, policy.Grant{Peer: policy.Match{UID: id(1)}, Ops: []policy.Op{policy.OpVerify, policy.OpSignJWT}, Keys: []string{name}})
+			grants = append(grants, policy.Grant{Peer: policy.Match{UID: id(1)}, Ops: []api.Op{api.OpVerify, api.OpSignJWT}, Keys: []string{name}})
 		}
 		p, err := policy.New(keys, grants)
 		if err != nil {
@@ -27,7 +28,7 @@ func BenchmarkCheck(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, last); err != nil {
+				if err := p.Check(policy.Peer{UID: 1}, api.OpSignJWT, last); err != nil {
 					b.Fatal(err)
 				}
 			}

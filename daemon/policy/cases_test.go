@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -133,7 +134,7 @@ func readTable(t testing.TB) (map[string]*policy.Policy, []claimsCase) {
 		}
 		var grants []policy.Grant
 		for _, g := range p.Grants {
-			grant := policy.Grant{Peer: policy.Match{UID: &casePeer.UID}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"k"}}
+			grant := policy.Grant{Peer: policy.Match{UID: &casePeer.UID}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"k"}}
 			if fmt.Sprint(g) != fmt.Sprint(block{}) {
 				grant.JWT = g.jwt(t)
 			}
@@ -170,7 +171,7 @@ func TestClaims(t *testing.T) {
 				t.Errorf("the same request as %q, or the same name", other)
 			}
 			requests[request], names[c.Policy+c.Name] = c.Name, true
-			got, err := p.Apply(casePeer, policy.OpSignJWT, "k", c.request(), now)
+			got, err := p.Apply(casePeer, api.OpSignJWT, "k", c.request(), now)
 			if c.Allow == "" {
 				rules[checkDenial(t, &c, err)] = true
 				return
@@ -245,7 +246,7 @@ func TestNoValueInDenials(t *testing.T) {
 	} {
 		denied := 0
 		for name, p := range policies {
-			_, err := p.Apply(casePeer, policy.OpSignJWT, "k", policy.ClaimsRequest{Claims: []byte(claims)}, now)
+			_, err := p.Apply(casePeer, api.OpSignJWT, "k", policy.ClaimsRequest{Claims: []byte(claims)}, now)
 			if err == nil {
 				continue
 			}

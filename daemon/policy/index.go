@@ -1,8 +1,10 @@
 package policy
 
+import "signetd/daemon/api"
+
 // A use is an operation on a key, or one that is not on a key, whose key is empty.
 type use struct {
-	op  Op
+	op  api.Op
 	key string
 }
 
@@ -10,11 +12,11 @@ type use struct {
 // costs does not depend on how many grants there are for other keys and operations.
 type grantIndex struct {
 	uses map[use][]*grant
-	ops  map[Op][]*grant // of an operation on any key
+	ops  map[api.Op][]*grant // of an operation on any key
 }
 
 func indexGrants(grants []*grant) grantIndex {
-	x := grantIndex{uses: map[use][]*grant{}, ops: map[Op][]*grant{}}
+	x := grantIndex{uses: map[use][]*grant{}, ops: map[api.Op][]*grant{}}
 	for _, g := range grants {
 		for _, op := range g.Ops {
 			if _, onKey := keyOps[op]; !onKey {
@@ -23,13 +25,13 @@ func indexGrants(grants []*grant) grantIndex {
 			}
 			x.add(op, g)
 		}
-		x.add(OpList, g) // whoever may use a key may see its public half
+		x.add(api.OpList, g) // whoever may use a key may see its public half
 	}
 	return x
 }
 
 // add notes that g is of op on each of its keys.
-func (x *grantIndex) add(op Op, g *grant) {
+func (x *grantIndex) add(op api.Op, g *grant) {
 	for _, key := range g.Keys {
 		if key != "" { // that would be no key
 			x.uses[use{op, key}] = appendOnce(x.uses[use{op, key}], g)
@@ -47,12 +49,12 @@ func appendOnce(list []*grant, g *grant) []*grant {
 }
 
 // Allows reports whether [Policy.Check] returns nil.
-func (p *Policy) Allows(peer Peer, op Op, key string) bool {
+func (p *Policy) Allows(peer Peer, op api.Op, key string) bool {
 	return anyMatches(p.index.uses[use{op, key}], peer)
 }
 
 // AllowsAny reports whether there is a key on which peer may do op.
-func (p *Policy) AllowsAny(peer Peer, op Op) bool { return anyMatches(p.index.ops[op], peer) }
+func (p *Policy) AllowsAny(peer Peer, op api.Op) bool { return anyMatches(p.index.ops[op], peer) }
 
 func anyMatches(grants []*grant, peer Peer) bool {
 	for _, g := range grants {
@@ -64,7 +66,7 @@ func anyMatches(grants []*grant, peer Peer) bool {
 }
 
 // Keys returns the names of the keys on which peer may do op, in no order.
-func (p *Policy) Keys(peer Peer, op Op) []string {
+func (p *Policy) Keys(peer Peer, op api.Op) []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, g := range p.index.ops[op] {

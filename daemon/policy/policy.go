@@ -13,43 +13,31 @@ import (
 	"slices"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/signer"
 )
 
-// An Op is an operation that a grant can allow.
-type Op string
+// keyOps are the operations on a key, each with what the key must be for, and hostOps
+// all others that a grant can allow.
+var keyOps, hostOps = grantable(api.Routes)
 
-// The operations. All but the last three are on a key.
-const (
-	OpSignJWT    Op = "sign-jwt"    // sign claims that keep the key's rules
-	OpSignJWS    Op = "sign-jws"    // sign any payload
-	OpSignDigest Op = "sign-digest" // sign a bare digest
-	OpSealJWT    Op = "seal-jwt"    // sign claims that keep the key's rules, and encrypt the token
-	OpVerify     Op = "verify"      // verify tokens of the key, or of a trusted issuer
-	OpVerifyJWS  Op = "verify-jws"  // verify any payload that the key, or a trusted issuer, signed
-	OpSignMAC    Op = "mac-sign"    // make a bare MAC
-	OpVerifyMAC  Op = "mac-verify"  // verify one
-	OpDecrypt    Op = "decrypt"     // open a JWE
-	OpOpenJWT    Op = "open-jwt"    // open a JWE for the valid token in it
-	OpUnwrap     Op = "unwrap"      // be given a CEK
-	OpEncrypt    Op = "encrypt"     // encrypt to the key, or to a configured recipient
-	OpWrapKey    Op = "wrap-key"    // wrap a key of any kind
-	OpUnwrapKey  Op = "unwrap-key"  // be given a key that is wrapped
-	OpList       Op = "list"        // see the public half; every other grant on the key allows it too
-	OpEncryptJWK Op = "encrypt-jwk" // encrypt to a public key in the request
-	OpReload     Op = "reload"      // have the config read again
-	OpNone       Op = "none"        // what a request asked for that names no operation; no grant holds it
-)
+func grantable(routes []api.Route) (onKey map[api.Op]signer.Use, onHost []api.Op) {
+	onKey = map[api.Op]signer.Use{}
+	for _, r := range routes {
+		switch {
+		case r.Op == "":
+		case r.Host:
+			onHost = append(onHost, r.Op)
+		default:
+			onKey[r.Op] = r.Use
+		}
 
-var keyOps = map[Op]signer.Use{
-	OpSignJWT: signer.UseSig, OpSignJWS: signer.UseSig, OpSignDigest: signer.UseSig, OpSealJWT: signer.UseSig,
-	OpVerify: signer.UseSig, OpVerifyJWS: signer.UseSig, OpSignMAC: signer.UseSig, OpVerifyMAC: signer.UseSig,
-	OpDecrypt: signer.UseEnc, OpOpenJWT: signer.UseEnc, OpUnwrap: signer.UseEnc, OpEncrypt: signer.UseEnc,
-	OpWrapKey: signer.UseEnc, OpUnwrapKey: signer.UseEnc,
-	OpList: "", // of any use
+		if r.Keyless != "" {
+			onHost = append(onHost, r.Keyless)
+		}
+	}
+	return onKey, onHost
 }
-
-var hostOps = []Op{OpEncryptJWK, OpReload}
 
 // A Peer is the process on the other end of the socket, as the kernel knows it.
 type Peer struct {
@@ -81,9 +69,9 @@ func (m Match) matches(p Peer) bool {
 // A Grant allows the matching peers each of the operations on each of the keys.
 type Grant struct {
 	Peer Match
-	Ops  []Op
+	Ops  []api.Op
 	Keys []string // none for operations that are not on a key
-	// BypassClaimPolicy must be set to grant [OpSignJWS], [OpSignDigest] or [OpSignMAC]
+	// BypassClaimPolicy must be set to grant [api.OpSignJWS], [api.OpSignDigest] or [api.OpSignMAC]
 	// on a key that has claim rules, since each signs any claims at all.
 	BypassClaimPolicy bool
 	// JWT narrows the claim rules of each of the keys for what this grant allows to
@@ -111,11 +99,11 @@ const (
 )
 
 // lacks says why op does not go with a key of somebody else, or "".
-func (o Owner) lacks(op Op) string {
+func (o Owner) lacks(op api.Op) string {
 	switch {
-	case o == Recipient && op != OpEncrypt:
+	case o == Recipient && op != api.OpEncrypt:
 		return "a recipient: it takes encrypt alone"
-	case o == Issuer && op != OpVerify && op != OpVerifyJWS:
+	case o == Issuer && op != api.OpVerify && op != api.OpVerifyJWS:
 		return "a trusted issuer: it takes verify and verify-jws alone"
 	}
 	return ""
@@ -186,11 +174,11 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 }
 
 // claimOps are the operations that sign claims by the rules of the key.
-var claimOps = []Op{OpSignJWT, OpSealJWT}
+var claimOps = []api.Op{api.OpSignJWT, api.OpSealJWT}
 
 // narrow returns the rules of each key of a grant that has rules of its own.
 func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
-	if g.BypassClaimPolicy || !slices.ContainsFunc(g.Ops, func(op Op) bool { return slices.Contains(claimOps, op) }) {
+	if g.BypassClaimPolicy || !slices.ContainsFunc(g.Ops, func(op api.Op) bool { return slices.Contains(claimOps, op) }) {
 		return nil, fmt.Errorf("%w: jwt: it narrows what sign-jwt and seal-jwt may sign, of which none is granted, or which are bypassed", signer.ErrInvalid)
 	}
 	narrowed := map[string]*Rules{}
@@ -236,7 +224,7 @@ func (p *Policy) checkGrant(g Grant) error {
 	return nil
 }
 
-func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
+func (p *Policy) checkKeyOp(g Grant, op api.Op, use signer.Use, name string) error {
 	key, ok := p.keys[name]
 	switch {
 	case !ok:
@@ -245,9 +233,9 @@ func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
 		return fmt.Errorf("ops: %s does not go with %q, which is %s", op, name, key.Of.lacks(op))
 	case use != "" && key.Use != use:
 		return fmt.Errorf("ops: %s does not go with key %q, whose use is %s", op, name, key.Use)
-	case (op == OpSignJWT || op == OpSealJWT || op == OpVerify) && key.JWT == nil && key.Of == Own:
+	case (op == api.OpSignJWT || op == api.OpSealJWT || op == api.OpVerify) && key.JWT == nil && key.Of == Own:
 		return fmt.Errorf("ops: %s needs a jwt block in key %q: issuer, audiences and lifetime are never left open", op, name)
-	case (op == OpSignJWS || op == OpSignDigest || op == OpSignMAC) && key.JWT != nil && !g.BypassClaimPolicy:
+	case (op == api.OpSignJWS || op == api.OpSignDigest || op == api.OpSignMAC) && key.JWT != nil && !g.BypassClaimPolicy:
 		return fmt.Errorf("ops: %s on key %q would go round its jwt block; if that is meant, say bypass_claim_policy: true", op, name)
 	}
 	return nil
@@ -256,14 +244,14 @@ func (p *Policy) checkKeyOp(g Grant, op Op, use signer.Use, name string) error {
 // Check returns nil if a grant allows peer to do op on key, which is empty for an
 // operation that is not on a key, and ErrDenied if none does. It is asked before
 // a key is looked up: an unknown key is denied like any other.
-func (p *Policy) Check(peer Peer, op Op, key string) error {
+func (p *Policy) Check(peer Peer, op api.Op, key string) error {
 	if p.Allows(peer, op, key) {
 		return nil
 	}
 	return p.noGrant(peer, op, key)
 }
 
-func (*Policy) noGrant(peer Peer, op Op, key string) error {
+func (*Policy) noGrant(peer Peer, op api.Op, key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, peer.UID, op)
 	}
@@ -271,8 +259,8 @@ func (*Policy) noGrant(peer Peer, op Op, key string) error {
 }
 
 // Ops returns what peer may do with key, sorted.
-func (p *Policy) Ops(peer Peer, key string) []Op {
-	var ops []Op
+func (p *Policy) Ops(peer Peer, key string) []api.Op {
+	var ops []api.Op
 	for op := range keyOps {
 		if p.Allows(peer, op, key) {
 			ops = append(ops, op)
@@ -289,7 +277,7 @@ func (p *Policy) Rules(key string) *Rules { return p.keys[key].rules }
 // the first, in the order of the config, whose rules the claims keep says what is
 // added to them. If they keep none the error is that of the first. It is
 // ErrDenied where there is no such grant, or the key has no rules.
-func (p *Policy) Apply(peer Peer, op Op, key string, q ClaimsRequest, now time.Time) (*Claims, error) {
+func (p *Policy) Apply(peer Peer, op api.Op, key string, q ClaimsRequest, now time.Time) (*Claims, error) {
 	var doc *document
 	defer func() {
 		if doc != nil {

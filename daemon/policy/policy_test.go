@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -23,9 +24,9 @@ var keys = []policy.Key{
 
 func TestCheck(t *testing.T) {
 	p, err := policy.New(keys, []policy.Grant{
-		{Peer: policy.Match{UID: id(1000)}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"oidc"}},
-		{Peer: policy.Match{GID: id(50)}, Ops: []policy.Op{policy.OpDecrypt, policy.OpEncrypt}, Keys: []string{"inbox"}},
-		{Peer: policy.Match{UID: id(1001)}, Ops: []policy.Op{policy.OpReload, policy.OpList}, Keys: []string{"free"}},
+		{Peer: policy.Match{UID: id(1000)}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"oidc"}},
+		{Peer: policy.Match{GID: id(50)}, Ops: []api.Op{api.OpDecrypt, api.OpEncrypt}, Keys: []string{"inbox"}},
+		{Peer: policy.Match{UID: id(1001)}, Ops: []api.Op{api.OpReload, api.OpList}, Keys: []string{"free"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -34,28 +35,28 @@ func TestCheck(t *testing.T) {
 	tests := []struct {
 		name  string
 		peer  policy.Peer
-		op    policy.Op
+		op    api.Op
 		key   string
 		allow bool
 	}{
-		{"granted", issuer, policy.OpSignJWT, "oidc", true},
-		{"another op", issuer, policy.OpSignDigest, "oidc", false},
-		{"another key", issuer, policy.OpSignJWT, "free", false},
-		{"unknown key", issuer, policy.OpSignJWT, "nope", false},
-		{"no key", issuer, policy.OpSignJWT, "", false},
-		{"list by another grant", issuer, policy.OpList, "oidc", true},
-		{"list without a grant", issuer, policy.OpList, "inbox", false},
-		{"another user", policy.Peer{UID: 1002, GID: 1000}, policy.OpSignJWT, "oidc", false},
-		{"gid is no uid", policy.Peer{UID: 50, GID: 1000}, policy.OpDecrypt, "inbox", false},
-		{"uid is no gid", policy.Peer{UID: 5, GID: 1000, Groups: []uint32{1000}}, policy.OpSignJWT, "oidc", false},
-		{"primary group", policy.Peer{UID: 7, GID: 50}, policy.OpDecrypt, "inbox", true},
-		{"supplementary group", policy.Peer{UID: 7, GID: 7, Groups: []uint32{8, 50}}, policy.OpEncrypt, "inbox", true},
-		{"root", policy.Peer{}, policy.OpSignJWT, "oidc", false},
-		{"reload", policy.Peer{UID: 1001}, policy.OpReload, "", true},
-		{"reload without a grant", issuer, policy.OpReload, "", false},
-		{"list", policy.Peer{UID: 1001}, policy.OpList, "free", true},
-		{"list is no use", policy.Peer{UID: 1001}, policy.OpSignJWS, "free", false},
-		{"reload with a key", policy.Peer{UID: 1001}, policy.OpReload, "free", false},
+		{"granted", issuer, api.OpSignJWT, "oidc", true},
+		{"another op", issuer, api.OpSignDigest, "oidc", false},
+		{"another key", issuer, api.OpSignJWT, "free", false},
+		{"unknown key", issuer, api.OpSignJWT, "nope", false},
+		{"no key", issuer, api.OpSignJWT, "", false},
+		{"list by another grant", issuer, api.OpList, "oidc", true},
+		{"list without a grant", issuer, api.OpList, "inbox", false},
+		{"another user", policy.Peer{UID: 1002, GID: 1000}, api.OpSignJWT, "oidc", false},
+		{"gid is no uid", policy.Peer{UID: 50, GID: 1000}, api.OpDecrypt, "inbox", false},
+		{"uid is no gid", policy.Peer{UID: 5, GID: 1000, Groups: []uint32{1000}}, api.OpSignJWT, "oidc", false},
+		{"primary group", policy.Peer{UID: 7, GID: 50}, api.OpDecrypt, "inbox", true},
+		{"supplementary group", policy.Peer{UID: 7, GID: 7, Groups: []uint32{8, 50}}, api.OpEncrypt, "inbox", true},
+		{"root", policy.Peer{}, api.OpSignJWT, "oidc", false},
+		{"reload", policy.Peer{UID: 1001}, api.OpReload, "", true},
+		{"reload without a grant", issuer, api.OpReload, "", false},
+		{"list", policy.Peer{UID: 1001}, api.OpList, "free", true},
+		{"list is no use", policy.Peer{UID: 1001}, api.OpSignJWS, "free", false},
+		{"reload with a key", policy.Peer{UID: 1001}, api.OpReload, "free", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,8 +78,8 @@ func TestCheckTellsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, "oidc")
-	not := p.Check(policy.Peer{UID: 1}, policy.OpSignJWT, "none")
+	there := p.Check(policy.Peer{UID: 1}, api.OpSignJWT, "oidc")
+	not := p.Check(policy.Peer{UID: 1}, api.OpSignJWT, "none")
 	if strings.ReplaceAll(there.Error(), "oidc", "none") != not.Error() {
 		t.Errorf("a key that is there: %v; one that is not: %v", there, not)
 	}
@@ -91,19 +92,19 @@ func TestNewRefuses(t *testing.T) {
 		grant policy.Grant
 		want  string
 	}{
-		{"no peer", policy.Grant{Ops: []policy.Op{policy.OpList}, Keys: []string{"oidc"}}, "peer"},
-		{"two peers", policy.Grant{Peer: policy.Match{UID: id(1), GID: id(1)}, Ops: []policy.Op{policy.OpList}, Keys: []string{"oidc"}}, "peer"},
+		{"no peer", policy.Grant{Ops: []api.Op{api.OpList}, Keys: []string{"oidc"}}, "peer"},
+		{"two peers", policy.Grant{Peer: policy.Match{UID: id(1), GID: id(1)}, Ops: []api.Op{api.OpList}, Keys: []string{"oidc"}}, "peer"},
 		{"no ops", policy.Grant{Peer: me, Keys: []string{"oidc"}}, "ops"},
-		{"unknown op", policy.Grant{Peer: me, Ops: []policy.Op{"sign"}, Keys: []string{"oidc"}}, "sign"},
-		{"no keys", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWT}}, "keys"},
-		{"unknown key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpList}, Keys: []string{"x"}}, `"x"`},
-		{"keys for reload", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpReload}, Keys: []string{"oidc"}}, "keys"},
-		{"sign with an enc key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"inbox"}}, "enc"},
-		{"decrypt with a sig key", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpDecrypt}, Keys: []string{"free"}}, "sig"},
-		{"sign-jwt without rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"free"}}, "jwt block"},
-		{"verify without rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpVerify}, Keys: []string{"free"}}, "jwt block"},
-		{"free payload past the rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
-		{"digest past the rules", policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignDigest}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
+		{"unknown op", policy.Grant{Peer: me, Ops: []api.Op{"sign"}, Keys: []string{"oidc"}}, "sign"},
+		{"no keys", policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWT}}, "keys"},
+		{"unknown key", policy.Grant{Peer: me, Ops: []api.Op{api.OpList}, Keys: []string{"x"}}, `"x"`},
+		{"keys for reload", policy.Grant{Peer: me, Ops: []api.Op{api.OpReload}, Keys: []string{"oidc"}}, "keys"},
+		{"sign with an enc key", policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWS}, Keys: []string{"inbox"}}, "enc"},
+		{"decrypt with a sig key", policy.Grant{Peer: me, Ops: []api.Op{api.OpDecrypt}, Keys: []string{"free"}}, "sig"},
+		{"sign-jwt without rules", policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"free"}}, "jwt block"},
+		{"verify without rules", policy.Grant{Peer: me, Ops: []api.Op{api.OpVerify}, Keys: []string{"free"}}, "jwt block"},
+		{"free payload past the rules", policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWS}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
+		{"digest past the rules", policy.Grant{Peer: me, Ops: []api.Op{api.OpSignDigest}, Keys: []string{"oidc"}}, "bypass_claim_policy"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,7 +115,7 @@ func TestNewRefuses(t *testing.T) {
 			}
 		})
 	}
-	g := policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWS, policy.OpSignDigest}, Keys: []string{"oidc"}, BypassClaimPolicy: true}
+	g := policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWS, api.OpSignDigest}, Keys: []string{"oidc"}, BypassClaimPolicy: true}
 	if _, err := policy.New(keys, []policy.Grant{g}); err != nil {
 		t.Errorf("New() with bypass_claim_policy = %v", err)
 	}
@@ -122,11 +123,11 @@ func TestNewRefuses(t *testing.T) {
 
 // TestCheckEmptyName has a key without a name, which no request can name.
 func TestCheckEmptyName(t *testing.T) {
-	p, err := policy.New([]policy.Key{{Use: signer.UseSig}}, []policy.Grant{{Peer: policy.Match{UID: id(1)}, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{""}}})
+	p, err := policy.New([]policy.Key{{Use: signer.UseSig}}, []policy.Grant{{Peer: policy.Match{UID: id(1)}, Ops: []api.Op{api.OpSignJWS}, Keys: []string{""}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Check(policy.Peer{UID: 1}, policy.OpSignJWS, ""); !errors.Is(err, signer.ErrDenied) {
+	if err := p.Check(policy.Peer{UID: 1}, api.OpSignJWS, ""); !errors.Is(err, signer.ErrDenied) {
 		t.Errorf("Check(no key) = %v, want ErrDenied", err)
 	}
 }
@@ -137,9 +138,9 @@ func TestCheckEmptyName(t *testing.T) {
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 0, 1, 0, 0, 0})
 	f.Add([]byte{1, 2, 3, 1, 2, 3, 0, 1, 2, 0, 1, 0, 2, 1, 1, 2})
-	ops := []policy.Op{
-		policy.OpSignJWT, policy.OpSignJWS, policy.OpSignDigest, policy.OpVerify, policy.OpDecrypt, policy.OpUnwrap,
-		policy.OpEncrypt, policy.OpList, policy.OpEncryptJWK, policy.OpReload, "none",
+	ops := []api.Op{
+		api.OpSignJWT, api.OpSignJWS, api.OpSignDigest, api.OpVerify, api.OpDecrypt, api.OpUnwrap,
+		api.OpEncrypt, api.OpList, api.OpEncryptJWK, api.OpReload, "none",
 	}
 	names := []string{"oidc", "free", "inbox", "unknown", ""}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -155,7 +156,7 @@ func FuzzCheck(f *testing.F) {
 		op, key := ops[next(len(ops))], names[next(len(names))]
 		var grants []policy.Grant
 		for len(data) > 0 {
-			g := policy.Grant{Ops: []policy.Op{ops[next(len(ops))], ops[next(len(ops))]}, BypassClaimPolicy: next(2) == 1}
+			g := policy.Grant{Ops: []api.Op{ops[next(len(ops))], ops[next(len(ops))]}, BypassClaimPolicy: next(2) == 1}
 			if n := uint32(next(4)); next(2) == 0 {
 				g.Peer.UID = &n
 			} else {
@@ -187,12 +188,12 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-func means(g policy.Grant, peer policy.Peer, op policy.Op, key string) bool {
+func means(g policy.Grant, peer policy.Peer, op api.Op, key string) bool {
 	isPeer := g.Peer.UID != nil && *g.Peer.UID == peer.UID
 	if g.Peer.GID != nil {
 		isPeer = *g.Peer.GID == peer.GID || slices.Contains(peer.Groups, *g.Peer.GID)
 	}
-	onHost := op == policy.OpReload || op == policy.OpEncryptJWK
+	onHost := op == api.OpReload || op == api.OpEncryptJWK
 	hasOp := slices.Contains(g.Ops, op)
 	switch {
 	case !isPeer || op == "none":
@@ -201,9 +202,9 @@ func means(g policy.Grant, peer policy.Peer, op policy.Op, key string) bool {
 		return hasOp && key == ""
 	case !slices.Contains(g.Keys, key):
 		return false
-	case op == policy.OpList:
+	case op == api.OpList:
 		return true
-	case key == "oidc" && (op == policy.OpSignJWS || op == policy.OpSignDigest):
+	case key == "oidc" && (op == api.OpSignJWS || op == api.OpSignDigest):
 		return hasOp && g.BypassClaimPolicy
 	default:
 		return hasOp

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -151,7 +152,7 @@ func TestNarrowRefuses(t *testing.T) {
 	me := policy.Match{UID: id(1)}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			g := policy.Grant{Peer: me, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"k"}, JWT: &tt.narrow}
+			g := policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"k"}, JWT: &tt.narrow}
 			_, err := policy.New([]policy.Key{{Name: "k", Use: signer.UseSig, JWT: key}}, []policy.Grant{g})
 			var bad *policy.Error
 			if !errors.As(err, &bad) || bad.Grant != 0 {
@@ -167,10 +168,10 @@ func TestNarrowRefuses(t *testing.T) {
 func TestNarrowNeeds(t *testing.T) {
 	me, narrow := policy.Match{UID: id(1)}, &policy.JWT{MaxTTL: time.Second}
 	for name, g := range map[string]policy.Grant{
-		"another op":  {Peer: me, Ops: []policy.Op{policy.OpVerify}, Keys: []string{"oidc"}, JWT: narrow},
-		"bypassed":    {Peer: me, Ops: []policy.Op{policy.OpSignJWT, policy.OpSignJWS}, Keys: []string{"oidc"}, JWT: narrow, BypassClaimPolicy: true},
-		"no key":      {Peer: me, Ops: []policy.Op{policy.OpReload}, JWT: narrow},
-		"no jwt keys": {Peer: me, Ops: []policy.Op{policy.OpSignJWS}, Keys: []string{"free"}, JWT: narrow},
+		"another op":  {Peer: me, Ops: []api.Op{api.OpVerify}, Keys: []string{"oidc"}, JWT: narrow},
+		"bypassed":    {Peer: me, Ops: []api.Op{api.OpSignJWT, api.OpSignJWS}, Keys: []string{"oidc"}, JWT: narrow, BypassClaimPolicy: true},
+		"no key":      {Peer: me, Ops: []api.Op{api.OpReload}, JWT: narrow},
+		"no jwt keys": {Peer: me, Ops: []api.Op{api.OpSignJWS}, Keys: []string{"free"}, JWT: narrow},
 	} {
 		var bad *policy.Error
 		if _, err := policy.New(keys, []policy.Grant{g}); !errors.As(err, &bad) || !errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), "jwt") {
@@ -182,9 +183,9 @@ func TestNarrowNeeds(t *testing.T) {
 // TestGrantsOfOthers: the rules of a grant are for its peers and keys only.
 func TestGrantsOfOthers(t *testing.T) {
 	grants := []policy.Grant{
-		{Peer: policy.Match{UID: id(1)}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"oidc"}, JWT: &policy.JWT{Audiences: []string{"web"}}},
-		{Peer: policy.Match{UID: id(2)}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{"oidc"}},
-		{Peer: policy.Match{UID: id(3)}, Ops: []policy.Op{policy.OpVerify}, Keys: []string{"oidc"}},
+		{Peer: policy.Match{UID: id(1)}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"oidc"}, JWT: &policy.JWT{Audiences: []string{"web"}}},
+		{Peer: policy.Match{UID: id(2)}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"oidc"}},
+		{Peer: policy.Match{UID: id(3)}, Ops: []api.Op{api.OpVerify}, Keys: []string{"oidc"}},
 	}
 	p, err := policy.New(keys, grants)
 	if err != nil {
@@ -206,7 +207,7 @@ func TestGrantsOfOthers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		q := policy.ClaimsRequest{Claims: []byte(`{"aud":"` + tt.aud + `"}`)}
-		_, err := p.Apply(policy.Peer{UID: tt.uid}, policy.OpSignJWT, tt.key, q, now)
+		_, err := p.Apply(policy.Peer{UID: tt.uid}, api.OpSignJWT, tt.key, q, now)
 		if (err == nil) != (tt.want == "") || err != nil && (!errors.Is(err, signer.ErrDenied) || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("Apply(uid %d, key %s, aud %s) = %v, want %q", tt.uid, tt.key, tt.aud, err, tt.want)
 		}

@@ -78,7 +78,7 @@ func (t *layerTarget) serve(sync audit.Sync) (err error) {
 	uid := uint32(os.Getuid()) // #nosec G115 -- of this process
 	rules := &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: 15 * time.Minute, Typ: "JWT"}
 	p, err := policy.New([]policy.Key{{Name: t.key, Use: signer.UseSig, JWT: rules}},
-		[]policy.Grant{{Peer: policy.Match{UID: &uid}, Ops: []policy.Op{policy.OpSignJWT}, Keys: []string{t.key}}})
+		[]policy.Grant{{Peer: policy.Match{UID: &uid}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{t.key}}})
 	if err != nil {
 		return err
 	}

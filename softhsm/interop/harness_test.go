@@ -255,7 +255,7 @@ func ask[A any](t testing.TB, d *daemon, path string, q any) (a A, err error) {
 // open has the daemon open a JWE.
 func (d *daemon) open(t testing.TB, jwe string) (string, error) {
 	t.Helper()
-	a, err := ask[api.DecryptJWEResponse](t, d, api.PathDecryptJWE, api.DecryptJWERequest{JWE: jwe})
+	a, err := ask[api.DecryptJWEResponse](t, d, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe})
 	return string(a.Plaintext), err
 }
 
@@ -263,7 +263,7 @@ func (d *daemon) open(t testing.TB, jwe string) (string, error) {
 // it, and returns the payload.
 func (d *daemon) verify(t testing.TB, k key, jws string, detached []byte) (string, error) {
 	t.Helper()
-	a, err := ask[api.VerifyJWSResponse](t, d, api.PathVerifyJWS, api.VerifyJWSRequest{JWS: jws, Payload: detached, Key: "by." + k.name})
+	a, err := ask[api.VerifyJWSResponse](t, d, api.VerifyJWS.Path, api.VerifyJWSRequest{JWS: jws, Payload: detached, Key: "by." + k.name})
 	return string(a.Payload), err
 }
 

@@ -65,7 +65,7 @@ func TestMutatedJWE(t *testing.T) {
 // refusal is the whole answer to a JWE, without what differs between any two requests.
 func refusal(t testing.TB, c *http.Client, jwe string) string {
 	t.Helper()
-	resp, err := c.Post("http://signetd"+api.PathDecryptJWE, "application/json", bytes.NewReader(encode(t, api.DecryptJWERequest{JWE: jwe})))
+	resp, err := c.Post("http://signetd"+api.DecryptJWE.Path, "application/json", bytes.NewReader(encode(t, api.DecryptJWERequest{JWE: jwe})))
 	if err != nil {
 		t.Error(err)
 		return ""
@@ -121,7 +121,7 @@ func (d *daemon) refusals(t testing.TB, jwes []string) []string {
 // batch returns the bodies of the answers to a batch.
 func (d *daemon) batch(t testing.TB, q []api.DecryptJWERequest) (bodies []string) {
 	t.Helper()
-	resp, err := d.plain.Post("http://signetd"+api.PathDecryptJWE, "application/json", bytes.NewReader(encode(t, api.Batch[api.DecryptJWERequest]{Batch: q})))
+	resp, err := d.plain.Post("http://signetd"+api.DecryptJWE.Path, "application/json", bytes.NewReader(encode(t, api.Batch[api.DecryptJWERequest]{Batch: q})))
 	if err != nil {
 		t.Error(err)
 		return nil

@@ -113,7 +113,7 @@ func openJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	t.Helper()
 	for _, x := range tools {
 		for _, enc := range x.encs {
-			a, err := ask[api.EncryptJWEResponse](t, d, api.PathEncryptJWE, api.EncryptJWERequest{Key: x.name, Plaintext: []byte(envelope), Enc: enc})
+			a, err := ask[api.EncryptJWEResponse](t, d, api.EncryptJWE.Path, api.EncryptJWERequest{Key: x.name, Plaintext: []byte(envelope), Enc: enc})
 			if err != nil {
 				t.Errorf("%s with %s: the daemon does not seal: %v", x.name, enc, err)
 			}
@@ -162,7 +162,7 @@ func TestPeersRSA15(t *testing.T) {
 			}
 		}
 	}
-	if _, err := ask[api.EncryptJWEResponse](t, d, api.PathEncryptJWE, api.EncryptJWERequest{Key: "old", Plaintext: []byte("x")}); err == nil {
+	if _, err := ask[api.EncryptJWEResponse](t, d, api.EncryptJWE.Path, api.EncryptJWERequest{Key: "old", Plaintext: []byte("x")}); err == nil {
 		t.Error("the daemon seals with RSA1_5")
 	}
 }

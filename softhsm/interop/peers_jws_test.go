@@ -46,7 +46,7 @@ func signJobs(tools []tool, input func(i int) string) (jobs []job) {
 func verifyJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	t.Helper()
 	for _, x := range tools {
-		a, err := ask[api.SignJWSResponse](t, d, api.PathSignJWS, api.SignJWSRequest{Key: x.name, Payload: []byte(envelope)})
+		a, err := ask[api.SignJWSResponse](t, d, api.SignJWS.Path, api.SignJWSRequest{Key: x.name, Payload: []byte(envelope)})
 		if err != nil {
 			t.Errorf("%s: the daemon does not sign: %v", x.kid, err)
 		}

@@ -57,7 +57,7 @@ func (s signature) sign(t testing.TB, d *daemon, k key) (sig []byte, determinist
 	input := []byte(s.protected + "." + s.payload)
 	switch alg := k.algs[0]; alg.Family() { //nolint:exhaustive // all others sign with a random number
 	case signer.FamilyHMAC:
-		a, err := ask[api.SignMACResponse](t, d, api.PathSignMAC, api.SignMACRequest{Key: k.name, Message: input})
+		a, err := ask[api.SignMACResponse](t, d, api.SignMAC.Path, api.SignMACRequest{Key: k.name, Message: input})
 		must(t, "mac/sign", err)
 		return a.MAC, true
 	case signer.FamilyPKCS1v15, signer.FamilyEdDSA:
@@ -66,7 +66,7 @@ func (s signature) sign(t testing.TB, d *daemon, k key) (sig []byte, determinist
 			hash.Write(input)
 			input = hash.Sum(nil)
 		}
-		a, err := ask[api.SignDigestResponse](t, d, api.PathSignDigest, api.SignDigestRequest{Key: k.name, Alg: string(alg), Digest: input})
+		a, err := ask[api.SignDigestResponse](t, d, api.SignDigest.Path, api.SignDigestRequest{Key: k.name, Alg: string(alg), Digest: input})
 		must(t, "digest/sign", err)
 		return a.Signature, true
 	default:

@@ -101,7 +101,7 @@ func TestRFCAgreement(t *testing.T) {
 	}, signer.ECDHES)
 	for backend, make := range makers {
 		d := make(t, bob)
-		a, err := ask[api.UnwrapCEKResponse](t, d, api.PathUnwrapCEK, api.UnwrapCEKRequest{
+		a, err := ask[api.UnwrapCEKResponse](t, d, api.UnwrapCEK.Path, api.UnwrapCEKRequest{
 			Key: bob.name, Alg: "ECDH-ES", Enc: "A128GCM", EPK: &alice, APU: []byte("Alice"), APV: []byte("Bob"),
 		})
 		if want := "VqqN6vgjbSBcIijNcacQGg"; err != nil || b64(a.CEK) != want {

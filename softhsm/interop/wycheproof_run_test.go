@@ -192,7 +192,7 @@ func runOAEP(t *testing.T, s *score, g group) {
 			s.skip(1, "RSA-OAEP with a label, which is empty in JOSE (RFC 7518 section 4.3)")
 			continue
 		}
-		a, err := ask[api.UnwrapKeyResponse](t, d, api.PathUnwrapKey, api.UnwrapKeyRequest{Key: k.name, EncryptedKey: unhex(t, v.CT)})
+		a, err := ask[api.UnwrapKeyResponse](t, d, api.UnwrapKey.Path, api.UnwrapKeyRequest{Key: k.name, EncryptedKey: unhex(t, v.CT)})
 		s.judge(t, backend, v, string(a.PlainKey), string(unhex(t, v.Msg)), err)
 	}
 }
@@ -217,12 +217,12 @@ func runKeyWrap(form string) func(*testing.T, *score, group) {
 		must(t, "keys", err)
 		for _, v := range g.Tests {
 			name, msg, ct := names[v.Key], unhex(t, v.Msg), unhex(t, v.CT)
-			a, err := ask[api.UnwrapKeyResponse](t, d, api.PathUnwrapKey, api.UnwrapKeyRequest{Key: name, Form: form, EncryptedKey: ct})
+			a, err := ask[api.UnwrapKeyResponse](t, d, api.UnwrapKey.Path, api.UnwrapKeyRequest{Key: name, Form: form, EncryptedKey: ct})
 			s.judge(t, backend, v, string(a.PlainKey), string(msg), err)
 			if v.Result != "valid" {
 				continue
 			}
-			w, err := ask[api.WrapKeyResponse](t, d, api.PathWrapKey, api.WrapKeyRequest{Key: name, Form: form, PlainKey: msg})
+			w, err := ask[api.WrapKeyResponse](t, d, api.WrapKey.Path, api.WrapKeyRequest{Key: name, Form: form, PlainKey: msg})
 			if err != nil || string(w.EncryptedKey) != string(ct) {
 				t.Errorf("%d %s over %s: wrapped as %x, %v; want %x", v.ID, v.Comment, backend, w.EncryptedKey, err, ct)
 			}

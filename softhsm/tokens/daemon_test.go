@@ -106,7 +106,7 @@ grants: [{peer: {user: %d}, ops: [sign-jws], keys: [notes]}]
 
 // sign asks for a signature, and returns the status and the body of the answer.
 func (d *daemon) sign() (status int, body string) {
-	resp, err := d.client.Post("http://signetd"+api.PathSignJWS, "application/json", strings.NewReader(`{"key":"notes","payload":"AAAA"}`))
+	resp, err := d.client.Post("http://signetd"+api.SignJWS.Path, "application/json", strings.NewReader(`{"key":"notes","payload":"AAAA"}`))
 	if err != nil {
 		return 0, err.Error()
 	}
