@@ -43,7 +43,7 @@ wycheproof: deps ## run Wycheproof's vectors through the daemon, WYCHEPROOF=fold
 # small shows, too. A clean machine takes ten minutes.
 soak: deps ## send a million bad ciphertexts (SOAK_COUNT) and time them (TIMING_COUNT)
 	REQUIRE_SOFTHSM=1 SOAK_COUNT=$(SOAK_COUNT) TIMING_COUNT=$(TIMING_COUNT) LEAK_COUNT=$(LEAK_COUNT) \
-		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm ./backends/pkcs11
+		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm/e2e ./backends/pkcs11
 
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd

@@ -1,4 +1,4 @@
-package softhsm_test
+package e2e
 
 import (
 	"bufio"

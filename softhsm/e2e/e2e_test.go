@@ -1,4 +1,4 @@
-package softhsm_test
+package e2e
 
 import (
 	"errors"
@@ -16,10 +16,6 @@ import (
 	"signetd/softhsm"
 )
 
-// The tests of this package whose names begin with TestE2E drive the real
-// signetd over a real socket, with keys in a SoftHSM2 token. They share one
-// binary and one token, made by the first of them that asks.
-
 // TestMain also plays the parts that need a process of their own: see child.
 func TestMain(m *testing.M) {
 	if part := os.Getenv(childPart); part != "" {
@@ -35,7 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// shared is what the tests have in common.
+// shared is the binary and the token that the tests share. The first test that calls
+// setUp makes them.
 var shared struct {
 	once   sync.Once
 	err    error

@@ -1,6 +1,6 @@
 //go:build race
 
-package softhsm_test
+package e2e
 
 // raceEnabled says that the daemon under test has the race detector on too.
 const raceEnabled = true

@@ -1,4 +1,4 @@
-package softhsm_test
+package e2e
 
 import (
 	"crypto/aes"
@@ -65,7 +65,7 @@ func (p *process) publicKey(name string) jose.JSONWebKey {
 func TestE2EDecryptJWE(t *testing.T) {
 	p := start(t, newSettings(t))
 	inbox := p.publicKey("inbox")
-	plaintext := readFile(t, "../deploy/examples/payload.json")
+	plaintext := readFile(t, "../../deploy/examples/payload.json")
 	open := func(t *testing.T, jwe string) api.DecryptJWEResponse {
 		t.Helper()
 		got := decode[api.DecryptJWEResponse](t, "decrypt", p.do(http.MethodPost, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe}))

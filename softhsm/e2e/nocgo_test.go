@@ -1,6 +1,6 @@
 //go:build !cgo
 
-package softhsm_test
+package e2e
 
 // playFlags needs a PKCS#11 binding, which needs cgo, as all tokens do.
 func playFlags(_, _ string) int { return 2 }

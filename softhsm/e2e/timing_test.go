@@ -1,6 +1,6 @@
 //go:build cgo
 
-package softhsm_test
+package e2e
 
 import (
 	"context"
