@@ -89,17 +89,17 @@ func codeOf(err error) codes.Code {
 	return codes.OK
 }
 
-// atOpen is the error for a key that cannot be opened: a name that does not exist
-// is a mistake of the config then, and what is not permitted or not enabled does not
-// pass by itself.
+// atOpen returns the error of opening the key that is called name. A name that does
+// not exist, or that Google does not take, is a mistake in the config then. A version
+// that is not enabled, or that the credentials may not use, is not: an operator can
+// change that at any time without touching this host, so it is ErrUnavailable as it
+// is for a key in use, and costs its version alone.
 func atOpen(name string, err error) error {
 	switch codeOf(err) { //nolint:exhaustive // the others are as they are in use
 	case codes.NotFound:
 		return fmt.Errorf("%w: gcpkms: open %s: there is no such key or version", signer.ErrNotFound, name)
 	case codes.InvalidArgument:
 		return fmt.Errorf("%w: gcpkms: open %s: %w", signer.ErrInvalid, name, err)
-	case codes.PermissionDenied, codes.FailedPrecondition:
-		err = signer.NeedsOperator(err)
 	}
 	return fmt.Errorf("gcpkms: open %s: %w", name, err)
 }

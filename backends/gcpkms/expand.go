@@ -45,7 +45,7 @@ func (b *Backend) Expand(ctx context.Context, name string) ([]signer.Expanded, e
 		}
 	}
 	if len(expanded) == 0 {
-		return nil, signer.NeedsOperator(fmt.Errorf("%w: gcpkms: %s has no enabled version (of %d)", signer.ErrUnavailable, r.key, len(versions)))
+		return nil, fmt.Errorf("%w: gcpkms: %s has no enabled version (of %d)", signer.ErrUnavailable, r.key, len(versions))
 	}
 	return expanded, nil
 }

@@ -154,11 +154,7 @@ func (k *key) describe(ctx context.Context) error {
 
 // notEnabled is the error for a version that Google would not use.
 func notEnabled(what string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState) error {
-	err := fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
-	if state == kmspb.CryptoKeyVersion_PENDING_GENERATION {
-		return err // it will be, in a minute
-	}
-	return signer.NeedsOperator(err)
+	return fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
 }
 
 // describePrimary reads what a CryptoKey that encrypts is.

@@ -59,7 +59,7 @@ func (k *key) permitted(ctx context.Context) error {
 	}
 	for _, p := range need.permissions {
 		if !slices.Contains(has, p) {
-			return signer.NeedsOperator(fmt.Errorf("%w: %s: the credentials lack %s on the CryptoKey: grant %s", signer.ErrUnavailable, service, p, need.role))
+			return fmt.Errorf("%w: %s: the credentials lack %s on the CryptoKey: grant %s", signer.ErrUnavailable, service, p, need.role)
 		}
 	}
 	k.may = has
