@@ -61,7 +61,7 @@ type member struct {
 	backend  string
 	key      atomic.Pointer[Key] // nil until it has joined
 	inFlight atomic.Int64
-	health
+	Presence
 }
 
 var (
@@ -145,7 +145,7 @@ func (r *Replicas) joined() (n int) {
 // away reports whether no place is there, as far as is known.
 func (r *Replicas) away() bool {
 	for _, m := range r.members {
-		if m.key.Load() != nil && !m.away.Load() {
+		if m.key.Load() != nil && m.Present() {
 			return false
 		}
 	}
@@ -180,9 +180,9 @@ func (r *Replicas) order(now time.Time) []*member {
 	for i := range n {
 		switch m := r.members[(start+i)%n]; {
 		case m.key.Load() == nil:
-		case !m.away.Load():
+		case m.Present():
 			list = append(list, m)
-		case look == nil && m.probe(now):
+		case look == nil && m.Look(now):
 			look = append(look, m)
 		default:
 			away = append(away, m)
@@ -253,7 +253,7 @@ func observable(err error) error {
 func (r *Replicas) goesOn(ctx context.Context, m *member, took time.Duration, err error) bool {
 	switch {
 	case err == nil:
-		if m.worked() {
+		if _, news := m.Found(); news {
 			r.c.Changed(m.backend, nil)
 		}
 		return false
@@ -262,7 +262,7 @@ func (r *Replicas) goesOn(ctx context.Context, m *member, took time.Duration, er
 	case errors.Is(err, ErrOverloaded):
 		return true
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded) && took >= fairWait:
-		if m.failed() {
+		if m.Lost() {
 			r.c.Changed(m.backend, err)
 		}
 		return true

@@ -6,16 +6,6 @@ import (
 	"time"
 )
 
-// A State says whether a place of a version can be used.
-type State string
-
-// The states of a place.
-const (
-	StateOK      State = "ok"
-	StateAway    State = "away"    // it was open; its backend does not answer
-	StateMissing State = "missing" // its backend has not answered since the key was first to be opened
-)
-
 // A Place is one backend that holds a version.
 type Place struct {
 	Backend string
@@ -27,23 +17,16 @@ type Place struct {
 func (v *Version) Places() []Place {
 	r, ok := v.key.(*Replicas)
 	if !ok {
-		return []Place{{v.backend, stateOf(&v.health)}}
+		return []Place{{v.backend, v.health.State()}}
 	}
 	list := make([]Place, len(r.members))
 	for i, m := range r.members {
-		list[i] = Place{m.backend, stateOf(&m.health)}
+		list[i] = Place{m.backend, m.State()}
 		if m.key.Load() == nil {
 			list[i].State = StateMissing
 		}
 	}
 	return list
-}
-
-func stateOf(h *health) State {
-	if h.away.Load() {
-		return StateAway
-	}
-	return StateOK
 }
 
 // Missing reports whether no backend has opened v yet. Its public half may be known
@@ -68,7 +51,7 @@ func (v *Version) away() bool {
 	if r, ok := v.key.(*Replicas); ok {
 		return r.away()
 	}
-	return v.health.away.Load()
+	return !v.health.Present()
 }
 
 // probe reports whether the caller is to look whether v is back.
@@ -76,7 +59,7 @@ func (v *Version) probe(now time.Time) bool {
 	if r, ok := v.key.(*Replicas); ok {
 		return r.due(now)
 	}
-	return v.health.probe(now)
+	return v.health.Look(now)
 }
 
 // used notes what a use of the private key that began at start came to.
@@ -87,11 +70,11 @@ func (v *Version) used(use Use, start time.Time, err error) {
 	}
 	switch {
 	case err == nil:
-		if v.health.worked() {
+		if _, news := v.health.Found(); news {
 			v.changed(nil)
 		}
 	case errors.Is(err, ErrUnavailable):
-		if v.health.failed() {
+		if v.health.Lost() {
 			v.changed(err)
 		}
 	}

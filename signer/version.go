@@ -44,7 +44,7 @@ type Version struct {
 	backend   string
 	observe   func(use Use, took time.Duration, err error)
 	changed   func(err error)
-	health    health // unused for Replicas, which have that of each place
+	health    Presence // unused for Replicas, which have that of each place
 	own       ownP256
 	headers   atomic.Pointer[[]protectedHeader]
 }
