@@ -11,13 +11,13 @@ import (
 
 // Limits bound what the daemon takes on. A field that is zero has its default.
 type Limits struct {
-	Connections  int           // open at once; one user has at most half of them (default 256)
-	InFlight     int           // requests being worked on at once (default 64)
-	PerPeer      int           // of these, of one user (default 16)
-	Refusals     int           // refused requests of one user a second, above which they are answered late (default 50)
-	Batch        int           // requests in one batch (default 64)
-	RequestBytes int64         // the size of a request's body (default 1 MiB)
-	Timeout      time.Duration // to read a request, and again to work on it (default 5 s)
+	Connections  int           `yaml:"connections"`   // open at once; one user has at most half of them (default 256)
+	InFlight     int           `yaml:"in_flight"`     // requests being worked on at once (default 64)
+	PerPeer      int           `yaml:"per_peer"`      // of these, of one user (default 16)
+	Refusals     int           `yaml:"refusals"`      // refused requests of one user a second, above which they are answered late (default 50)
+	Batch        int           `yaml:"batch"`         // requests in one batch (default 64)
+	RequestBytes int64         `yaml:"request_bytes"` // the size of a request's body (default 1 MiB)
+	Timeout      time.Duration `yaml:"timeout"`       // to read a request, and again to work on it (default 5 s)
 }
 
 // WithDefaults returns l with its zero fields filled in.

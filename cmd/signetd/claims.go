@@ -39,7 +39,7 @@ func (d *document) claimPolicy(at string, c JWTConfig) (*policy.JWT, error) {
 	switch c.Policy {
 	case "", "enforce":
 	case "dry-run":
-		j.DryRun = true
+		j.Mode = policy.DryRun
 	default:
 		return nil, d.at(at+".policy", fmt.Errorf("%w: enforce or dry-run", signer.ErrInvalid))
 	}

@@ -54,7 +54,7 @@ func (b *block) jwt(t testing.TB) *policy.JWT {
 	j := &policy.JWT{
 		Issuer: b.Issuer, Issuers: b.Issuers, Audiences: b.Audiences, Subjects: b.Subjects, Typ: b.Typ,
 		Required: b.Required, Forbidden: b.Forbidden, Secret: b.Secret, NotSecret: b.NotSecret,
-		MaxBytes: b.MaxBytes, MaxDepth: b.MaxDepth, DryRun: b.Policy == "dry-run",
+		MaxBytes: b.MaxBytes, MaxDepth: b.MaxDepth, Mode: policy.Mode(b.Policy),
 	}
 	for text, d := range map[*string]*time.Duration{&b.TTL: &j.TTL, &b.Skew: &j.Skew, &b.MaxTTL: &j.MaxTTL} {
 		if *text == "" {

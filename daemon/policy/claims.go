@@ -33,7 +33,7 @@ type Claims struct {
 func (r *Rules) Typ() string { return r.from.Typ }
 
 // DryRun reports whether the rules deny nothing.
-func (r *Rules) DryRun() bool { return r.from.DryRun }
+func (r *Rules) DryRun() bool { return r.from.Mode == DryRun }
 
 // Apply returns the claims to sign for a request: the members of its claims in
 // their order and with their values as they stand, and iss, iat, nbf, exp and jti
@@ -55,7 +55,7 @@ func (r *Rules) Apply(q ClaimsRequest, now time.Time) (*Claims, error) {
 // checkSize is what can be checked before the claims are read, which would take
 // time.
 func (r *Rules) checkSize(q ClaimsRequest) error {
-	if len(q.Claims) > r.from.MaxBytes && !r.from.DryRun {
+	if len(q.Claims) > r.from.MaxBytes && !r.DryRun() {
 		return tooLong()
 	}
 	return nil
@@ -114,7 +114,7 @@ func (a *application) add(name string) { a.added[a.n] = name; a.n++ }
 // deny is for rules of the config: in dry-run it notes what it would deny.
 func (a *application) deny(rule, claim, text string) error {
 	denial := &Denial{Rule: rule, Claim: claim, kind: signer.ErrDenied, text: "claims: " + text}
-	if !a.rules.from.DryRun {
+	if !a.rules.DryRun() {
 		return denial
 	}
 	noted := slices.ContainsFunc(a.would, func(d *Denial) bool { return d.Rule == rule && d.Claim == claim })

@@ -135,8 +135,10 @@ func hasName(list []string, name string) bool {
 
 func (*Rules) narrowRest(to, n *JWT) error {
 	switch {
-	case n.DryRun:
-		return ruleError(errors.New("a key is in dry-run or it is not"), "policy")
+	case n.Mode == DryRun:
+		return ruleError(errors.New("dry-run is a setting of the key: a grant cannot change it"), "policy")
+	case n.Mode != "" && n.Mode != Enforce:
+		return ruleError(errors.New("must be enforce or dry-run"), "policy")
 	case n.Typ != "" && n.Typ != to.Typ:
 		return ruleError(errors.New("the key's is fixed"), "typ")
 	case n.MaxBytes > to.MaxBytes:

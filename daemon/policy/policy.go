@@ -68,15 +68,15 @@ func (m Match) matches(p Peer) bool {
 
 // A Grant allows the matching peers each of the operations on each of the keys.
 type Grant struct {
-	Peer Match
-	Ops  []api.Op
-	Keys []string // none for operations that are not on a key
+	Peer Match    `yaml:"-"`
+	Ops  []api.Op `yaml:"ops"`
+	Keys []string `yaml:"keys"` // none for operations that are not on a key
 	// BypassClaimPolicy must be set to grant [api.OpSignJWS], [api.OpSignDigest] or [api.OpSignMAC]
 	// on a key that has claim rules, since each signs any claims at all.
-	BypassClaimPolicy bool
+	BypassClaimPolicy bool `yaml:"bypass_claim_policy"`
 	// JWT narrows the claim rules of each of the keys for what this grant allows to
 	// sign; nil leaves them as they are. See [Rules.Narrow].
-	JWT *JWT
+	JWT *JWT `yaml:"jwt"`
 }
 
 // A Key is what the policy knows of a key.

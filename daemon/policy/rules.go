@@ -33,47 +33,58 @@ const MaxJTI = 256
 // or more, without segments of dots.
 type JWT struct {
 	// Issuer is the "iss" of tokens whose claims have none.
-	Issuer string
+	Issuer string `yaml:"issuer"`
 	// Issuers are the values that "iss" may have; Issuer alone if it is empty. With
 	// several and no Issuer, claims have to have one.
-	Issuers []string
+	Issuers []string `yaml:"issuers"`
 	// Audiences are patterns, and each value of "aud" must match one. Claims without
 	// an audience are denied.
-	Audiences []string
+	Audiences []string `yaml:"audiences"`
 	// Subjects are patterns of which "sub" must match one. Without any, a token may
 	// have any subject or none.
-	Subjects []string
+	Subjects []string `yaml:"subjects"`
 	// MaxTTL is the longest time from "iat" to "exp", in whole seconds.
-	MaxTTL time.Duration
+	MaxTTL time.Duration `yaml:"max_ttl"`
 	// TTL is the time from "iat" to "exp" of a token for which none is asked; MaxTTL
 	// if zero.
-	TTL time.Duration
+	TTL time.Duration `yaml:"ttl"`
 	// Skew is how far clocks may differ: "iat" from now, and "nbf" back from "iat".
 	// Verification grants it too. [DefaultSkew] if zero.
-	Skew time.Duration
+	Skew time.Duration `yaml:"skew"`
 	// Typ is the "typ" of the header (RFC 8725 section 3.11); [DefaultTyp] if empty.
-	Typ string
+	Typ string `yaml:"typ"`
 	// Required are claims that a token must have, with a value other than null.
-	Required []string
+	Required []string `yaml:"required"`
 	// Forbidden are names that no member may have, at any depth, whatever its case
 	// and whatever of "_-. " is between its words. With "nbf" or "jti" among them,
 	// none is added.
-	Forbidden []string
+	Forbidden []string `yaml:"forbidden"`
 	// Secret are names, of members at any depth as with Forbidden, beside the usual
 	// ones such as password and ssn, that are for sealed tokens only.
-	Secret []string
+	Secret []string `yaml:"secret"`
 	// NotSecret are names that are none of secrets although they look so.
-	NotSecret []string
+	NotSecret []string `yaml:"not_secret"`
 	// Values are rules on the values of claims, by name.
-	Values map[string]Value
-	// MaxBytes and MaxDepth bound the claims of a request: their length, and how deep
-	// objects and arrays stand in each other, the claims being depth 1.
-	// [DefaultMaxBytes] and [DefaultMaxDepth] if zero.
-	MaxBytes, MaxDepth int
-	// DryRun has what the rules would deny noted, and signed. Claims that are no safe
-	// JSON, or of wrong types, are refused all the same.
-	DryRun bool
+	Values map[string]Value `yaml:"values"`
+	// MaxBytes bounds the length of the claims of a request; [DefaultMaxBytes] if zero.
+	MaxBytes int `yaml:"max_bytes"`
+	// MaxDepth bounds how deep objects and arrays are nested in the claims, which
+	// themselves are depth 1; [DefaultMaxDepth] if zero.
+	MaxDepth int `yaml:"max_depth"`
+	// Mode is [Enforce], which is meant too if it is empty, or [DryRun].
+	Mode Mode `yaml:"policy"`
 }
+
+// A Mode says what happens to claims that break the rules.
+type Mode string
+
+const (
+	// Enforce denies them.
+	Enforce Mode = "enforce"
+	// DryRun signs them, and records the rule that they break. Claims that are not safe
+	// JSON, or whose members have the wrong types, are refused in either mode.
+	DryRun Mode = "dry-run"
+)
 
 // A RuleError is a rule that cannot be right. It wraps [signer.ErrInvalid].
 type RuleError struct {
@@ -241,6 +252,8 @@ var typForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$`)
 func (r *Rules) compileRest() error {
 	c := &r.from
 	switch {
+	case c.Mode != "" && c.Mode != Enforce && c.Mode != DryRun:
+		return ruleError(errors.New("must be enforce or dry-run"), "policy")
 	case !typForm.MatchString(c.Typ):
 		return ruleError(errors.New("a media type without application/, such as at+jwt"), "typ")
 	case c.MaxBytes < 2 || c.MaxBytes > 1<<30:

@@ -16,12 +16,13 @@ import (
 // rule of its own. Type is on the claim as it stands. The others are on each
 // element of an array, and on any other value itself.
 type Value struct {
-	Type      string   // string, number, integer, boolean, array or object
-	OneOf     []any    // strings, int64s and bools
-	Pattern   string   // a string that is this, or begins as this does if it ends in a star; see [JWT]
-	Words     []string // a string of these, one blank between two: OAuth's scope
-	MaxLength int      // a string of so many characters at most
-	Min, Max  *int64   // a number in this range, the ends included
+	Type      string   `yaml:"type"`       // string, number, integer, boolean, array or object
+	OneOf     []any    `yaml:"one_of"`     // strings, whole numbers and bools
+	Pattern   string   `yaml:"pattern"`    // a string that is this, or begins as this does if it ends in a star; see [JWT]
+	Words     []string `yaml:"words"`      // a string of these, one blank between two: OAuth's scope
+	MaxLength int      `yaml:"max_length"` // a string of so many characters at most
+	Min       *int64   `yaml:"min"`        // a number in this range, the ends included
+	Max       *int64   `yaml:"max"`
 }
 
 var valueTypes = []string{"string", "number", "integer", "boolean", "array", "object"}
@@ -59,10 +60,10 @@ func compileValue(claim string, v Value) (*valueRule, error) {
 	case v.Min != nil && v.Max != nil && *v.Min > *v.Max:
 		return nil, at("min", "above max")
 	}
-	for _, one := range v.OneOf {
+	for i, one := range v.OneOf {
 		text, ok := literal(one)
 		if !ok {
-			return nil, at("one_of", "a string, a whole number up to 2^53-1, or true or false")
+			return nil, ruleError(errors.New("must be a string, a whole number up to 2^53-1, true or false"), "values", claim, "one_of", index(i))
 		}
 		r.oneOf = append(r.oneOf, text)
 	}
@@ -85,6 +86,8 @@ func literal(v any) (string, bool) {
 		return `"` + v + `"`, utf8.ValidString(v)
 	case int64:
 		return strconv.FormatInt(v, 10), v >= -maxInt && v <= maxInt
+	case uint64: // what a YAML reader makes of a number above zero
+		return strconv.FormatUint(v, 10), v <= maxInt
 	case bool:
 		return strconv.FormatBool(v), true
 	}

@@ -15,12 +15,12 @@ import (
 // against the config and none against what the token says of itself (RFC 8725
 // sections 3.1, 3.8, 3.9 and 3.11).
 type Accept struct {
-	Algs      []signer.Alg  // the algorithms that the issuer signs with; required
-	Issuers   []string      // the values that "iss" may have; required
-	Audiences []string      // patterns as in [JWT]; one value of "aud" must match one; required
-	Typ       string        // the "typ" of the header; if empty, JWT or none
-	Skew      time.Duration // how far clocks may differ; [DefaultSkew] if zero
-	Required  []string      // claims that a token must have, with a value other than null
+	Algs      []signer.Alg  `yaml:"algs"`      // the algorithms that the issuer signs with; required
+	Issuers   []string      `yaml:"-"`         // the values that "iss" may have; required
+	Audiences []string      `yaml:"audiences"` // patterns as in [JWT]; one value of "aud" must match one; required
+	Typ       string        `yaml:"typ"`       // the "typ" of the header; if empty, JWT or none
+	Skew      time.Duration `yaml:"skew"`      // how far clocks may differ; [DefaultSkew] if zero
+	Required  []string      `yaml:"required"`  // claims that a token must have, with a value other than null
 }
 
 // Compile returns the verifier, or a *[RuleError] that names the member that
@@ -75,7 +75,7 @@ type Want struct {
 }
 
 // Verifier takes what the rules make: tokens of the key itself, whose algorithms
-// the key pins. It takes no notice of [JWT.DryRun].
+// the key pins. It takes no notice of [DryRun].
 func (r *Rules) Verifier() *Verifier { return r.verifier }
 
 // Verify checks algorithm, typ, issuer, audience, exp, nbf, iat and the required
