@@ -93,7 +93,7 @@ func unverified(t testing.TB, backend signer.Backend, m *Metrics) *signer.Ring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "memory", SkipVerify: true, Observe: m.ObserveBackend("memory")})
+	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, SkipVerify: true, Places: []signer.PlaceConfig{{Backend: "memory", Observe: m.ObserveBackend("memory")}}})
 	if err != nil {
 		t.Fatal(err)
 	}

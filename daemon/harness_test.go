@@ -91,7 +91,7 @@ func newSetup(t testing.TB, backend signer.Backend, m *Metrics) Setup {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{alg}, Backend: "memory", Observe: m.ObserveBackend("memory")})
+		v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{alg}, Places: []signer.PlaceConfig{{Backend: "memory", Observe: m.ObserveBackend("memory")}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,8 +34,7 @@ func (k *wavering) SignContext(ctx context.Context, digest []byte, opts crypto.S
 func unseen(t *testing.T, alg signer.Alg, from time.Time) *signer.Version {
 	t.Helper()
 	algs := []signer.Alg{alg}
-	r := signer.NewReplicas(signer.ReplicasConfig{Backends: []string{"memory"}, Algs: algs})
-	v, err := signer.NewVersion(r, signer.VersionConfig{Algs: algs, Backend: "memory", NotBefore: from})
+	v, err := signer.NewVersion(nil, signer.VersionConfig{Algs: algs, Places: []signer.PlaceConfig{{Backend: "memory"}}, NotBefore: from})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +66,7 @@ func TestSignWhileAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &wavering{Signer: key.(signer.Signer)}
-	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "memory", NotBefore: time.Now().Add(-time.Hour)})
+	v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Places: []signer.PlaceConfig{{Backend: "memory"}}, NotBefore: time.Now().Add(-time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}

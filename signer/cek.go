@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
@@ -34,58 +33,52 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	}
 	switch w.Alg.Family() { //nolint:exhaustive // of use enc
 	case FamilyOAEP:
-		if d, ok := v.key.(Decrypter); ok {
-			return v.opened(func() ([]byte, error) { return d.DecryptContext(ctx, w.EncryptedKey, w.Alg.DecrypterOpts()) })
-		}
+		return opened(ctx, v, func(ctx context.Context, d Decrypter) ([]byte, error) {
+			return d.DecryptContext(ctx, w.EncryptedKey, w.Alg.DecrypterOpts())
+		})
 	case FamilyRSA15:
-		if d, ok := v.key.(SessionKeyDecrypter); ok {
-			return v.sessionKey(ctx, d, w)
-		}
+		return v.sessionKey(ctx, w)
 	case FamilyECDH:
-		if a, ok := v.key.(Agreer); ok {
-			return v.agree(ctx, a, w)
-		}
+		return v.agree(ctx, w)
 	case FamilyAESKW:
-		if u, ok := v.key.(Wrapper); ok {
-			if len(w.EncryptedKey) > maxCEK+8 { // a token may need six calls for each 8 bytes
+		if len(w.EncryptedKey) > maxCEK+8 { // a token may need six calls for each 8 bytes
+			return nil, ErrDecrypt
+		}
+		return opened(ctx, v, func(ctx context.Context, u Wrapper) ([]byte, error) {
+			return u.UnwrapContext(ctx, WrapRFC3394, w.EncryptedKey)
+		})
+	case FamilyGCMKW:
+		return opened(ctx, v, func(ctx context.Context, a AEAD) ([]byte, error) {
+			if len(w.IV) != GCMIVSize || len(w.Tag) != GCMTagSize {
 				return nil, ErrDecrypt
 			}
-			return v.opened(func() ([]byte, error) { return u.UnwrapContext(ctx, WrapRFC3394, w.EncryptedKey) })
-		}
-	case FamilyGCMKW:
-		if a, ok := v.key.(AEAD); ok {
-			return v.opened(func() ([]byte, error) {
-				if len(w.IV) != GCMIVSize || len(w.Tag) != GCMTagSize {
-					return nil, ErrDecrypt
-				}
-				return a.OpenContext(ctx, w.IV, slices.Concat(w.EncryptedKey, w.Tag), nil)
-			})
-		}
+			return a.OpenContext(ctx, w.IV, slices.Concat(w.EncryptedKey, w.Tag), nil)
+		})
 	}
 	return nil, fmt.Errorf("%w: the key gives no CEK away with %s", ErrUnsupported, w.Alg)
 }
 
 // sessionKey is RSA1_5: what does not decrypt gives a random CEK, as long as Enc has
 // it, so that only the content tells (RFC 7516 section 11.5).
-func (v *Version) sessionKey(ctx context.Context, d SessionKeyDecrypter, w WrappedCEK) ([]byte, error) {
+func (v *Version) sessionKey(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	size := cekSizes[jose.ContentEncryption(w.Enc)]
 	if size == 0 {
 		return nil, fmt.Errorf("%w: enc: %s needs to know the length of the content key", ErrInvalid, w.Alg)
 	}
-	return v.opened(func() ([]byte, error) { return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size) })
+	return opened(ctx, v, func(ctx context.Context, d SessionKeyDecrypter) ([]byte, error) {
+		return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size)
+	})
 }
 
 // maxCEK is the length in bytes of the longest CEK, that of A256CBC-HS512.
 const maxCEK = 64
 
-// opened has the backend decrypt. A failure that is the ciphertext's is ErrDecrypt
-// itself, whatever a backend wrapped round it.
-func (v *Version) opened(open func() ([]byte, error)) ([]byte, error) {
-	start := time.Now()
-	plaintext, err := open()
-	v.used(UseEnc, start, observable(err))
+// opened has a place of v decrypt. A failure that is the ciphertext's is ErrDecrypt itself,
+// without what a backend wrapped round it.
+func opened[K Key](ctx context.Context, v *Version, open func(context.Context, K) ([]byte, error)) ([]byte, error) {
+	plaintext, err := on(ctx, v, UseEnc, open, nil)
 	if errors.Is(err, ErrDecrypt) {
-		return nil, ErrDecrypt // the backend did its work; what came of it is for no metric
+		return nil, ErrDecrypt
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unwrap: %w", err)
@@ -94,15 +87,15 @@ func (v *Version) opened(open func() ([]byte, error)) ([]byte, error) {
 }
 
 // agree is ECDH-ES: the CEK is what both sides derive, or is wrapped with that.
-func (v *Version) agree(ctx context.Context, a Agreer, w WrappedCEK) ([]byte, error) {
-	own, ok := v.key.Public().(*ecdsa.PublicKey)
+func (v *Version) agree(ctx context.Context, w WrappedCEK) ([]byte, error) {
+	own, ok := v.public.(*ecdsa.PublicKey)
 	if !ok || w.EPK == nil {
 		return nil, ErrDecrypt
 	}
 	if curve, err := own.ECDH(); err != nil || curve.Curve() != w.EPK.Curve() {
 		return nil, ErrDecrypt
 	}
-	z, err := v.opened(func() ([]byte, error) { return a.AgreeContext(ctx, w.EPK) })
+	z, err := opened(ctx, v, func(ctx context.Context, a Agreer) ([]byte, error) { return a.AgreeContext(ctx, w.EPK) })
 	if err != nil {
 		return nil, err
 	}
@@ -206,19 +199,33 @@ func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error
 func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
 	w = WrappedCEK{Alg: alg, Enc: string(enc)}
 	cek = randomCEK(enc)
-	if key, ok := v.key.(Wrapper); ok && alg.Family() == FamilyAESKW {
-		w.EncryptedKey, err = key.WrapContext(ctx, WrapRFC3394, cek)
-		return cek, w, err
-	}
-	if key, ok := v.key.(AEAD); ok && alg.Family() == FamilyGCMKW {
-		var sealed []byte
-		if w.IV, sealed, err = key.SealContext(ctx, cek, nil); err != nil {
-			return nil, w, err
+	switch alg.Family() { //nolint:exhaustive // of use enc, with a secret, and not dir
+	case FamilyAESKW:
+		w.EncryptedKey, err = v.wrap(ctx, WrapRFC3394, cek)
+	case FamilyGCMKW:
+		var s sealed
+		if s, err = v.seal(ctx, cek, nil); err == nil {
+			w.IV = s.iv
+			w.EncryptedKey, w.Tag, err = splitTag(s.text)
 		}
-		w.EncryptedKey, w.Tag, err = splitTag(sealed)
-		return cek, w, err
+	default:
+		err = fmt.Errorf("%w: the key does not wrap with %s", ErrUnsupported, alg)
 	}
-	return nil, w, fmt.Errorf("%w: the key does not wrap with %s", ErrUnsupported, alg)
+	return cek, w, err
+}
+
+// A sealed is what an [AEAD] returns.
+type sealed struct {
+	iv   []byte
+	text []byte // the ciphertext with the tag after it
+}
+
+// seal encrypts plaintext with the secret of v.
+func (v *Version) seal(ctx context.Context, plaintext, aad []byte) (sealed, error) {
+	return on(ctx, v, UseEnc, func(ctx context.Context, a AEAD) (s sealed, err error) {
+		s.iv, s.text, err = a.SealContext(ctx, plaintext, aad)
+		return s, err
+	}, nil)
 }
 
 func randomCEK(enc jose.ContentEncryption) []byte {

@@ -52,8 +52,10 @@ func (v *Version) decryptContent(ctx context.Context, t *SealedToken, r *Recipie
 		if r.Alg == Dir {
 			return v.decryptDir(ctx, t, r)
 		}
-		if c, ok := v.key.(ContentDecrypter); ok && c.HoldsCEK(r.Alg) {
-			return v.opened(func() ([]byte, error) { return c.DecryptContent(ctx, r.Alg, t.content(r)) })
+		if holdsCEK(v.firstKey(), r.Alg) {
+			return opened(ctx, v, func(ctx context.Context, k ContentDecrypter) ([]byte, error) {
+				return k.DecryptContent(ctx, r.Alg, t.content(r))
+			})
 		}
 	}
 	size := cekSizes[jose.ContentEncryption(t.Enc)]
@@ -87,13 +89,14 @@ func (v *Version) cekOrRandom(ctx context.Context, r *Recipient, size int) ([]by
 
 // decryptDir opens t with the shared key itself, in its hardware.
 func (v *Version) decryptDir(ctx context.Context, t *SealedToken, r *Recipient) ([]byte, error) {
-	key, ok := v.key.(AEAD)
-	secret, _ := v.key.Public().(Secret)
-	if enc := jose.ContentEncryption(t.Enc); !ok || !isGCM(enc) || cekSizes[enc] != secret.Size || len(r.EncryptedKey) != 0 {
+	secret, _ := v.public.(Secret)
+	if enc := jose.ContentEncryption(t.Enc); !isGCM(enc) || cekSizes[enc] != secret.Size || len(r.EncryptedKey) != 0 {
 		return nil, ErrDecrypt
 	}
 	c := t.content(r)
-	return v.opened(func() ([]byte, error) { return key.OpenContext(ctx, c.IV, slices.Concat(c.Ciphertext, c.Tag), c.AAD) })
+	return opened(ctx, v, func(ctx context.Context, k AEAD) ([]byte, error) {
+		return k.OpenContext(ctx, c.IV, slices.Concat(c.Ciphertext, c.Tag), c.AAD)
+	})
 }
 
 // maxInflated and maxRatio bound what a compressed plaintext becomes: as many

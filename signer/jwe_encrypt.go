@@ -51,7 +51,7 @@ func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header He
 		return "", err
 	}
 	if !alg.Symmetric() {
-		return EncryptJWE(v.key.Public(), v.kid, alg, enc, header, plaintext)
+		return EncryptJWE(v.public, v.kid, alg, enc, header, plaintext)
 	}
 	ce, err := contentEncryption(enc)
 	if err != nil {
@@ -115,24 +115,23 @@ func seal(cek []byte, w WrappedCEK, kid string, header Header, plaintext []byte)
 
 // encryptDir encrypts the content with v's own secret, in its hardware.
 func (v *Version) encryptDir(ctx context.Context, enc jose.ContentEncryption, header Header, plaintext []byte) (string, error) {
-	key, ok := v.key.(AEAD)
-	secret, _ := v.key.Public().(Secret)
-	if !ok || !isGCM(enc) || cekSizes[enc] != secret.Size {
+	secret, _ := v.public.(Secret)
+	if !isGCM(enc) || cekSizes[enc] != secret.Size {
 		return "", fmt.Errorf("%w: dir with a key of %d bytes does not encrypt with %s", ErrUnsupported, secret.Size, enc)
 	}
 	head, err := protect(WrappedCEK{Alg: Dir, Enc: string(enc)}, v.kid, header)
 	if err != nil {
 		return "", err
 	}
-	iv, sealed, err := key.SealContext(ctx, plaintext, []byte(head))
+	s, err := v.seal(ctx, plaintext, []byte(head))
 	if err != nil {
 		return "", fmt.Errorf("encrypt: %w", err)
 	}
-	ciphertext, tag, err := splitTag(sealed)
+	ciphertext, tag, err := splitTag(s.text)
 	if err != nil {
 		return "", err
 	}
-	return compactJWE(head, nil, iv, ciphertext, tag), nil
+	return compactJWE(head, nil, s.iv, ciphertext, tag), nil
 }
 
 // protect makes the protected header, in base64url.

@@ -119,7 +119,7 @@ func (v *Version) JWK() *JWK {
 	if v.Symmetric() || v.Public() == nil {
 		return nil
 	}
-	jwk := &JWK{jose.JSONWebKey{Key: v.key.Public(), KeyID: v.kid, Use: string(v.Use())}}
+	jwk := &JWK{jose.JSONWebKey{Key: v.public, KeyID: v.kid, Use: string(v.Use())}}
 	if len(v.algs) == 1 {
 		jwk.Algorithm = string(v.algs[0])
 	}

@@ -21,9 +21,8 @@ const proofInput = "signetd: proof that the private key and the public key are o
 // undo what it did. What a [Prover] has proven already is left out: a token may
 // take a second for each use of a key.
 func (v *Version) Prove(ctx context.Context) error {
-	prover, _ := v.key.(Prover)
 	for _, alg := range v.algs {
-		if prover != nil && prover.Proven(alg) {
+		if v.proven(alg) {
 			continue
 		}
 		prove := v.proveDecrypt
@@ -35,6 +34,18 @@ func (v *Version) Prove(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// proven reports whether each key of v is proven with alg already.
+func (v *Version) proven(alg Alg) bool {
+	for _, p := range v.places {
+		if k := p.key.Load(); k != nil {
+			if prover, ok := (*k).(Prover); !ok || !prover.Proven(alg) {
+				return false
+			}
+		}
+	}
+	return !v.Missing()
 }
 
 func (v *Version) proveSign(ctx context.Context, alg Alg) error {
@@ -81,7 +92,7 @@ func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
 
 // encryptRSA15 makes the one kind of JWE that nobody is given.
 func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
-	pub, ok := v.key.Public().(*rsa.PublicKey)
+	pub, ok := v.public.(*rsa.PublicKey)
 	if !ok {
 		return "", errProof
 	}
@@ -98,7 +109,7 @@ func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header He
 // proofEnc is a content encryption that goes with alg: with dir, the one for a key
 // of its size.
 func (v *Version) proofEnc(alg Alg) jose.ContentEncryption {
-	if key, ok := v.key.Public().(Secret); ok && alg == Dir {
+	if key, ok := v.public.(Secret); ok && alg == Dir {
 		for _, enc := range contentEncryptions {
 			if cekSizes[enc] == key.Size {
 				return enc

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -89,29 +88,26 @@ func TestRawSignerWrong(t *testing.T) {
 	}
 }
 
-// TestReplicasRaw has a key in two places, of which one has the form of JOSE.
-func TestReplicasRaw(t *testing.T) {
+// TestPlacesRaw has a key in two places, of which one signs in the form of JOSE.
+func TestPlacesRaw(t *testing.T) {
 	der := open(t, "generate:ec-p256").(signer.Signer)
 	raw := &rawKey{Signer: der}
-	pub, ok := der.Public().(*ecdsa.PublicKey)
-	if !ok {
-		t.Fatal("not an EC key")
+	v, err := signer.NewVersion(der, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Places: make([]signer.PlaceConfig, 2)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	r := signer.NewReplicas(signer.ReplicasConfig{Public: pub, Algs: []signer.Alg{signer.ES256}, Backends: []string{"a", "b"}})
-	for i, k := range []signer.Key{der, raw} {
-		if err := r.Join(t.Context(), i, k); err != nil {
-			t.Fatal(err)
-		}
+	if err := v.Join(t.Context(), 1, raw); err != nil {
+		t.Fatal(err)
 	}
 	digest := make([]byte, 32)
 	for range 4 { // the places take turns
-		sig, err := r.SignRaw(t.Context(), signer.ES256, digest, nil)
-		if err != nil || !signer.VerifyDigest(pub, signer.ES256, digest, sig) {
-			t.Errorf("SignRaw() = %x, %v", sig, err)
+		sig, err := v.Sign(t.Context(), signer.ES256, digest)
+		if err != nil || !signer.VerifyDigest(v.Public(), signer.ES256, digest, sig) {
+			t.Errorf("Sign() = %x, %v", sig, err)
 		}
 	}
 	if raw.digest == nil {
-		t.Error("the place that has the form of JOSE had no turn")
+		t.Error("the place that signs in the form of JOSE had no turn")
 	}
 }
 

@@ -18,11 +18,11 @@ type NamedKey struct {
 type Ring struct {
 	keys   []NamedKey
 	names  map[string]int
-	kids   map[string]place
+	kids   map[string]owned
 	unseen []NamedKey
 }
 
-type place struct {
+type owned struct {
 	name    string
 	version *Version
 }
@@ -33,7 +33,7 @@ type place struct {
 // what the rules of one name forbid it would do under the other. Errors are
 // ErrInvalid.
 func NewRing(keys []NamedKey) (*Ring, error) {
-	r := &Ring{names: map[string]int{}, kids: map[string]place{}}
+	r := &Ring{names: map[string]int{}, kids: map[string]owned{}}
 	pairs := map[string]string{} // thumbprint to name
 	for _, k := range keys {
 		if _, ok := r.names[k.Name]; ok || k.Name == "" {
@@ -52,11 +52,11 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 			if v.kid == "" {
 				continue // nobody has seen it yet
 			}
-			r.kids[v.kid] = place{k.Name, v}
+			r.kids[v.kid] = owned{k.Name, v}
 			if v.Symmetric() || !v.Seen() {
 				continue // nothing to tell it from another by
 			}
-			pair, err := Thumbprint(v.key.Public())
+			pair, err := Thumbprint(v.public)
 			if err != nil {
 				return nil, err
 			}
@@ -141,7 +141,7 @@ func (k NamedKey) Candidates(now time.Time) ([]*Version, error) {
 	var away []*Version
 	for _, v := range list {
 		// Once one is there, nothing is to be learnt of those after it.
-		if !v.away() || !slices.ContainsFunc(there, func(t *Version) bool { return !t.away() }) && v.probe(now) {
+		if !v.away() || !slices.ContainsFunc(there, func(t *Version) bool { return !t.away() }) && v.look(now) {
 			there = append(there, v)
 		} else {
 			away = append(away, v)

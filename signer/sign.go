@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // errVerify is not a sentinel: a backend that signs wrongly is a fault to be
@@ -25,14 +24,13 @@ var errVerify = errors.New("signature does not verify against the public key: wi
 // Unless the version was made with SkipVerify, a signature that the public key
 // does not verify is an error and not returned.
 func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, error) {
-	s, err := v.signer(alg)
-	if err != nil {
+	if err := v.signs(alg); err != nil {
 		return nil, err
 	}
 	if h := alg.Hash(); h != 0 && len(digest) != h.Size() {
 		return nil, fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", ErrInvalid, alg, h.Size(), len(digest))
 	}
-	return v.sign(ctx, s, alg, digest, nil)
+	return v.sign(ctx, alg, digest, nil)
 }
 
 // SignMessage signs message with alg, or makes its MAC. It returns the signature
@@ -46,54 +44,54 @@ func (v *Version) SignMessage(ctx context.Context, alg Alg, message []byte) ([]b
 
 // signMessage signs a message whose digest is known.
 func (v *Version) signMessage(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error) {
-	s, err := v.signer(alg)
-	if err != nil {
+	if err := v.signs(alg); err != nil {
 		return nil, err
 	}
 	if message == nil {
 		message = []byte{} // it is known, and empty
 	}
-	return v.sign(ctx, s, alg, digest, message)
+	return v.sign(ctx, alg, digest, message)
 }
 
-// signer returns the key of v if it signs with alg.
-func (v *Version) signer(alg Alg) (Signer, error) {
+// signs reports why v does not sign a digest with alg.
+func (v *Version) signs(alg Alg) error {
 	if alg.Use() != UseSig {
-		return nil, fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
+		return fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
 	}
 	if _, err := v.Alg(alg); err != nil {
-		return nil, err
+		return err
 	}
-	s, ok := v.key.(Signer)
-	if !ok || alg.Family() == FamilyHMAC {
-		return nil, fmt.Errorf("%w: the key signs no digest with %s", ErrUnsupported, alg)
+	if alg.Family() == FamilyHMAC {
+		return fmt.Errorf("%w: the key signs no digest with %s", ErrUnsupported, alg)
 	}
-	return s, nil
+	return nil
 }
 
-// sign has s, the key of v, sign digest, which is that of message unless message is nil.
-func (v *Version) sign(ctx context.Context, s Signer, alg Alg, digest, message []byte) ([]byte, error) {
-	pub := v.key.Public()
-	start := time.Now()
-	sig, err := signRaw(ctx, s, pub, alg, digest, message)
-	v.used(UseSig, start, err)
+// sign signs digest, which is that of message unless message is nil. Each place verifies
+// its own signature, so that a place that signs wrongly is taken out of rotation.
+func (v *Version) sign(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error) {
+	sig, err := on(ctx, v, UseSig, func(ctx context.Context, s Signer) ([]byte, error) {
+		return signRaw(ctx, s, v.public, alg, digest, message)
+	}, func(sig []byte) error {
+		if v.verify && !v.verifyOwn(alg, digest, sig) {
+			return errVerify
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
-	}
-	if v.verify && !v.verifyOwn(pub, alg, digest, sig) {
-		return nil, errVerify
 	}
 	return sig, nil
 }
 
 // verifyOwn is VerifyDigest for v's own public key, which is the same each time.
-func (v *Version) verifyOwn(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
-	if ec, ok := pub.(*ecdsa.PublicKey); ok && alg == ES256 && len(digest) == ES256.Hash().Size() {
+func (v *Version) verifyOwn(alg Alg, digest, sig []byte) bool {
+	if ec, ok := v.public.(*ecdsa.PublicKey); ok && alg == ES256 && len(digest) == ES256.Hash().Size() {
 		if own := v.own.of(ec, p256Room); own != nil {
 			return own.verify(digest, sig)
 		}
 	}
-	return VerifyDigest(pub, alg, digest, sig)
+	return VerifyDigest(v.public, alg, digest, sig)
 }
 
 // signRaw has s sign as [Version.sign] does, in the way that it has for that.
@@ -123,18 +121,16 @@ func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, err
 	if _, err := v.Alg(alg); err != nil {
 		return nil, err
 	}
-	m, ok := v.key.(MACer)
-	if !ok {
-		return nil, fmt.Errorf("%w: the key makes no MACs", ErrUnsupported)
-	}
-	start := time.Now()
-	mac, err := m.MACContext(ctx, message, alg.Hash())
-	v.used(UseSig, start, err)
+	mac, err := on(ctx, v, UseSig, func(ctx context.Context, m MACer) ([]byte, error) {
+		return m.MACContext(ctx, message, alg.Hash())
+	}, func(mac []byte) error {
+		if len(mac) != alg.Hash().Size() {
+			return errVerify
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("mac: %w", err)
-	}
-	if len(mac) != alg.Hash().Size() {
-		return nil, errVerify
 	}
 	return mac, nil
 }
@@ -153,7 +149,7 @@ func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (boo
 		return false, err
 	}
 	if alg.Family() != FamilyHMAC {
-		return VerifyMessage(v.key.Public(), alg, message, sig), nil
+		return VerifyMessage(v.public, alg, message, sig), nil
 	}
 	want, err := v.mac(ctx, alg, message)
 	if err != nil {

@@ -34,7 +34,7 @@ func open(t testing.TB, ref string) signer.Key {
 
 func version(t testing.TB, ref string, algs ...signer.Alg) *signer.Version {
 	t.Helper()
-	v, err := signer.NewVersion(open(t, ref), signer.VersionConfig{Algs: algs, Backend: "memory"})
+	v, err := signer.NewVersion(open(t, ref), signer.VersionConfig{Algs: algs, Places: []signer.PlaceConfig{{Backend: "memory"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

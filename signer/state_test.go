@@ -14,8 +14,7 @@ import (
 // A version that nobody has seen is unavailable in everything, and a place joins
 // later.
 func TestVersionMissing(t *testing.T) {
-	unseen := signer.NewReplicas(signer.ReplicasConfig{Backends: []string{"a"}, Algs: []signer.Alg{signer.ES256}})
-	v, err := signer.NewVersion(unseen, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "a"})
+	v, err := signer.NewVersion(nil, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Places: []signer.PlaceConfig{{Backend: "a"}}})
 	if err != nil || v.Seen() || !v.Missing() || v.KID() != "" || v.JWK() != nil {
 		t.Fatalf("NewVersion() = %+v, %v", v, err)
 	}
@@ -27,12 +26,13 @@ func TestVersionMissing(t *testing.T) {
 	}
 
 	key := newECKey(t)
-	r := signer.NewReplicas(signer.ReplicasConfig{Public: key.Public(), Backends: []string{"a", "b"}, Algs: []signer.Alg{signer.ES256}})
-	v, err = signer.NewVersion(r, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Backend: "a"})
+	v, err = signer.NewVersion(nil, signer.VersionConfig{
+		Public: key.Public(), Algs: []signer.Alg{signer.ES256}, Places: []signer.PlaceConfig{{Backend: "a"}, {Backend: "b"}},
+	})
 	if err != nil || !v.Seen() || !v.Missing() || v.JWK() == nil {
 		t.Fatalf("NewVersion() of a public half that is known = %+v, %v", v, err)
 	}
-	if err := r.Join(t.Context(), 1, &replica{ec: key}); err != nil || v.Missing() {
+	if err := v.Join(t.Context(), 1, &memoryKey{ec: key}); err != nil || v.Missing() {
 		t.Fatalf("Join() = %v, Missing() = %t", err, v.Missing())
 	}
 	if err := v.Prove(t.Context()); err != nil {
@@ -44,8 +44,8 @@ func TestVersionMissing(t *testing.T) {
 // the backend of that is away.
 func TestNamedKeyAway(t *testing.T) {
 	now := time.Now()
-	old, new := &replica{ec: newECKey(t)}, &replica{ec: newECKey(t)}
-	version := func(k *replica, from time.Time) *signer.Version {
+	old, new := &memoryKey{ec: newECKey(t)}, &memoryKey{ec: newECKey(t)}
+	version := func(k *memoryKey, from time.Time) *signer.Version {
 		v, err := signer.NewVersion(k, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, NotBefore: from})
 		if err != nil {
 			t.Fatal(err)

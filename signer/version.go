@@ -4,11 +4,12 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// A VersionConfig says what [NewVersion] makes of a key.
+// A VersionConfig describes a version to [NewVersion].
 type VersionConfig struct {
 	// KID is the key's "kid". Optional for a key pair: the RFC 7638 thumbprint.
 	KID string
@@ -19,90 +20,97 @@ type VersionConfig struct {
 	NotBefore time.Time
 	// SkipVerify leaves out the verification of each signature before it leaves.
 	SkipVerify bool
-	// Backend is the name of the backend that holds the key, for reports.
-	Backend string
-	// Observe is called after each use of the private key, with how long the
-	// backend took. A ciphertext that does not decrypt is no error here: who sees
-	// what is observed must not tell it from one that does. Optional.
-	Observe func(use Use, took time.Duration, err error)
-	// Changed is called when the backend goes away, with the error of the request
-	// that found out, and with nil when one finds it back. Optional. For a key that
-	// is [Replicas], theirs are called instead of both.
-	Changed func(err error)
+	// Places are where the key is, in the order in which they are counted. Optional:
+	// one place without a name.
+	Places []PlaceConfig
+	// Public is the public half, or the [Secret], of a key that is in no place yet.
+	// Optional: it may have been known before, and is not needed if there is a key.
+	Public crypto.PublicKey
 }
 
-// A Version is one key version: one key pair in one backend, with its kid and
-// the algorithms that it is pinned to. All that changes of it is whether its backend
-// is away, how it verifies what it signs, and which protected headers it remembers. It
-// is safe for concurrent use.
+// A Version is one generation of a named key: the same key pair, or the same secret, in
+// one place or in several, such as the two HSMs of a pair or one account in two regions.
+// It has a kid and the algorithms that it is pinned to. It is safe for concurrent use.
 type Version struct {
-	key       Key
+	// These are set by NewVersion and never again.
+	public    crypto.PublicKey // nil while unknown: then no place can join
 	kid       string
 	algs      []Alg
 	notBefore time.Time
 	verify    bool
-	backend   string
-	observe   func(use Use, took time.Duration, err error)
-	changed   func(err error)
-	health    Presence // unused for Replicas, which have that of each place
-	own       ownP256
-	headers   atomic.Pointer[[]protectedHeader]
+	places    []*place
+
+	turn    atomic.Uint64                     // counts requests, so that places take turns
+	own     ownP256                           // verifies what v signs
+	headers atomic.Pointer[[]protectedHeader] // the first few protected headers; see protected
 }
 
-// NewVersion returns the version that c describes. Each algorithm must be one
-// that key can do; the errors are ErrInvalid and ErrUnsupported. If key is [Replicas]
-// that nobody has seen, the kid is that of c or empty, and every operation of the
-// version is ErrUnavailable.
+// NewVersion returns the version that c describes, with key in its first place. Each
+// algorithm must be one that key can do; the errors are ErrInvalid and ErrUnsupported.
+//
+// If key is nil the version is missing, and every operation is ErrUnavailable until
+// [Version.Join] puts a key in a place. If its public half is not known either, the kid is
+// that of c or empty, and no key can join.
 func NewVersion(key Key, c VersionConfig) (*Version, error) {
 	if len(c.Algs) == 0 {
 		return nil, fmt.Errorf("%w: no algorithms", ErrInvalid)
 	}
+	if key != nil {
+		c.Public = key.Public()
+	}
 	for _, alg := range c.Algs {
-		if err := checkAlg(key, alg); err != nil {
+		if err := checkAlg(key, c.Public, alg); err != nil {
 			return nil, err
 		}
-		if err := CanVerify(key.Public()); err != nil && !c.SkipVerify {
-			return nil, fmt.Errorf("%w, and nothing is signed that is not verified", err)
+		if err := CanVerify(c.Public); err != nil && !c.SkipVerify {
+			return nil, fmt.Errorf("%w, and no signature leaves that was not verified", err)
 		}
 		if alg.Use() != c.Algs[0].Use() {
 			return nil, fmt.Errorf("%w: %s and %s: a key either signs or decrypts", ErrInvalid, c.Algs[0], alg)
 		}
 	}
-	if c.KID == "" {
-		if c.Algs[0].Symmetric() {
-			return nil, fmt.Errorf("%w: a symmetric key has no thumbprint: give it a kid", ErrInvalid)
-		}
-		if r, ok := key.(*Replicas); ok && r.Public() == nil {
-			return newVersion(key, c), nil
-		}
+
+	v := &Version{
+		public: c.Public, kid: c.KID, algs: slices.Clone(c.Algs), notBefore: c.NotBefore, verify: !c.SkipVerify,
+	}
+	switch {
+	case v.kid != "":
+	case v.Symmetric():
+		return nil, fmt.Errorf("%w: a symmetric key has no thumbprint: give it a kid", ErrInvalid)
+	case v.public != nil:
 		var err error
-		if c.KID, err = Thumbprint(key.Public()); err != nil {
+		if v.kid, err = Thumbprint(v.public); err != nil {
 			return nil, err
 		}
 	}
-	return newVersion(key, c), nil
+
+	if len(c.Places) == 0 {
+		c.Places = make([]PlaceConfig, 1)
+	}
+	for _, p := range c.Places {
+		v.places = append(v.places, newPlace(p))
+	}
+	if key != nil {
+		v.places[0].join(key)
+	}
+	return v, nil
 }
 
-func newVersion(key Key, c VersionConfig) *Version {
-	if c.Observe == nil {
-		c.Observe = func(Use, time.Duration, error) {}
+// checkAlg reports why a version cannot be pinned to alg. Both key and public may be nil.
+func checkAlg(key Key, public crypto.PublicKey, alg Alg) error {
+	switch {
+	case key != nil:
+		return checkKey(key, alg)
+	case public != nil:
+		return alg.Fits(public)
+	case alg.Family() == 0:
+		return fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(alg))
 	}
-	if c.Changed == nil {
-		c.Changed = func(error) {}
-	}
-	return &Version{
-		key: key, kid: c.KID, algs: slices.Clone(c.Algs), notBefore: c.NotBefore,
-		verify: !c.SkipVerify, backend: c.Backend, observe: c.Observe, changed: c.Changed,
-	}
+	return nil
 }
 
-func checkAlg(key Key, alg Alg) error {
-	if r, ok := key.(*Replicas); ok && r.Public() == nil {
-		if alg.Family() == 0 {
-			return fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(alg))
-		}
-		return nil // it is checked when the first place joins
-	}
+// checkKey reports why key cannot do alg.
+func checkKey(key Key, alg Alg) error {
 	if err := alg.Fits(key.Public()); err != nil {
 		return err
 	}
@@ -124,9 +132,6 @@ func checkAlg(key Key, alg Alg) error {
 
 // can reports whether key has the operation that a family of algorithms needs.
 func can(key Key, f Family) (ok bool) {
-	if r, ok := key.(*Replicas); ok { // which has the methods of all families
-		return r.can(f)
-	}
 	switch f {
 	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyMLDSA:
 		_, ok = key.(Signer)
@@ -146,24 +151,44 @@ func can(key Key, f Family) (ok bool) {
 	return ok
 }
 
-// Public returns the public half of v's key, or the [Secret] that describes it, or
-// nil if nobody has seen it.
-func (v *Version) Public() crypto.PublicKey { return v.key.Public() }
+// Public returns the public half of v's key, or the [Secret] that describes it, or nil
+// if it is not known yet.
+func (v *Version) Public() crypto.PublicKey { return v.public }
 
-// Describe returns what v's key says of itself to operators, or "" if it says
+// Seen reports whether v's public half is known, and so its kid.
+func (v *Version) Seen() bool { return v.seen() == nil }
+
+func (v *Version) seen() error {
+	if v.public == nil {
+		return fmt.Errorf("%w: backend %q has not answered yet, and the key cannot be known without it", ErrUnavailable, v.Backend())
+	}
+	return nil
+}
+
+// Describe returns what the keys of v say of themselves to operators, or "" if they say
 // nothing; see [Describer].
 func (v *Version) Describe() string {
-	if d, ok := v.key.(Describer); ok {
-		return d.Describe()
+	var texts []string
+	for _, p := range v.places {
+		k := p.key.Load()
+		if k == nil {
+			continue
+		}
+		if d, ok := (*k).(Describer); ok {
+			texts = append(texts, d.Describe())
+			if len(v.places) > 1 {
+				texts[len(texts)-1] = p.Backend + ": " + d.Describe()
+			}
+		}
 	}
-	return ""
+	return strings.Join(texts, "; ")
 }
 
 // Symmetric reports whether v's key has no public half.
 func (v *Version) Symmetric() bool { return v.algs[0].Symmetric() }
 
-// KID returns the "kid" of v. It is empty for a version that nobody has seen and
-// whose config names none.
+// KID returns the "kid" of v. It is empty if the config names none and the public half is
+// not known yet.
 func (v *Version) KID() string { return v.kid }
 
 // Use returns what v is for.
@@ -179,7 +204,7 @@ func (v *Version) Does(alg Alg) bool { return slices.Contains(v.algs, alg) }
 func (v *Version) NotBefore() time.Time { return v.notBefore }
 
 // Backend returns the name of the backend that holds v: the first, if several do.
-func (v *Version) Backend() string { return v.backend }
+func (v *Version) Backend() string { return v.places[0].Backend }
 
 // Alg returns the algorithm to use for a request that asks for want, or for
 // none in particular if want is empty. It is ErrUnsupported to ask for an

@@ -15,7 +15,7 @@ func (v *Version) WrapKey(ctx context.Context, alg Alg, form WrapForm, key []byt
 	if err := v.wraps(alg, form); err != nil {
 		return nil, err
 	}
-	if pub, ok := v.key.Public().(*rsa.PublicKey); ok {
+	if pub, ok := v.public.(*rsa.PublicKey); ok {
 		if most := pub.Size() - 2*alg.Hash().Size() - 2; len(key) == 0 || len(key) > most { // RFC 8017 section 7.1.1
 			return nil, fmt.Errorf("%w: %s with this key wraps 1 to %d bytes, not %d", ErrInvalid, alg, most, len(key))
 		}
@@ -24,15 +24,18 @@ func (v *Version) WrapKey(ctx context.Context, alg Alg, form WrapForm, key []byt
 	if err := CheckWrap(form, key); err != nil {
 		return nil, err
 	}
-	w, ok := v.key.(Wrapper)
-	if !ok {
-		return nil, fmt.Errorf("%w: the key does not wrap", ErrUnsupported)
-	}
-	wrapped, err := w.WrapContext(ctx, form, key)
+	wrapped, err := v.wrap(ctx, form, key)
 	if err != nil {
 		return nil, fmt.Errorf("wrap: %w", err)
 	}
 	return wrapped, nil
+}
+
+// wrap wraps key with the secret of v.
+func (v *Version) wrap(ctx context.Context, form WrapForm, key []byte) ([]byte, error) {
+	return on(ctx, v, UseEnc, func(ctx context.Context, w Wrapper) ([]byte, error) {
+		return w.WrapContext(ctx, form, key)
+	}, nil)
 }
 
 // UnwrapKey undoes [Version.WrapKey]. The caller clears the key. Whatever is wrong
@@ -41,8 +44,10 @@ func (v *Version) UnwrapKey(ctx context.Context, alg Alg, form WrapForm, wrapped
 	if err := v.wraps(alg, form); err != nil {
 		return nil, err
 	}
-	if w, ok := v.key.(Wrapper); ok && alg.Family() == FamilyAESKW {
-		return v.opened(func() ([]byte, error) { return w.UnwrapContext(ctx, form, wrapped) })
+	if alg.Family() == FamilyAESKW {
+		return opened(ctx, v, func(ctx context.Context, w Wrapper) ([]byte, error) {
+			return w.UnwrapContext(ctx, form, wrapped)
+		})
 	}
 	return v.UnwrapCEK(ctx, WrappedCEK{Alg: alg, EncryptedKey: wrapped})
 }

@@ -17,8 +17,6 @@ type plan struct {
 	refs    []RefConfig
 	refsAt  []string // where in the config each of refs is
 	config  signer.VersionConfig
-
-	replicas *signer.Replicas // of the version, if it has several places or one that is missing
 }
 
 // ring opens every key.
@@ -102,7 +100,7 @@ func (b *builder) plan(at string, c KeyConfig, vc VersionConfig) (*plan, error) 
 			return nil, b.at(p.refsAt[i], fmt.Errorf("%w: the same place twice", signer.ErrInvalid))
 		}
 	}
-	p.config = signer.VersionConfig{KID: vc.KID, Backend: p.refs[0].Backend, SkipVerify: c.Verify != nil && !*c.Verify}
+	p.config = signer.VersionConfig{KID: vc.KID, SkipVerify: c.Verify != nil && !*c.Verify, Places: b.placesOf(p)}
 	for _, alg := range c.Algs {
 		p.config.Algs = append(p.config.Algs, signer.Alg(alg))
 	}
@@ -160,7 +158,7 @@ func (b *builder) open(ctx context.Context, p *plan, i int) (signer.Key, error) 
 
 func (b *builder) prove(ctx context.Context, p *plan, backend string, key signer.Key) error {
 	config := p.config
-	config.Observe = b.metrics.ObserveBackend(backend)
+	config.Places = []signer.PlaceConfig{{Backend: backend, Observe: b.metrics.ObserveBackend(backend)}}
 	v, err := signer.NewVersion(key, config)
 	if err != nil {
 		return err
@@ -168,27 +166,32 @@ func (b *builder) prove(ctx context.Context, p *plan, backend string, key signer
 	return v.Prove(ctx)
 }
 
-// assemble makes the version of p out of its keys, of which some may be nil.
+// assemble makes the version of p out of its keys, of which some may be nil. The public
+// half is that of the first key there is, or else what it was when the key was last open.
 func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*signer.Version, []*pending, error) {
 	config := p.config
-	if len(keys) == 1 && keys[0] != nil {
-		config = dated(config, keys[0])
-		config.Observe = b.metrics.ObserveBackend(config.Backend)
-		config.Changed = func(err error) { b.changed(p, config.Backend, err) }
-		p.replicas = nil
-		v, err := signer.NewVersion(keys[0], config)
-		if err != nil {
-			err = b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
+	for i, ref := range p.refs {
+		if keys[i] != nil {
+			config.Public = keys[i].Public()
+			break
 		}
-		return v, nil, err
+		if config.Public == nil {
+			config.Public = b.known.get(seenAt{p.keyName, ref})
+		}
 	}
-	r := b.newReplicas(p, keys)
+	if len(keys) == 1 {
+		config = dated(config, keys[0])
+	}
+	v, err := signer.NewVersion(nil, config)
+	if err != nil {
+		return nil, nil, b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
+	}
 	var missing []*pending
 	for i, key := range keys {
 		if key == nil {
 			continue
 		}
-		err := r.Join(ctx, i, key)
+		err := v.Join(ctx, i, key)
 		if err != nil {
 			err = b.at(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
 			if !b.toleratesAway(ctx, err) {
@@ -197,35 +200,20 @@ func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*si
 			missing = append(missing, &pending{plan: p, place: i, err: err})
 		}
 	}
-	v, err := signer.NewVersion(r, config)
-	if err != nil {
-		return nil, nil, b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
-	}
-	p.replicas = r
 	return v, missing, nil
 }
 
-// newReplicas returns the places of p, to be joined. The public half is that of the
-// first key there is, or for want of any what it was when the key was last open.
-func (b *builder) newReplicas(p *plan, keys []signer.Key) *signer.Replicas {
-	c := signer.ReplicasConfig{
-		Algs: p.config.Algs,
-		Observe: func(backend string, use signer.Use, took time.Duration, err error) {
-			b.metrics.ObserveBackend(backend)(use, took, err)
-		},
-		Changed:  func(backend string, err error) { b.changed(p, backend, err) },
-		Failover: func(backend string) { b.metrics.ObserveFailover(p.keyName, backend) },
-	}
+// placesOf returns what the places of p report to.
+func (b *builder) placesOf(p *plan) (places []signer.PlaceConfig) {
 	for _, ref := range p.refs {
-		c.Backends = append(c.Backends, ref.Backend)
-		if c.Public == nil {
-			c.Public = b.known.get(seenAt{p.keyName, ref})
-		}
+		places = append(places, signer.PlaceConfig{
+			Backend:  ref.Backend,
+			Observe:  b.metrics.ObserveBackend(ref.Backend),
+			Changed:  func(err error) { b.changed(p, ref.Backend, err) },
+			Failover: func() { b.metrics.ObserveFailover(p.keyName, ref.Backend) },
+		})
 	}
-	if i := slices.IndexFunc(keys, func(k signer.Key) bool { return k != nil }); i >= 0 {
-		c.Public = keys[i].Public()
-	}
-	return signer.NewReplicas(c)
+	return places
 }
 
 // changed logs that a version's backend went away, or is back.
@@ -240,9 +228,8 @@ func (b *builder) changed(p *plan, backend string, err error) {
 // take puts a key that was opened late in its place: of its version if that is in the
 // ring, or of a new version in a new ring.
 func (b *builder) take(ctx context.Context, m *pending, key signer.Key, swap func(*signer.Ring)) error {
-	old := b.keys[m.key].Versions[m.version]
-	if r := m.replicas; r.Public() != nil {
-		err := r.Join(ctx, m.place, key)
+	if old := b.keys[m.key].Versions[m.version]; old.Public() != nil {
+		err := old.Join(ctx, m.place, key)
 		if err == nil {
 			return nil
 		}
@@ -251,17 +238,13 @@ func (b *builder) take(ctx context.Context, m *pending, key signer.Key, swap fun
 		}
 		// It is not the key that was there before this config: the config's is right.
 	}
-	before := m.replicas
 	keys := make([]signer.Key, len(m.refs))
 	keys[m.place] = key
 	v, _, err := b.assemble(ctx, m.plan, keys)
-	if err == nil {
-		err = b.swapVersion(m, v, swap)
-	}
 	if err != nil {
-		m.replicas = before
+		return err
 	}
-	return err
+	return b.swapVersion(m, v, swap)
 }
 
 func (b *builder) swapVersion(m *pending, v *signer.Version, swap func(*signer.Ring)) error {

@@ -78,7 +78,7 @@ func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, 
 	if err != nil {
 		return nil, err
 	}
-	return signer.NewVersion(private, signer.VersionConfig{KID: k.KID, Algs: k.Algs, Backend: backendName})
+	return signer.NewVersion(private, signer.VersionConfig{KID: k.KID, Algs: k.Algs, Places: []signer.PlaceConfig{{Backend: backendName}}})
 }
 
 // keyTypes are the TYPEs of package software. All other algorithms are of RSA keys.

@@ -50,7 +50,7 @@ func newLayerTarget(ctx context.Context, j job) (t *layerTarget, err error) {
 		return nil, err
 	}
 	skip := strings.HasSuffix(j.Key, unverifiedSuffix)
-	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, Backend: "hsm"}); err != nil {
+	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, Places: []signer.PlaceConfig{{Backend: "hsm"}}}); err != nil {
 		return nil, err
 	}
 	switch j.Layer {

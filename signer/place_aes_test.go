@@ -59,27 +59,21 @@ func (k aesKey) OpenContext(_ context.Context, iv, sealed, aad []byte) ([]byte, 
 
 // Two AES keys are compared by one undoing what the other did, whatever they are for;
 // and as a version they do their work.
-func TestReplicasAES(t *testing.T) {
+func TestPlacesAES(t *testing.T) {
 	secret, other := make([]byte, 32), make([]byte, 32)
 	rand.Read(secret)
 	rand.Read(other)
 	for _, alg := range []signer.Alg{signer.A256KW, signer.A256GCMKW, signer.Dir} {
 		algs := []signer.Alg{alg}
-		r := signer.NewReplicas(signer.ReplicasConfig{
-			Public: aesKey{secret}.Public(), Backends: []string{"a", "b"}, Algs: algs,
-		})
-		if err := r.Join(t.Context(), 0, aesKey{secret}); err != nil {
-			t.Fatalf("%s: %v", alg, err)
-		}
-		if err := r.Join(t.Context(), 1, aesKey{other}); !errors.Is(err, signer.ErrInvalid) {
-			t.Errorf("%s: Join() of another secret = %v, want ErrInvalid", alg, err)
-		}
-		if err := r.Join(t.Context(), 1, aesKey{secret}); err != nil {
-			t.Errorf("%s: Join() of the same secret = %v", alg, err)
-		}
-		v, err := signer.NewVersion(r, signer.VersionConfig{KID: "k", Algs: algs})
+		v, err := signer.NewVersion(aesKey{secret}, signer.VersionConfig{KID: "k", Algs: algs, Places: make([]signer.PlaceConfig, 2)})
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
+		}
+		if err := v.Join(t.Context(), 1, aesKey{other}); !errors.Is(err, signer.ErrInvalid) {
+			t.Errorf("%s: Join() of another secret = %v, want ErrInvalid", alg, err)
+		}
+		if err := v.Join(t.Context(), 1, aesKey{secret}); err != nil {
+			t.Errorf("%s: Join() of the same secret = %v", alg, err)
 		}
 		for range 4 { // each place wraps, and each unwraps
 			if err := v.Prove(t.Context()); err != nil {
