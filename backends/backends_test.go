@@ -2,6 +2,8 @@ package backends_test
 
 import (
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,8 +22,8 @@ func TestOpen(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"none", backends.Config{}, signer.ErrInvalid, "none of pkcs11, awskms, gcpkms, software"},
-		{"two", backends.Config{AWSKMS: &awskms.Config{}, Software: &software.Config{}}, signer.ErrInvalid, "awskms and software"},
+		{"none", backends.Config{}, signer.ErrInvalid, "exactly one of pkcs11, awskms, gcpkms, software, and has none"},
+		{"two", backends.Config{AWSKMS: &awskms.Config{}, Software: &software.Config{}}, signer.ErrInvalid, "has awskms and software"},
 		{"pkcs11", backends.Config{PKCS11: &pkcs11.Config{Module: "relative"}}, nil, "pkcs11: "},
 		{"awskms", backends.Config{AWSKMS: &awskms.Config{Endpoint: "ftp://x"}}, nil, "awskms: "},
 		{"gcpkms", backends.Config{GCPKMS: &gcpkms.Config{Endpoint: "ftp://x"}}, nil, "gcpkms: "},
@@ -34,11 +36,33 @@ func TestOpen(t *testing.T) {
 			}
 		})
 	}
+
 	b, err := backends.Open(t.Context(), backends.Config{Software: &software.Config{}})
 	if err != nil || b == nil {
 		t.Fatalf("Open(software) = %v, %v", b, err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKinds holds the list of kinds to the fields of Config: a field without a kind
+// would be read from a config, and then ignored.
+func TestKinds(t *testing.T) {
+	var fields, kinds []string
+	config := reflect.TypeFor[backends.Config]()
+	for i := range config.NumField() {
+		if name := config.Field(i).Tag.Get("yaml"); name != "name" {
+			fields = append(fields, name)
+		}
+	}
+	for _, k := range backends.Kinds() {
+		kinds = append(kinds, k.Name)
+		if k.Title == "" {
+			t.Errorf("kind %s has no title", k.Name)
+		}
+	}
+	if !slices.Equal(kinds, fields) {
+		t.Errorf("Kinds() are %v, and the fields of Config %v", kinds, fields)
 	}
 }

@@ -254,3 +254,24 @@ type Expanded struct {
 	Ref       string    // names this version alone
 	NotBefore time.Time // when the version was made, or the zero time if that does not matter
 }
+
+// A Metered is a [Backend] that reports metrics about itself.
+type Metered interface {
+	Backend
+	// Metrics returns the metrics with their values as of now. Counters begin at zero
+	// when the backend is opened.
+	Metrics() []Metric
+}
+
+// A Metric is one number that a backend reports about itself. The daemon adds the
+// backend's name as a label.
+type Metric struct {
+	Name    string // as in Prometheus, such as signetd_cloud_attempts_total
+	Help    string
+	Counter bool // whether it only rises; else it is a gauge
+	Value   float64
+
+	// Label and LabelValue are a label more, for a metric that comes once for each of
+	// several things. Optional.
+	Label, LabelValue string
+}

@@ -33,7 +33,7 @@ type Backend struct {
 	pinged      atomic.Pointer[string] // the ARN of a key that was opened
 }
 
-var _ signer.Backend = (*Backend)(nil)
+var _ signer.Metered = (*Backend)(nil)
 
 // Open reads the SDK's environment and files. It makes no call to AWS: OpenKey and
 // Ping do. The errors are ErrInvalid.
@@ -168,6 +168,9 @@ func (b *Backend) Ping(ctx context.Context) error {
 
 // Stats returns the numbers of the backend as of now.
 func (b *Backend) Stats() cloud.Stats { return b.caller.Stats() }
+
+// Metrics implements [signer.Metered].
+func (b *Backend) Metrics() []signer.Metric { return b.Stats().Metrics() }
 
 // Close implements [signer.Backend].
 func (b *Backend) Close() error {

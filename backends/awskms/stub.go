@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 
-	"signetd/backends/cloud"
 	"signetd/signer"
 )
 
@@ -24,9 +23,6 @@ func (*Backend) OpenKey(context.Context, string) (signer.Key, error) { return ni
 // Ping returns an error that wraps signer.ErrUnsupported.
 func (*Backend) Ping(context.Context) error { return errNoAWS() }
 
-// Stats returns zeros.
-func (*Backend) Stats() cloud.Stats { return cloud.Stats{} }
-
 // Close does nothing.
 func (*Backend) Close() error { return nil }
 
@@ -34,5 +30,5 @@ func errNoAWS() error {
 	return fmt.Errorf("%w: awskms: this binary was built with the tag noaws; the one built without it has AWS KMS", signer.ErrUnsupported)
 }
 
-// KeySpecs returns nothing.
-func KeySpecs(signer.Alg) []string { return nil }
+// KeysFor returns nothing.
+func KeysFor(signer.Alg) []string { return nil }

@@ -47,11 +47,11 @@ func rsaShape(bits uint) crypto.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 65537}
 }
 
-// KeySpecs returns the key specs that do alg, as AWS calls them, if the key's usage
+// KeysFor returns the key specs that do alg, as AWS calls them, if the key's usage
 // is the one for it: SIGN_VERIFY, ENCRYPT_DECRYPT, KEY_AGREEMENT or
 // GENERATE_VERIFY_MAC. It is empty for what AWS does not have, and in a build
 // without AWS.
-func KeySpecs(alg signer.Alg) (specs []string) {
+func KeysFor(alg signer.Alg) (specs []string) {
 	_, signs := signingAlgorithms[alg]
 	_, opens := encryptionAlgorithms[alg]
 	if signs || opens || alg.Family() == signer.FamilyECDH {

@@ -169,3 +169,25 @@ func (c *Caller) Stats() Stats {
 	}
 	return s
 }
+
+// Metrics returns the numbers for [signer.Metered].
+func (s Stats) Metrics() []signer.Metric {
+	counter := func(name, help string, value uint64) signer.Metric {
+		return signer.Metric{Name: "signetd_cloud_" + name, Help: help, Counter: true, Value: float64(value)}
+	}
+	metrics := []signer.Metric{
+		counter("attempts_total", "Calls to the service, those that were tried again too.", s.AttemptsTotal),
+		counter("retries_total", "Calls to the service that repeat one that failed.", s.RetriesTotal),
+		counter("throttled_total", "Calls that the service refused for their number.", s.ThrottledTotal),
+		counter("limited_total", "Operations refused here because the configured rate was used up.", s.LimitedTotal),
+		counter("unavailable_total", "Operations given up after the last attempt.", s.UnavailableTotal),
+	}
+
+	for class, used := range s.Used {
+		metrics = append(metrics, signer.Metric{
+			Name: "signetd_cloud_quota_used", Help: "Share of the configured rate that the last second took, by class of operation.",
+			Value: used, Label: "class", LabelValue: class,
+		})
+	}
+	return metrics
+}

@@ -39,7 +39,7 @@ type Backend struct {
 }
 
 var (
-	_ signer.Backend  = (*Backend)(nil)
+	_ signer.Metered  = (*Backend)(nil)
 	_ signer.Expander = (*Backend)(nil)
 )
 
@@ -130,8 +130,11 @@ func (b *Backend) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Stats says how much b is used.
+// Stats returns the numbers of the backend as of now.
 func (b *Backend) Stats() cloud.Stats { return b.caller.Stats() }
+
+// Metrics implements [signer.Metered].
+func (b *Backend) Metrics() []signer.Metric { return b.Stats().Metrics() }
 
 // Close waits for the calls in flight and closes the connection. The keys of b
 // answer ErrUnavailable from then on.

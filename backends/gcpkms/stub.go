@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 
-	"signetd/backends/cloud"
 	"signetd/signer"
 )
 
@@ -29,9 +28,6 @@ func (*Backend) Expand(context.Context, string) ([]signer.Expanded, error) { ret
 
 // Ping returns an error that wraps signer.ErrUnsupported.
 func (*Backend) Ping(context.Context) error { return errLeftOut() }
-
-// Stats returns zeros.
-func (*Backend) Stats() cloud.Stats { return cloud.Stats{} }
 
 // Close does nothing.
 func (*Backend) Close() error { return nil }

@@ -102,9 +102,9 @@ func Table() []Row {
 	return used
 }
 
-// Algorithms returns Google's algorithms whose versions do alg. It is empty for what
+// KeysFor returns Google's algorithms whose versions do alg. It is empty for what
 // Google does not have.
-func Algorithms(alg signer.Alg) (names []string) {
+func KeysFor(alg signer.Alg) (names []string) {
 	for _, r := range rows {
 		if slices.Contains(r.Algs, alg) {
 			names = append(names, r.Algorithm)

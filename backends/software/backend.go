@@ -4,9 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
 	"path/filepath"
@@ -14,7 +11,6 @@ import (
 	"sync"
 
 	"signetd/signer"
-	"signetd/signer/mldsa"
 )
 
 // Config configures a [Backend]. It has no fields: a key is named by its ref.
@@ -82,44 +78,6 @@ func (b *Backend) loadLocked(ref string) (any, error) {
 	}
 	b.generated[ref] = private
 	return private, nil
-}
-
-func generateKey(kind string) (any, error) {
-	switch kind {
-	case "ec-p256":
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ec-p384":
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case "ec-p521":
-		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case "ec-secp256k1":
-		return generateK1()
-	case "ed25519":
-		_, private, err := ed25519.GenerateKey(rand.Reader)
-		return private, err
-	case "ml-dsa-44":
-		return mldsa.Generate(signer.MLDSA44)
-	case "ml-dsa-65":
-		return mldsa.Generate(signer.MLDSA65)
-	case "ml-dsa-87":
-		return mldsa.Generate(signer.MLDSA87)
-	case "rsa-2048":
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case "rsa-3072":
-		return rsa.GenerateKey(rand.Reader, 3072)
-	case "rsa-4096":
-		return rsa.GenerateKey(rand.Reader, 4096)
-	case "hmac-512":
-		return newSecret(signer.SecretHMAC, 64), nil
-	case "aes-128":
-		return newSecret(signer.SecretAES, 16), nil
-	case "aes-192":
-		return newSecret(signer.SecretAES, 24), nil
-	case "aes-256":
-		return newSecret(signer.SecretAES, 32), nil
-	default:
-		return nil, fmt.Errorf("%w: cannot generate a key of type %.32q (ec-p256, ec-p384, ec-p521, ec-secp256k1, ed25519, ml-dsa-44, ml-dsa-65, ml-dsa-87, rsa-2048, rsa-3072, rsa-4096, hmac-512, aes-128, aes-192, aes-256)", signer.ErrInvalid, kind)
-	}
 }
 
 // Ping implements [signer.Backend].

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,5 +156,26 @@ func TestGenerateIsStable(t *testing.T) {
 	}
 	if !pubs[0].Equal(pubs[1]) || pubs[0].Equal(pubs[2]) {
 		t.Error("one ref must give one key, another ref another key")
+	}
+}
+
+// TestKeysFor generates keys, and compares what they do with what KeysFor says. The
+// larger RSA keys are left out: they take long, and differ in nothing but size.
+func TestKeysFor(t *testing.T) {
+	b := open(t)
+	for _, typ := range []string{
+		"ec-p256", "ec-p384", "ec-p521", "ec-secp256k1", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87",
+		"rsa-2048", "hmac-512", "aes-128", "aes-192", "aes-256",
+	} {
+		key, err := b.OpenKey(t.Context(), "generate:"+typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, alg := range signer.Known() {
+			_, err := signer.NewVersion(key, signer.VersionConfig{KID: typ, Algs: []signer.Alg{alg}})
+			if says := slices.Contains(software.KeysFor(alg), typ); says != (err == nil) {
+				t.Errorf("KeysFor(%s) has %s is %t, and NewVersion() = %v", alg, typ, says, err)
+			}
+		}
 	}
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,37 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"signetd/backends/awskms"
-	"signetd/backends/gcpkms"
-	"signetd/backends/software"
+	"signetd/backends"
 	"signetd/signer"
 )
-
-// byToken stands for the keys of a PKCS#11 token: what they do is what its mechanisms
-// are.
-const byToken = "what the token has"
-
-// softwareTypes are the types of key that software keys can be generated of, one for
-// each set of algorithms.
-var softwareTypes = []string{
-	"rsa-2048", "ec-p256", "ec-p384", "ec-p521", "ec-secp256k1", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "hmac-512", "aes-128", "aes-192", "aes-256",
-}
-
-// An algorithmRow says which keys of each backend do an algorithm, in the backend's
-// own words. No keys is none.
-type algorithmRow struct {
-	Alg      signer.Alg `json:"alg"`
-	Use      signer.Use `json:"use"`
-	PKCS11   []string   `json:"pkcs11"`
-	AWSKMS   []string   `json:"awskms"`
-	GCPKMS   []string   `json:"gcpkms"`
-	Software []string   `json:"software"`
-}
-
-func (r algorithmRow) cells() [][]string { return [][]string{r.PKCS11, r.AWSKMS, r.GCPKMS, r.Software} }
-
-// algorithmHeads are the heads of the columns, that of the algorithm first.
-var algorithmHeads = []string{"alg", "PKCS#11", "AWS KMS", "Google Cloud KMS", "software"}
 
 func algorithmsCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -52,21 +24,17 @@ keys. What a PKCS#11 key does is up to the token: "signetd doctor" asks it.`,
 		Args: cobra.NoArgs,
 	}
 	format := cmd.Flags().String("format", "text", "text, md or json")
+
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		rows, err := algorithmRows(cmd.Context())
-		if err != nil {
-			return err
-		}
+		table := algorithmTable(backends.Kinds())
 		switch *format {
 		case "text":
-			return algorithmsText(cmd.OutOrStdout(), rows)
+			return table.text(cmd.OutOrStdout())
 		case "md":
-			algorithmsMarkdown(cmd.OutOrStdout(), rows)
+			table.markdown(cmd.OutOrStdout())
 			return nil
 		case "json":
-			e := json.NewEncoder(cmd.OutOrStdout())
-			e.SetIndent("", "  ")
-			return e.Encode(rows)
+			return table.json(cmd.OutOrStdout())
 		default:
 			return usageError{fmt.Errorf("--format is %q, not text, md or json", *format)}
 		}
@@ -74,82 +42,85 @@ keys. What a PKCS#11 key does is up to the token: "signetd doctor" asks it.`,
 	return cmd
 }
 
-// algorithmRows asks the backends' own tables and, for software keys, keys.
-func algorithmRows(ctx context.Context) ([]algorithmRow, error) {
-	does, err := softwareAlgorithms(ctx)
-	if err != nil {
-		return nil, err
+// An algorithmTable shows which keys of each kind of backend do an algorithm: a row
+// for each algorithm, and a column for each kind.
+type algorithmTable []backends.Kind
+
+// titles returns the titles of the columns, that of the algorithm first.
+func (t algorithmTable) titles() []string {
+	titles := []string{"alg"}
+	for _, kind := range t {
+		titles = append(titles, kind.Title)
 	}
-	var rows []algorithmRow
+	return titles
+}
+
+// text prints a table without the names of keys, which would be too wide.
+func (t algorithmTable) text(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(t.titles(), "\t"))
 	for _, alg := range signer.Known() {
-		token := []string{byToken}
-		if alg.Family() == signer.FamilyMLDSA { // which the PKCS#11 backend does not ask for
-			token = nil
-		}
-		rows = append(rows, algorithmRow{
-			Alg: alg, Use: alg.Use(), PKCS11: list(token),
-			AWSKMS: list(awskms.KeySpecs(alg)), GCPKMS: list(gcpkms.Algorithms(alg)), Software: list(does[alg]),
-		})
-	}
-	return rows, nil
-}
-
-// list makes an empty list of none, which is null in JSON.
-func list(keys []string) []string { return append([]string{}, keys...) }
-
-// softwareAlgorithms makes a key of each type and sees what it can do.
-func softwareAlgorithms(ctx context.Context) (map[signer.Alg][]string, error) {
-	b, err := software.Open(ctx, software.Config{})
-	if err != nil {
-		return nil, err
-	}
-	does := map[signer.Alg][]string{}
-	for _, typ := range softwareTypes {
-		key, err := b.OpenKey(ctx, "generate:"+typ)
-		if err != nil {
-			return nil, err
-		}
-		for _, alg := range signer.Known() {
-			if _, err := signer.NewVersion(key, signer.VersionConfig{KID: typ, Algs: []signer.Alg{alg}}); err == nil {
-				does[alg] = append(does[alg], typ)
-			}
-		}
-	}
-	return does, b.Close()
-}
-
-func algorithmsText(out io.Writer, rows []algorithmRow) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	var w io.Writer = table
-	fmt.Fprintln(w, strings.Join(algorithmHeads, "\t"))
-	for _, r := range rows {
-		line := []string{string(r.Alg)}
-		for _, keys := range r.cells() {
-			switch {
+		fmt.Fprint(w, alg)
+		for _, kind := range t {
+			cell := "yes"
+			switch keys := kind.KeysFor(alg); {
 			case len(keys) == 0:
-				line = append(line, "no")
-			case keys[0] == byToken:
-				line = append(line, byToken)
-			default:
-				line = append(line, "yes")
+				cell = "no"
+			case kind.ByDevice:
+				cell = strings.Join(keys, ", ")
 			}
+			fmt.Fprintf(w, "\t%s", cell)
 		}
-		fmt.Fprintln(w, strings.Join(line, "\t"))
+		fmt.Fprintln(w)
 	}
-	return table.Flush()
+	return w.Flush()
 }
 
-func algorithmsMarkdown(out io.Writer, rows []algorithmRow) {
-	fmt.Fprintf(out, "| %s |\n|%s\n", strings.Join(algorithmHeads, " | "), strings.Repeat("---|", len(algorithmHeads)))
-	for _, r := range rows {
-		fmt.Fprintf(out, "| %s", r.Alg)
-		for _, keys := range r.cells() {
+func (t algorithmTable) markdown(out io.Writer) {
+	titles := t.titles()
+	fmt.Fprintf(out, "| %s |\n|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(titles)))
+	for _, alg := range signer.Known() {
+		fmt.Fprintf(out, "| %s", alg)
+		for _, kind := range t {
 			cell := "no"
-			if len(keys) > 0 {
+			if keys := kind.KeysFor(alg); len(keys) > 0 {
 				cell = strings.Join(keys, ", ")
 			}
 			fmt.Fprintf(out, " | %s", cell)
 		}
 		fmt.Fprintln(out, " |")
 	}
+}
+
+// json prints an array with an object for each algorithm. Its members are alg, use,
+// and one for each kind of backend with an array of keys, which may be empty.
+func (t algorithmTable) json(out io.Writer) error {
+	var rows []json.RawMessage
+	for _, alg := range signer.Known() {
+		row, err := t.jsonRow(alg)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, row)
+	}
+
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(rows)
+}
+
+// jsonRow writes an object by hand, because a struct cannot have a member for each
+// kind, and a map would lose their order.
+func (t algorithmTable) jsonRow(alg signer.Alg) (json.RawMessage, error) {
+	var row bytes.Buffer
+	fmt.Fprintf(&row, `{"alg":%q,"use":%q`, alg, alg.Use())
+	for _, kind := range t {
+		keys, err := json.Marshal(append([]string{}, kind.KeysFor(alg)...)) // [] rather than null
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&row, `,%q:%s`, kind.Name, keys)
+	}
+	row.WriteByte('}')
+	return row.Bytes(), nil
 }

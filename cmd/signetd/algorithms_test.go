@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"signetd/backends"
 	"signetd/signer"
 )
 
@@ -37,7 +38,11 @@ func TestAlgorithmsDoc(t *testing.T) {
 
 // TestAlgorithms holds the table to what the two clouds document.
 func TestAlgorithms(t *testing.T) {
-	var rows []algorithmRow
+	var rows []struct {
+		Alg                              signer.Alg
+		Use                              signer.Use
+		PKCS11, AWSKMS, GCPKMS, Software []string
+	}
 	if err := json.Unmarshal([]byte(algorithms(t, "json")), &rows); err != nil {
 		t.Fatal(err)
 	}
@@ -60,11 +65,49 @@ func TestAlgorithms(t *testing.T) {
 		if got := (has{len(r.AWSKMS) > 0, len(r.GCPKMS) > 0}); got != want[r.Alg] {
 			t.Errorf("%s: %+v, want %+v", r.Alg, got, want[r.Alg])
 		}
-		if len(r.Software) == 0 || r.AWSKMS == nil || r.GCPKMS == nil {
+		if r.Use != r.Alg.Use() {
+			t.Errorf("%s: use is %q, want %q", r.Alg, r.Use, r.Alg.Use())
+		}
+		if len(r.Software) == 0 || r.PKCS11 == nil || r.AWSKMS == nil || r.GCPKMS == nil {
 			t.Errorf("%s: %+v: software does all, and what is not there is an empty list", r.Alg, r)
 		}
 	}
 	if text := algorithms(t, "text"); !strings.Contains(text, "PS384           what the token has  yes      no                yes\n") {
 		t.Errorf("signetd algorithms printed\n%s", text)
+	}
+}
+
+// TestAlgorithmsOfAnotherKind adds a kind of backend that this command has never heard
+// of, and finds it in every format.
+func TestAlgorithmsOfAnotherKind(t *testing.T) {
+	table := algorithmTable(append(backends.Kinds(), backends.Kind{Name: "tpm", Title: "TPM 2.0", KeysFor: func(alg signer.Alg) []string {
+		if alg == signer.ES256 {
+			return []string{"TPM_ECC_NIST_P256"}
+		}
+		return nil
+	}}))
+
+	var text, md, data bytes.Buffer
+	if err := table.text(&text); err != nil {
+		t.Fatal(err)
+	}
+	table.markdown(&md)
+	if err := table.json(&data); err != nil {
+		t.Fatal(err)
+	}
+
+	for format, tt := range map[string]struct {
+		out  string
+		want []string
+	}{
+		"text": {text.String(), []string{" software  TPM 2.0\n", " yes       yes\n", " yes       no\n"}},
+		"md":   {md.String(), []string{" | software | TPM 2.0 |\n", " | ec-p256 | TPM_ECC_NIST_P256 |\n", " | ec-p384 | no |\n"}},
+		"json": {data.String(), []string{"\"tpm\": [\n      \"TPM_ECC_NIST_P256\"\n    ]\n", "\"tpm\": []\n"}},
+	} {
+		for _, want := range tt.want {
+			if !strings.Contains(tt.out, want) {
+				t.Errorf("signetd algorithms --format %s lacks %q:\n%s", format, want, tt.out)
+			}
+		}
 	}
 }

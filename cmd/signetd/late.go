@@ -90,7 +90,7 @@ type lateBackend struct {
 	closed  bool
 }
 
-var _ signer.Backend = (*lateBackend)(nil)
+var _ signer.Metered = (*lateBackend)(nil)
 
 // open opens the backend, unless it is. One that hangs is not opened a second time
 // meanwhile: the next open waits for the same. ctx must live as long as the setup.
@@ -149,6 +149,15 @@ func (l *lateBackend) Ping(ctx context.Context) error {
 		return err
 	}
 	return b.Ping(ctx)
+}
+
+// Metrics implements [signer.Metered]. There are none before the backend is open.
+func (l *lateBackend) Metrics() []signer.Metric {
+	b, _ := l.opened()
+	if m, ok := b.(signer.Metered); ok {
+		return m.Metrics()
+	}
+	return nil
 }
 
 // Close implements [signer.Backend].

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"signetd/signer"
+)
+
+// backendsByName are the backends of a service.
+type backendsByName map[string]signer.Backend
+
+func (b backendsByName) EachBackend(f func(name string, b signer.Backend)) {
+	for name, backend := range b {
+		f(name, backend)
+	}
+}
+
+// A fakeTPM is a kind of backend that no other code knows.
+type fakeTPM struct{ signer.Backend }
+
+// Metrics implements [signer.Metered].
+func (fakeTPM) Metrics() []signer.Metric {
+	return []signer.Metric{
+		{Name: "signetd_tpm_commands_total", Help: "Commands sent.", Counter: true, Value: 3},
+		{Name: "signetd_tpm_handles", Help: "Handles in use.", Value: 1, Label: "hierarchy", LabelValue: "owner"},
+		{Name: "signetd_tpm_handles", Help: "Handles in use.", Value: 2, Label: "hierarchy", LabelValue: "platform"},
+	}
+}
+
+// TestBackendMetrics reads the metrics of backends, whatever kind they are: one that
+// is open, one that was away and has come, one that is still away, and one that has
+// no metrics.
+func TestBackendMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(statsCollector{backendsByName{
+		"chip": fakeTPM{}, "late": &lateBackend{backend: fakeTPM{}}, "away": &lateBackend{err: signer.ErrUnavailable}, "mute": struct{ signer.Backend }{},
+	}})
+
+	const want = `# HELP signetd_tpm_commands_total Commands sent.
+# TYPE signetd_tpm_commands_total counter
+signetd_tpm_commands_total{backend="chip"} 3
+signetd_tpm_commands_total{backend="late"} 3
+# HELP signetd_tpm_handles Handles in use.
+# TYPE signetd_tpm_handles gauge
+signetd_tpm_handles{backend="chip",hierarchy="owner"} 1
+signetd_tpm_handles{backend="chip",hierarchy="platform"} 2
+signetd_tpm_handles{backend="late",hierarchy="owner"} 1
+signetd_tpm_handles{backend="late",hierarchy="platform"} 2
+`
+	page := httptest.NewRecorder()
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	if got := page.Body.String(); got != want {
+		t.Errorf("metrics are\n%s\nwant\n%s", got, want)
+	}
+}
