@@ -115,7 +115,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"user of no kind", "user: 4711", "user: [4711]", 19, 18, "a name or an id"},
 		{"user below zero", "user: 4711", "user: -1", 19, 18, "a name or an id"},
 		{"user too big", "user: 4711", "user: 4294967296", 19, 18, "a name or an id"},
-		{"unknown op", "ops: [sign-jwt]", "ops: [sign]", 19, 5, "no operation"},
+		{"unknown op", "ops: [sign-jwt]", "ops: [sign]", 19, 5, "unknown operation"},
 		{"unknown key in a grant", "keys: [oidc]", "keys: [odic]", 19, 5, `"odic"`},
 		{"free payload past the rules", "ops: [sign-jwt]", "ops: [sign-jws]", 19, 5, "bypass_claim_policy"},
 		{"anchor", "algs: [ES256]", "algs: &a [ES256]", 11, 11, "anchors"},

@@ -20,7 +20,7 @@ import (
 	"signetd/signer"
 )
 
-// A table is testdata/claims.yaml.
+// A table is the content of testdata/claims.yaml.
 type table struct {
 	Policies map[string]struct {
 		Key    block
@@ -29,7 +29,7 @@ type table struct {
 	Cases map[string][]claimsCase
 }
 
-// A block is a jwt block as in the config.
+// A block is a jwt block of a config.
 type block struct {
 	Policy                                            string
 	Issuer                                            string
@@ -56,6 +56,7 @@ func (b *block) jwt(t testing.TB) *policy.JWT {
 		Required: b.Required, Forbidden: b.Forbidden, Secret: b.Secret, NotSecret: b.NotSecret,
 		MaxBytes: b.MaxBytes, MaxDepth: b.MaxDepth, Mode: policy.Mode(b.Policy),
 	}
+
 	for text, d := range map[*string]*time.Duration{&b.TTL: &j.TTL, &b.Skew: &j.Skew, &b.MaxTTL: &j.MaxTTL} {
 		if *text == "" {
 			continue
@@ -65,6 +66,7 @@ func (b *block) jwt(t testing.TB) *policy.JWT {
 			t.Fatal(err)
 		}
 	}
+
 	for claim, v := range b.Values {
 		if j.Values == nil {
 			j.Values = map[string]policy.Value{}
@@ -101,12 +103,12 @@ func (c *claimsCase) request() policy.ClaimsRequest {
 
 var repeated = regexp.MustCompile(`<<(?:0x([0-9a-f]{2})|(.+?)\*(\d+))>>`)
 
-// expand writes out what a case has in short.
+// expand replaces the abbreviations of a case: <<0xff>> is a byte, and <<ab*3>> is ababab.
 func expand(text string) []byte {
 	return repeated.ReplaceAllFunc([]byte(text), func(short []byte) []byte {
 		m := repeated.FindSubmatch(short)
 		if m[1] != nil {
-			b, _ := strconv.ParseUint(string(m[1]), 16, 8) // as the pattern has it
+			b, _ := strconv.ParseUint(string(m[1]), 16, 8) // the pattern allows two hex digits only
 			return []byte{byte(b)}
 		}
 		n, _ := strconv.Atoi(string(m[3]))
@@ -127,6 +129,7 @@ func readTable(t testing.TB) (map[string]*policy.Policy, []claimsCase) {
 	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(&file); err != nil {
 		t.Fatal(err)
 	}
+
 	policies := map[string]*policy.Policy{}
 	for name, p := range file.Policies {
 		if len(p.Grants) == 0 {
@@ -140,11 +143,13 @@ func readTable(t testing.TB) (map[string]*policy.Policy, []claimsCase) {
 			}
 			grants = append(grants, grant)
 		}
+
 		key := policy.Key{Name: "k", Use: signer.UseSig, JWT: p.Key.jwt(t)}
 		if policies[name], err = policy.New([]policy.Key{key}, grants); err != nil {
 			t.Fatalf("policy %s: %v", name, err)
 		}
 	}
+
 	var cases []claimsCase
 	for _, name := range slices.Sorted(maps.Keys(file.Cases)) {
 		for _, c := range file.Cases[name] {
@@ -160,6 +165,7 @@ func TestClaims(t *testing.T) {
 	policies, cases := readTable(t)
 	requests, names := map[string]string{}, map[string]bool{}
 	rules := map[string]bool{}
+
 	for _, c := range cases {
 		t.Run(c.Policy+"/"+c.Name, func(t *testing.T) {
 			p, ok := policies[c.Policy]
@@ -171,6 +177,7 @@ func TestClaims(t *testing.T) {
 				t.Errorf("the same request as %q, or the same name", other)
 			}
 			requests[request], names[c.Policy+c.Name] = c.Name, true
+
 			got, err := p.Apply(casePeer, api.OpSignJWT, "k", c.request(), now)
 			if c.Allow == "" {
 				rules[checkDenial(t, &c, err)] = true
@@ -182,19 +189,21 @@ func TestClaims(t *testing.T) {
 			checkSigned(t, &c, got)
 		})
 	}
+
 	t.Logf("%d cases, of which %d rules refuse", len(cases), len(rules))
 	if len(cases) < 200 {
 		t.Errorf("%d cases, want 200 or more", len(cases))
 	}
 }
 
-// checkDenial holds an error against a case and returns its rule.
+// checkDenial compares an error with the one that a case expects, and returns its rule.
 func checkDenial(t *testing.T, c *claimsCase, err error) string {
 	t.Helper()
 	want, sentinel := c.Deny, signer.ErrDenied
 	if c.Refuse != "" {
 		want, sentinel = c.Refuse, signer.ErrInvalid
 	}
+
 	var d *policy.Denial
 	if !errors.As(err, &d) || d.Rule+"/"+d.Claim != want || !errors.Is(err, sentinel) {
 		t.Fatalf("Apply() = %v, want a %v by %q", err, sentinel, want)
@@ -203,7 +212,7 @@ func checkDenial(t *testing.T, c *claimsCase, err error) string {
 		t.Errorf("Apply() = %v, want it to say rule and claim", err)
 	}
 	if strings.Contains(err.Error(), "evil") || strings.Contains(err.Error(), "admin") && d.Rule != policy.RuleForbidden {
-		t.Errorf("Apply() = %v, which has a value of the claims", err)
+		t.Errorf("Apply() = %v, which contains a value of the claims", err)
 	}
 	return d.Rule
 }
@@ -219,9 +228,11 @@ func checkSigned(t *testing.T, c *claimsCase, got *policy.Claims) {
 	if !slices.Equal(would, c.Would) {
 		t.Errorf("would have been denied by %q, want %q", would, c.Would)
 	}
+
 	if c.Allow == "signed" {
 		return
 	}
+
 	want := c.Allow
 	if strings.Contains(want, `"JTI"`) {
 		if !randomID.MatchString(got.JTI) {
@@ -234,7 +245,7 @@ func checkSigned(t *testing.T, c *claimsCase, got *policy.Claims) {
 	}
 }
 
-// TestNoValueInDenials: whatever a peer wrote is in no error.
+// TestNoValueInDenials: no error contains text that the peer wrote.
 func TestNoValueInDenials(t *testing.T) {
 	const mark = "hunter2"
 	policies, _ := readTable(t)

@@ -91,6 +91,7 @@ func TestApply(t *testing.T) {
 				}
 				return
 			}
+
 			if want := strings.Replace(tt.want, "JTI", c.JTI, 1); string(c.Payload) != want {
 				t.Errorf("Apply() = %s, want %s", c.Payload, want)
 			}
@@ -115,7 +116,7 @@ func TestVerify(t *testing.T) {
 		{"wanted issuer and audience", claims(""), "at+jwt", "https://id.example", "api", now, ""},
 		{"just expired, within the skew", claims(""), "at+jwt", "", "", now.Add(15*time.Minute + 59*time.Second), ""},
 		{"expired", claims(""), "at+jwt", "", "", now.Add(16 * time.Minute), "expired"},
-		{"no exp", `{"iss":"https://id.example","aud":"api"}`, "at+jwt", "", "", now, "expired"},
+		{"no exp", `{"iss":"https://id.example","aud":"api"}`, "at+jwt", "", "", now, "exp is missing"},
 		{"not yet", claims(`,"nbf":1800000061`), "at+jwt", "", "", now, "nbf"},
 		{"from the future", claims(""), "at+jwt", "", "", now.Add(-61 * time.Second), "iat"},
 		{"another typ", claims(""), "JWT", "", "", now, "typ"},
@@ -158,8 +159,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestApplyFoldedNames has a relying party that ignores case, as encoding/json
-// does, read what was signed: it must see the issuer that the rules have.
+// TestApplyFoldedNames: a relying party that ignores case, as encoding/json does, reads
+// the issuer of the rules in every token that was signed.
 func TestApplyFoldedNames(t *testing.T) {
 	for r := rune(0x80); r < 0x2fff; r++ {
 		for _, name := range []string{"i%cs", "%css", "is%c", "a%cd", "e%cp", "%cti", "jt%c"} {
@@ -168,6 +169,7 @@ func TestApplyFoldedNames(t *testing.T) {
 			if err != nil {
 				continue
 			}
+
 			var token struct{ Iss, Jti string }
 			if err := json.Unmarshal(c.Payload, &token); err != nil || token.Iss != rules.Issuer || token.Jti != c.JTI {
 				t.Errorf("with a member %q a relying party reads %+v, %v", name, token, err)

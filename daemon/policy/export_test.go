@@ -10,14 +10,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Reading is what the policy reads in claims, for tests that compare it with
-// what others do.
+// A Reading is what the policy reads in claims, for tests that compare it with what other
+// readers read.
 type Reading struct {
 	Iss, Sub, JTI string
 	Aud           []string
 	Exp, Nbf, Iat int64
 	Values        [][3]string // path, type and text of each value, as testdata/reader.mjs has them
-	Names         int         // at any depth
+	Names         int         // how many at any depth
 }
 
 // Read reads claims as the policy does.
@@ -27,6 +27,7 @@ func Read(claims []byte) (*Reading, error) {
 		return nil, err
 	}
 	defer d.release()
+
 	r := &Reading{Names: len(d.normal)}
 	for name, to := range map[string]*string{"iss": &r.Iss, "sub": &r.Sub, "jti": &r.JTI} {
 		if *to, _, err = d.textClaim(name); err != nil {
@@ -41,9 +42,11 @@ func Read(claims []byte) (*Reading, error) {
 			return nil, fmt.Errorf("%s is %d to sign and %d to verify, %w", name, *to, any, err)
 		}
 	}
+
 	if r.Aud, err = d.audience(nil); err != nil {
 		return nil, err
 	}
+
 	r.Values = append(r.Values, [3]string{"", "object", strconv.Itoa(len(d.members))})
 	for _, m := range d.members {
 		r.Values = append(r.Values, valuesOf("/"+encodeName(m.name.of(d.text)), m.value.of(d.out))...)
@@ -53,7 +56,7 @@ func Read(claims []byte) (*Reading, error) {
 
 func encodeName(name []byte) string { return base64.RawURLEncoding.EncodeToString(name) }
 
-// valuesOf lists a value and, as far as [each] splits it, those in it.
+// valuesOf lists a value and, if [each] splits it, its elements.
 func valuesOf(path string, raw jsontext.Value) [][3]string {
 	switch byte(raw.Kind()) {
 	case '"':
@@ -66,6 +69,7 @@ func valuesOf(path string, raw jsontext.Value) [][3]string {
 		return [][3]string{{path, "boolean", string(raw)}}
 	case '[':
 		out := [][3]string{{path, "array", ""}}
+
 		n := 0
 		each(raw, func(element jsontext.Value) bool {
 			out = append(out, valuesOf(path+"/"+encodeName([]byte(strconv.Itoa(n))), element)...)
@@ -75,7 +79,7 @@ func valuesOf(path string, raw jsontext.Value) [][3]string {
 		out[0][2] = strconv.Itoa(n)
 		return out
 	case '{':
-		return [][3]string{{path, "object", ""}} // its members are not read one by one
+		return [][3]string{{path, "object", ""}} // the policy does not look at its members
 	default:
 		return [][3]string{{path, strings.TrimSpace(string(raw)), ""}}
 	}

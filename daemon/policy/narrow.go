@@ -10,9 +10,8 @@ import (
 	"signetd/signer"
 )
 
-// Narrow returns the rules of a grant: those of r with what n says in their
-// place. What n leaves out is as in r. A rule of n that would allow what r does
-// not is a *[RuleError].
+// Narrow returns the rules of a grant: those of r, with each rule that n sets in the
+// place of the key's. It is a *[RuleError] if a rule of n would allow what r does not.
 func (r *Rules) Narrow(n *JWT) (*Rules, error) {
 	j := r.from
 	for _, narrow := range []func(to, n *JWT) error{r.narrowParties, r.narrowTimes, r.narrowNames, r.narrowRest} {
@@ -34,6 +33,7 @@ func (r *Rules) narrowParties(to, n *JWT) error {
 			return ruleError(errWider, "issuers", index(i))
 		}
 	}
+
 	switch {
 	case n.Issuers != nil:
 		to.Issuers = n.Issuers
@@ -46,27 +46,29 @@ func (r *Rules) narrowParties(to, n *JWT) error {
 	case n.Issuer != "":
 		to.Issuer, to.Issuers = n.Issuer, nil
 	}
+
 	if err := narrowPatterns("audiences", &to.Audiences, n.Audiences, r.audiences); err != nil {
 		return err
 	}
 	return narrowPatterns("subjects", &to.Subjects, n.Subjects, r.subjects)
 }
 
-// narrowPatterns puts the patterns of a grant in the place of the key's, wide. A
-// key without any takes all.
+// narrowPatterns replaces the patterns of the key, which are compiled in wide, by those
+// of a grant. If the key has none, it allows everything.
 func narrowPatterns(member string, to *[]string, texts []string, wide []pattern) error {
 	if texts == nil {
 		return nil
 	}
 	if len(texts) == 0 {
-		return ruleError(errors.New("none"), member)
+		return ruleError(errors.New("must not be empty"), member)
 	}
+
 	narrow, err := compilePatterns(member, texts)
 	if err != nil {
 		return err
 	}
 	for i, p := range narrow {
-		if len(wide) > 0 && !coveredBy(wide, p) {
+		if len(wide) > 0 && !coveredByAny(wide, p) {
 			return ruleError(errWider, member, index(i))
 		}
 	}
@@ -87,10 +89,14 @@ func (*Rules) narrowTimes(to, n *JWT) error {
 			*t.to = t.n
 		}
 	}
+
 	if n.TTL != 0 {
 		to.TTL = n.TTL
 	}
-	if n.TTL == 0 || n.MaxTTL == 0 { // one of them is the key's, which need not fit the other
+
+	// If the grant sets both times, Compile holds them against each other. If one of them
+	// is the key's, it may not fit the one that the grant sets.
+	if n.TTL == 0 || n.MaxTTL == 0 {
 		if n.TTL > to.MaxTTL {
 			return ruleError(errWider, "ttl")
 		}
@@ -118,11 +124,13 @@ func (*Rules) narrowNames(to, n *JWT) error {
 			return ruleError(errors.New("the key requires it"), "forbidden", index(i))
 		}
 	}
+
 	if n.NotSecret != nil {
 		to.NotSecret = n.NotSecret
 	}
-	// What a grant takes for a secret is one, also if the key says that it is none.
+	// A grant can make a secret of a name that the key declares harmless.
 	to.NotSecret = slices.DeleteFunc(slices.Clone(to.NotSecret), func(name string) bool { return hasName(n.Secret, name) })
+
 	to.Required = slices.Concat(to.Required, n.Required)
 	to.Forbidden = slices.Concat(to.Forbidden, n.Forbidden)
 	to.Secret = slices.Concat(to.Secret, n.Secret)
@@ -138,21 +146,25 @@ func (*Rules) narrowRest(to, n *JWT) error {
 	case n.Mode == DryRun:
 		return ruleError(errors.New("dry-run is a setting of the key: a grant cannot change it"), "policy")
 	case n.Mode != "" && n.Mode != Enforce:
-		return ruleError(errors.New("must be enforce or dry-run"), "policy")
+		return ruleError(errMode, "policy")
 	case n.Typ != "" && n.Typ != to.Typ:
-		return ruleError(errors.New("the key's is fixed"), "typ")
+		return ruleError(errors.New("the key's typ is fixed"), "typ")
 	case n.MaxBytes > to.MaxBytes:
 		return ruleError(errWider, "max_bytes")
 	case n.MaxDepth > to.MaxDepth:
 		return ruleError(errWider, "max_depth")
 	}
+
 	if n.MaxBytes != 0 {
 		to.MaxBytes = n.MaxBytes
 	}
 	if n.MaxDepth != 0 {
 		to.MaxDepth = n.MaxDepth
 	}
-	to.Values = maps.Clone(to.Values)
+
+	if to.Values = maps.Clone(to.Values); to.Values == nil {
+		to.Values = map[string]Value{}
+	}
 	for _, claim := range slices.Sorted(maps.Keys(n.Values)) {
 		if _, err := compileValue(claim, n.Values[claim]); err != nil {
 			return err
@@ -160,9 +172,6 @@ func (*Rules) narrowRest(to, n *JWT) error {
 		v, err := to.Values[claim].narrowedBy(claim, n.Values[claim])
 		if err != nil {
 			return err
-		}
-		if to.Values == nil {
-			to.Values = map[string]Value{}
 		}
 		to.Values[claim] = v
 	}

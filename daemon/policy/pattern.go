@@ -2,45 +2,46 @@ package policy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
-// A pattern is an exact text, or a prefix: a text that ends in a star, which
-// stands for one character or more.
+// A pattern is an exact text, or a prefix: a text that ends in a star, which stands for
+// one character or more.
 type pattern struct {
 	text   string // without the star
 	prefix bool
 }
 
-// boundaries are what a prefix may end in, so that what comes before is a whole
-// name: "https://api.example.com*" would take "https://api.example.com.evil".
+// boundaries are the characters that a prefix may end in, so that the part before it is
+// a whole name: "https://api.example.com*" would match "https://api.example.com.evil".
 const boundaries = "/:.|#-_"
 
-// parsePattern reads a pattern. Its errors do not hold it.
+// parsePattern reads a pattern. Its errors do not contain the pattern.
 func parsePattern(s string) (pattern, error) {
 	head, star := strings.CutSuffix(s, "*")
 	switch {
 	case s == "":
-		return pattern{}, errors.New("an empty one")
+		return pattern{}, errors.New("is empty")
 	case strings.Contains(head, "*"):
-		return pattern{}, errors.New("a star stands at the end or nowhere")
+		return pattern{}, errors.New("a star is only allowed at the end")
 	case !star:
 		return pattern{text: s}, nil
 	case head == "":
-		return pattern{}, errors.New("a star alone would take anything")
+		return pattern{}, errors.New("a star alone would match anything")
 	case !strings.ContainsRune(boundaries, rune(head[len(head)-1])):
-		return pattern{}, errors.New("before the star comes one of " + strings.Join(strings.Split(boundaries, ""), " ") +
-			": without it, https://api.example.com* would take https://api.example.com.evil")
-	case strayStar(head):
-		return pattern{}, errors.New("in a URL the star comes after the host and a slash, as in https://api.example.com/*")
+		return pattern{}, errors.New("the character before the star must be one of " + strings.Join(strings.Split(boundaries, ""), " ") +
+			": otherwise https://api.example.com* would match https://api.example.com.evil")
+	case endsBeforePath(head):
+		return pattern{}, errors.New("in a URL the star must come after the host and a slash, as in https://api.example.com/*")
 	}
 	return pattern{text: head, prefix: true}, nil
 }
 
-// strayStar reports whether head is that of a URL and ends before its path: what
-// follows could be another host ("https://*"), or make a user name of what looks
-// like the host ("https://api.example.com:x@evil").
-func strayStar(head string) bool {
+// endsBeforePath reports whether head is the beginning of a URL and ends before its
+// path. The star could then stand for another host ("https://*"), or turn what looks
+// like the host into a user name ("https://api.example.com:x@evil").
+func endsBeforePath(head string) bool {
 	_, rest, isURL := strings.Cut(head, "://")
 	return isURL && strings.IndexByte(rest, '/') < 1
 }
@@ -53,14 +54,15 @@ func (p pattern) matches(s string) bool {
 	return ok && rest != "" && !climbs(rest)
 }
 
-// climbs reports whether rest, which a star stands for, could lead out of the
-// prefix for whoever takes the whole for a URL or a path and cleans it: it has a
-// segment of dots, a backslash, one of these in percent encoding, or a blank or
+// climbs reports whether rest, the text that a star stands for, could lead out of the
+// prefix in a reader that takes the whole for a URL or a path and normalizes it: it has
+// a segment "." or "..", a backslash, one of these in percent encoding, or a blank or
 // control character.
 func climbs(rest string) bool {
 	if strings.ContainsFunc(rest, func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }) {
 		return true
 	}
+
 	if strings.Contains(rest, "%") {
 		for _, code := range []string{"%2e", "%2f", "%5c"} {
 			if strings.Contains(strings.ToLower(rest), code) {
@@ -68,6 +70,7 @@ func climbs(rest string) bool {
 			}
 		}
 	}
+
 	for segment := range strings.SplitSeq(rest, "/") {
 		if end := strings.IndexAny(segment, "?#;"); end >= 0 {
 			segment = segment[:end]
@@ -79,7 +82,7 @@ func climbs(rest string) bool {
 	return false
 }
 
-// covers reports whether all that q matches p matches too.
+// covers reports whether p matches everything that q matches.
 func (p pattern) covers(q pattern) bool {
 	if !q.prefix {
 		return p.matches(q.text)
@@ -87,22 +90,10 @@ func (p pattern) covers(q pattern) bool {
 	return p.prefix && (p.text == q.text || p.matches(q.text))
 }
 
-// matchesAny reports whether one of the patterns matches s.
 func matchesAny(patterns []pattern, s string) bool {
-	for _, p := range patterns {
-		if p.matches(s) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(patterns, func(p pattern) bool { return p.matches(s) })
 }
 
-// coveredBy reports whether one of the patterns covers q.
-func coveredBy(patterns []pattern, q pattern) bool {
-	for _, p := range patterns {
-		if p.covers(q) {
-			return true
-		}
-	}
-	return false
+func coveredByAny(patterns []pattern, q pattern) bool {
+	return slices.ContainsFunc(patterns, func(p pattern) bool { return p.covers(q) })
 }

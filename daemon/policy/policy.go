@@ -1,9 +1,9 @@
-// Package policy decides what a peer may do: grants say which peer may use which
-// key for which operation, and claim rules say what a key may sign. It does no
-// I/O, so that it can be read, tested and fuzzed alone.
+// Package policy decides what a peer may do. Grants say which peer may use which key
+// for which operation, and claim rules say what a key may sign. The package does no
+// I/O, so it can be read, tested and fuzzed by itself.
 //
-// Grants only allow. What no grant allows is denied, in the same words whether
-// the key exists or not.
+// Grants only allow. What no grant allows is denied, and the denial reads the same
+// whether the key exists or not.
 package policy
 
 import (
@@ -17,8 +17,8 @@ import (
 	"signetd/signer"
 )
 
-// keyOps are the operations on a key, each with what the key must be for, and hostOps
-// all others that a grant can allow.
+// keyOps are the operations on a key, each with the use that the key must have (empty
+// for any use). hostOps are the other operations that a grant can allow.
 var keyOps, hostOps = grantable(api.Routes)
 
 func grantable(routes []api.Route) (onKey map[api.Op]signer.Use, onHost []api.Op) {
@@ -39,12 +39,15 @@ func grantable(routes []api.Route) (onKey map[api.Op]signer.Use, onHost []api.Op
 	return onKey, onHost
 }
 
-// A Peer is the process on the other end of the socket, as the kernel knows it.
+// claimOps are the operations that sign claims under the key's rules.
+var claimOps = []api.Op{api.OpSignJWT, api.OpSealJWT}
+
+// A Peer is the process at the other end of the socket, as the kernel reports it.
 type Peer struct {
 	UID    uint32
 	GID    uint32
 	Groups []uint32 // supplementary
-	PID    int32    // for the log alone: it can be reused
+	PID    int32    // only for the log, because the kernel reuses process ids
 }
 
 // LogValue implements [slog.LogValuer].
@@ -52,8 +55,8 @@ func (p Peer) LogValue() slog.Value {
 	return slog.GroupValue(slog.Uint64("uid", uint64(p.UID)), slog.Uint64("gid", uint64(p.GID)), slog.Int64("pid", int64(p.PID)))
 }
 
-// A Match says which peers a grant is for: exactly one field is set. Root is a
-// peer like any other.
+// A Match says which peers a grant is for: exactly one field is set. Root needs a
+// grant like any other user.
 type Match struct {
 	UID *uint32
 	GID *uint32 // primary or supplementary
@@ -70,16 +73,16 @@ func (m Match) matches(p Peer) bool {
 type Grant struct {
 	Peer Match    `yaml:"-"`
 	Ops  []api.Op `yaml:"ops"`
-	Keys []string `yaml:"keys"` // none for operations that are not on a key
+	Keys []string `yaml:"keys"` // empty for operations that are not on a key
 	// BypassClaimPolicy must be set to grant [api.OpSignJWS], [api.OpSignDigest] or [api.OpSignMAC]
-	// on a key that has claim rules, since each signs any claims at all.
+	// on a key that has claim rules, because each of them can sign any claims.
 	BypassClaimPolicy bool `yaml:"bypass_claim_policy"`
-	// JWT narrows the claim rules of each of the keys for what this grant allows to
-	// sign; nil leaves them as they are. See [Rules.Narrow].
+	// JWT narrows the keys' claim rules for tokens that are signed under this grant. If it
+	// is nil, the keys' own rules apply. See [Rules.Narrow].
 	JWT *JWT `yaml:"jwt"`
 }
 
-// A Key is what the policy knows of a key.
+// A Key is what the policy knows about a key.
 type Key struct {
 	Name string
 	Use  signer.Use
@@ -87,24 +90,24 @@ type Key struct {
 	Of   Owner
 }
 
-// An Owner says whose key it is. Grants name keys, recipients and trusted issuers
-// alike, so that no two have the same name.
+// An Owner says who holds the private half of a key. Keys, recipients and trusted
+// issuers share one set of names, because grants name all three.
 type Owner int
 
 // The owners of keys.
 const (
-	Own       Owner = iota // the daemon, which has the private half
-	Recipient              // somebody to encrypt to
-	Issuer                 // somebody whose tokens are trusted
+	Own       Owner = iota // the daemon
+	Recipient              // another party, to which peers encrypt
+	Issuer                 // another party, whose tokens peers verify
 )
 
-// lacks says why op does not go with a key of somebody else, or "".
-func (o Owner) lacks(op api.Op) string {
+// refusal says why op is not possible with a key of another party, or is empty.
+func (o Owner) refusal(op api.Op) string {
 	switch {
 	case o == Recipient && op != api.OpEncrypt:
-		return "a recipient: it takes encrypt alone"
+		return "a recipient, which only encrypt can be granted on"
 	case o == Issuer && op != api.OpVerify && op != api.OpVerifyJWS:
-		return "a trusted issuer: it takes verify and verify-jws alone"
+		return "a trusted issuer, which only verify and verify-jws can be granted on"
 	}
 	return ""
 }
@@ -116,20 +119,20 @@ type Policy struct {
 	keys  map[string]key
 }
 
-// A key is a Key with its rules, or none.
+// A key is a [Key] with its compiled rules, which are nil if it has none.
 type key struct {
 	Key
 	rules *Rules
 }
 
-// A grant is a Grant with the rules, by key, that it narrows.
+// A grant is a [Grant] with the rules that it narrows, by the name of their key.
 type grant struct {
 	Grant
 	narrowed map[string]*Rules
 }
 
-// An Error is a grant that cannot be right. Grant is its index. Err is a
-// *[RuleError] if it is about its claim rules.
+// An Error is a grant that is refused. Grant is its index. Err is a *[RuleError] if
+// the fault is in the grant's claim rules.
 type Error struct {
 	Grant int
 	Err   error
@@ -141,8 +144,8 @@ func (e *Error) Error() string { return fmt.Sprintf("grant %d: %v", e.Grant+1, e
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// New returns the policy of grants over keys. A grant that could never be used,
-// or that opens more than it says, is an *[Error].
+// New returns the policy of grants over keys. A grant that could never be used, or
+// that would bypass claim rules without saying so, is an *[Error].
 func New(keys []Key, grants []Grant) (*Policy, error) {
 	p := &Policy{keys: map[string]key{}}
 	for _, k := range keys {
@@ -155,11 +158,13 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 		}
 		p.keys[k.Name] = compiled
 	}
+
 	all := make([]*grant, len(grants))
 	for i, g := range grants {
 		if err := p.checkGrant(g); err != nil {
 			return nil, &Error{i, fmt.Errorf("%w: %w", signer.ErrInvalid, err)}
 		}
+
 		compiled := &grant{Grant: g}
 		if g.JWT != nil {
 			var err error
@@ -173,14 +178,65 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 	return p, nil
 }
 
-// claimOps are the operations that sign claims by the rules of the key.
-var claimOps = []api.Op{api.OpSignJWT, api.OpSealJWT}
-
-// narrow returns the rules of each key of a grant that has rules of its own.
-func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
-	if g.BypassClaimPolicy || !slices.ContainsFunc(g.Ops, func(op api.Op) bool { return slices.Contains(claimOps, op) }) {
-		return nil, fmt.Errorf("%w: jwt: it narrows what sign-jwt and seal-jwt may sign, of which none is granted, or which are bypassed", signer.ErrInvalid)
+func (p *Policy) checkGrant(g Grant) error {
+	if (g.Peer.UID == nil) == (g.Peer.GID == nil) {
+		return errors.New("peer: name one user or one group")
 	}
+	if len(g.Ops) == 0 {
+		return errors.New("ops: missing or empty: list at least one operation")
+	}
+
+	onKeys := 0
+	for _, op := range g.Ops {
+		use, onKey := keyOps[op]
+		if !onKey && !slices.Contains(hostOps, op) {
+			return fmt.Errorf("ops: unknown operation %.32q", string(op))
+		}
+		if !onKey {
+			continue
+		}
+
+		onKeys++
+		for _, name := range g.Keys {
+			if err := p.checkKeyOp(g, op, use, name); err != nil {
+				return err
+			}
+		}
+	}
+
+	if onKeys > 0 && len(g.Keys) == 0 {
+		return errors.New("keys: missing or empty: list at least one key")
+	}
+	if onKeys == 0 && len(g.Keys) > 0 {
+		return fmt.Errorf("keys: none of the operations %v acts on a key: remove this member", g.Ops)
+	}
+	return nil
+}
+
+func (p *Policy) checkKeyOp(g Grant, op api.Op, use signer.Use, name string) error {
+	key, ok := p.keys[name]
+	switch {
+	case !ok:
+		return fmt.Errorf("keys: no key, issuer or recipient is named %q", name)
+	case key.Of.refusal(op) != "":
+		return fmt.Errorf("ops: %s is not possible with %q: it is %s", op, name, key.Of.refusal(op))
+	case use != "" && key.Use != use:
+		return fmt.Errorf("ops: %s needs a key with use %s, and key %q has use %s", op, use, name, key.Use)
+	case (op == api.OpSignJWT || op == api.OpSealJWT || op == api.OpVerify) && key.JWT == nil && key.Of == Own:
+		return fmt.Errorf("ops: %s needs a jwt block in key %q, which says the issuer, audiences and lifetime of its tokens", op, name)
+	case (op == api.OpSignJWS || op == api.OpSignDigest || op == api.OpSignMAC) && key.JWT != nil && !g.BypassClaimPolicy:
+		return fmt.Errorf("ops: %s would bypass the jwt block of key %q: if you want that, set bypass_claim_policy: true", op, name)
+	}
+	return nil
+}
+
+// narrow returns the rules of each key of a grant that has a jwt block of its own.
+func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
+	signsClaims := slices.ContainsFunc(g.Ops, func(op api.Op) bool { return slices.Contains(claimOps, op) })
+	if !signsClaims || g.BypassClaimPolicy {
+		return nil, fmt.Errorf("%w: jwt: it has no effect here: it narrows sign-jwt and seal-jwt, in a grant without bypass_claim_policy", signer.ErrInvalid)
+	}
+
 	narrowed := map[string]*Rules{}
 	for _, name := range g.Keys {
 		rules, err := p.keys[name].rules.Narrow(g.JWT)
@@ -192,66 +248,18 @@ func (p *Policy) narrow(g Grant) (map[string]*Rules, error) {
 	return narrowed, nil
 }
 
-func (p *Policy) checkGrant(g Grant) error {
-	if (g.Peer.UID == nil) == (g.Peer.GID == nil) {
-		return fmt.Errorf("peer: name a user or a group, not both")
-	}
-	if len(g.Ops) == 0 {
-		return fmt.Errorf("ops: none")
-	}
-	onKeys := 0
-	for _, op := range g.Ops {
-		use, onKey := keyOps[op]
-		if !onKey && !slices.Contains(hostOps, op) {
-			return fmt.Errorf("ops: %.32q is no operation", string(op))
-		}
-		if !onKey {
-			continue
-		}
-		onKeys++
-		for _, name := range g.Keys {
-			if err := p.checkKeyOp(g, op, use, name); err != nil {
-				return err
-			}
-		}
-	}
-	if onKeys > 0 && len(g.Keys) == 0 {
-		return fmt.Errorf("keys: none")
-	}
-	if onKeys == 0 && len(g.Keys) > 0 {
-		return fmt.Errorf("keys: %v is not on a key", g.Ops)
-	}
-	return nil
-}
-
-func (p *Policy) checkKeyOp(g Grant, op api.Op, use signer.Use, name string) error {
-	key, ok := p.keys[name]
-	switch {
-	case !ok:
-		return fmt.Errorf("keys: no key is named %q", name)
-	case key.Of.lacks(op) != "":
-		return fmt.Errorf("ops: %s does not go with %q, which is %s", op, name, key.Of.lacks(op))
-	case use != "" && key.Use != use:
-		return fmt.Errorf("ops: %s does not go with key %q, whose use is %s", op, name, key.Use)
-	case (op == api.OpSignJWT || op == api.OpSealJWT || op == api.OpVerify) && key.JWT == nil && key.Of == Own:
-		return fmt.Errorf("ops: %s needs a jwt block in key %q: issuer, audiences and lifetime are never left open", op, name)
-	case (op == api.OpSignJWS || op == api.OpSignDigest || op == api.OpSignMAC) && key.JWT != nil && !g.BypassClaimPolicy:
-		return fmt.Errorf("ops: %s on key %q would go round its jwt block; if that is meant, say bypass_claim_policy: true", op, name)
-	}
-	return nil
-}
-
-// Check returns nil if a grant allows peer to do op on key, which is empty for an
-// operation that is not on a key, and ErrDenied if none does. It is asked before
-// a key is looked up: an unknown key is denied like any other.
+// Check returns nil if a grant allows peer to do op on key, and ErrDenied if none
+// does. For an operation that is not on a key, key is empty. Ask before the key is
+// looked up: the answer for a key that does not exist is the same as for one that the
+// peer may not use.
 func (p *Policy) Check(peer Peer, op api.Op, key string) error {
 	if p.Allows(peer, op, key) {
 		return nil
 	}
-	return p.noGrant(peer, op, key)
+	return noGrant(peer, op, key)
 }
 
-func (*Policy) noGrant(peer Peer, op api.Op, key string) error {
+func noGrant(peer Peer, op api.Op, key string) error {
 	if key == "" {
 		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, peer.UID, op)
 	}
@@ -273,43 +281,49 @@ func (p *Policy) Ops(peer Peer, key string) []api.Op {
 // Rules returns the claim rules of a key, or nil if it has none.
 func (p *Policy) Rules(key string) *Rules { return p.keys[key].rules }
 
-// Apply is [Rules.Apply] with the rules of the grants that let peer do op on key:
-// the first, in the order of the config, whose rules the claims keep says what is
-// added to them. If they keep none the error is that of the first. It is
-// ErrDenied where there is no such grant, or the key has no rules.
+// Apply is [Rules.Apply] under the grants that let peer do op on key. It tries them in
+// the order of the config: the first grant whose rules the claims keep decides what is
+// added to them. If the claims keep the rules of no grant, the error is the first
+// grant's. The error wraps ErrDenied if peer has no such grant, or the key has no rules.
 func (p *Policy) Apply(peer Peer, op api.Op, key string, q ClaimsRequest, now time.Time) (*Claims, error) {
+
+	// The claims are read at most once, however many grants they are held against, and
+	// not before a grant that allows their size needs them.
 	var doc *document
 	defer func() {
 		if doc != nil {
 			doc.release()
 		}
 	}()
-	var noted *Claims // what a key in dry-run signs although it would deny it
-	var denial error
+
+	var dryRun *Claims // what the first grant signs only because its key is in dry-run
+	var denial error   // why the first grant refuses
 	k := p.keys[key]
 	for _, g := range p.index.uses[use{op, key}] {
 		rules := g.rules(k)
 		if rules == nil || !g.Peer.matches(peer) {
 			continue
 		}
+
 		claims, err := rules.applyOnce(&doc, q, now)
 		switch {
 		case err == nil && len(claims.Would) == 0:
 			return claims, nil
-		case errors.Is(err, signer.ErrInvalid): // under each grant alike
+		case errors.Is(err, signer.ErrInvalid): // malformed claims: every grant would say the same
 			return nil, err
-		case noted == nil && denial == nil:
-			noted, denial = claims, err
+		case dryRun == nil && denial == nil:
+			dryRun, denial = claims, err
 		}
 	}
-	if noted == nil && denial == nil {
-		return nil, p.noGrant(peer, op, key)
+
+	if dryRun == nil && denial == nil {
+		return nil, noGrant(peer, op, key)
 	}
-	return noted, denial
+	return dryRun, denial
 }
 
-// rules are the claim rules of k for what g, which is on k, lets peers do with it, or nil
-// if it has none.
+// rules returns the claim rules for tokens that g lets peers sign with k, or nil if
+// there are none.
 func (g *grant) rules(k key) *Rules {
 	if narrowed, ok := g.narrowed[k.Name]; ok {
 		return narrowed
@@ -317,7 +331,8 @@ func (g *grant) rules(k key) *Rules {
 	return k.rules
 }
 
-// applyOnce is Apply with claims that are read into doc, unless they were.
+// applyOnce is [Rules.Apply] with a document that the calls for several grants share:
+// the first call that needs it sets *doc.
 func (r *Rules) applyOnce(doc **document, q ClaimsRequest, now time.Time) (*Claims, error) {
 	if err := r.checkSize(q); err != nil {
 		return nil, err

@@ -71,8 +71,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckTellsNothing: a key without a grant and one that is not there look
-// the same.
+// TestCheckTellsNothing: the answer is the same for a key without a grant and for a key
+// that does not exist.
 func TestCheckTellsNothing(t *testing.T) {
 	p, err := policy.New(keys, nil)
 	if err != nil {
@@ -81,7 +81,7 @@ func TestCheckTellsNothing(t *testing.T) {
 	there := p.Check(policy.Peer{UID: 1}, api.OpSignJWT, "oidc")
 	not := p.Check(policy.Peer{UID: 1}, api.OpSignJWT, "none")
 	if strings.ReplaceAll(there.Error(), "oidc", "none") != not.Error() {
-		t.Errorf("a key that is there: %v; one that is not: %v", there, not)
+		t.Errorf("a key that exists: %v; one that does not: %v", there, not)
 	}
 }
 
@@ -115,13 +115,15 @@ func TestNewRefuses(t *testing.T) {
 			}
 		})
 	}
+
 	g := policy.Grant{Peer: me, Ops: []api.Op{api.OpSignJWS, api.OpSignDigest}, Keys: []string{"oidc"}, BypassClaimPolicy: true}
 	if _, err := policy.New(keys, []policy.Grant{g}); err != nil {
 		t.Errorf("New() with bypass_claim_policy = %v", err)
 	}
 }
 
-// TestCheckEmptyName has a key without a name, which no request can name.
+// TestCheckEmptyName: a grant on a key with an empty name does not allow the operation
+// without a key.
 func TestCheckEmptyName(t *testing.T) {
 	p, err := policy.New([]policy.Key{{Use: signer.UseSig}}, []policy.Grant{{Peer: policy.Match{UID: id(1)}, Ops: []api.Op{api.OpSignJWS}, Keys: []string{""}}})
 	if err != nil {
@@ -132,9 +134,9 @@ func TestCheckEmptyName(t *testing.T) {
 	}
 }
 
-// FuzzCheck makes grants and a request of any bytes. Its oracle says again, in
-// other words, what a grant means; and whatever New lets through, a claim policy
-// is not bypassed by a grant that does not say so.
+// FuzzCheck makes grants and a request from any bytes. Its oracle, means, is a second
+// implementation of what a grant allows. In it a claim policy is bypassed only by a grant
+// with BypassClaimPolicy, whatever New accepts.
 func FuzzCheck(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 0, 1, 0, 0, 0})
 	f.Add([]byte{1, 2, 3, 1, 2, 3, 0, 1, 2, 0, 1, 0, 2, 1, 1, 2})
@@ -154,6 +156,7 @@ func FuzzCheck(f *testing.F) {
 		}
 		peer := policy.Peer{UID: uint32(next(4)), GID: uint32(next(4)), Groups: []uint32{uint32(next(4))}}
 		op, key := ops[next(len(ops))], names[next(len(names))]
+
 		var grants []policy.Grant
 		for len(data) > 0 {
 			g := policy.Grant{Ops: []api.Op{ops[next(len(ops))], ops[next(len(ops))]}, BypassClaimPolicy: next(2) == 1}
@@ -167,15 +170,18 @@ func FuzzCheck(f *testing.F) {
 			}
 			grants = append(grants, g)
 		}
+
 		p, err := policy.New(keys, grants)
 		if err != nil {
 			return
 		}
+
 		want := slices.ContainsFunc(grants, func(g policy.Grant) bool { return means(g, peer, op, key) })
 		if got := p.Check(peer, op, key) == nil; got != want {
 			t.Fatalf("Check(%+v, %s, %q) under %+v allows = %v, want %v", peer, op, key, grants, got, want)
 		}
-		var all []string // of the keys that there are
+
+		var all []string // the keys that the grants allow
 		for _, name := range names {
 			if name != "" && slices.ContainsFunc(grants, func(g policy.Grant) bool { return means(g, peer, op, name) }) {
 				all = append(all, name)
@@ -188,11 +194,13 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
+// means reports whether g allows peer to do op on key.
 func means(g policy.Grant, peer policy.Peer, op api.Op, key string) bool {
 	isPeer := g.Peer.UID != nil && *g.Peer.UID == peer.UID
 	if g.Peer.GID != nil {
 		isPeer = *g.Peer.GID == peer.GID || slices.Contains(peer.Groups, *g.Peer.GID)
 	}
+
 	onHost := op == api.OpReload || op == api.OpEncryptJWK
 	hasOp := slices.Contains(g.Ops, op)
 	switch {

@@ -25,7 +25,7 @@ import (
 	"signetd/signer"
 )
 
-// nasty are claims that some readers read in another way than others.
+// nasty are claims that readers understand differently.
 var nasty = []string{
 	`{"aud":"api","is\u0073":"https://id.example"}`, `{"aud":"api","is\u0073":"x","iss":"https://id.example"}`,
 	`{"aud":"api","i\u017fs":"x"}`, `{"aud":"api","\u212aid":1,"kid":2}`, `{"aud":"api","ISS":"https://id.example"}`,
@@ -47,7 +47,7 @@ var nasty = []string{
 	`{"aud":"api","PASS_WORD":1}`, `{"aud":"api","x":{"ssn":1}}`, `{"aud":"api","p\u0061ssword":1}`, `{"aud":"api","x":[[{"Credit-Card":1}]]}`,
 }
 
-// readerRules let much through, so that a fuzzer finds what is signed.
+// readerRules allow much, so that a fuzzer gets many claims signed.
 var readerRules = must((&policy.JWT{
 	Issuer: "https://id.example", Audiences: []string{"api", "https://api.example.com/*"}, MaxTTL: 15 * time.Minute,
 	Forbidden: []string{"act"}, MaxDepth: 64, Values: map[string]policy.Value{
@@ -55,9 +55,9 @@ var readerRules = must((&policy.JWT{
 	},
 }).Compile())
 
-// FuzzApply: what is signed says the same to every reader: to the policy, to
-// encoding/json, which ignores the case of names, to go-jose, and to JSON.parse.
-// And what they read keeps the rules.
+// FuzzApply: every reader reads the same in a signed payload: the policy, encoding/json
+// (which ignores the case of names), go-jose, and JSON.parse. And what they read keeps the
+// rules.
 func FuzzApply(f *testing.F) {
 	_, cases := readTable(f)
 	for _, c := range cases {
@@ -72,6 +72,7 @@ func FuzzApply(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+
 	f.Fuzz(func(t *testing.T, claims []byte, ttl int64, sealed bool) {
 		q := policy.ClaimsRequest{Claims: claims, TTL: time.Duration(ttl%10_000) * time.Second, Sealed: sealed}
 		c, err := readerRules.Apply(q, now)
@@ -81,6 +82,7 @@ func FuzzApply(f *testing.F) {
 			}
 			return
 		}
+
 		read, err := policy.Read(c.Payload)
 		if err != nil {
 			t.Fatalf("the policy does not read what it signed, %q: %v", c.Payload, err)
@@ -94,7 +96,7 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-// checkRead holds what the policy reads in a token against the rules.
+// checkRead checks that what the policy reads in a payload keeps the rules.
 func checkRead(t *testing.T, r *policy.Reading, c *policy.Claims) {
 	t.Helper()
 	known := func(aud string) bool {
@@ -107,7 +109,7 @@ func checkRead(t *testing.T, r *policy.Reading, c *policy.Claims) {
 	}
 }
 
-// checkAdded: nothing but what is missing was added, and nothing was changed.
+// checkAdded checks that only missing claims were added, and nothing was changed.
 func checkAdded(t *testing.T, asked, payload []byte) {
 	t.Helper()
 	var before, after map[string]any
@@ -117,23 +119,25 @@ func checkAdded(t *testing.T, asked, payload []byte) {
 	if err := json.Unmarshal(payload, &after); err != nil {
 		t.Fatalf("encoding/json does not read what was signed, %q: %v", payload, err)
 	}
+
 	for name, v := range after {
 		if _, ok := before[name]; !ok && slices.Contains([]string{"iss", "iat", "nbf", "exp", "jti"}, name) {
 			before[name] = v
 		}
 	}
-	if !reflect.DeepEqual(before, after) { // package cmp takes for ever on what is deep
+	if !reflect.DeepEqual(before, after) { // package cmp is far too slow on deep values
 		t.Fatalf("asked for %q, signed %q", asked, payload)
 	}
 }
 
-// checkGo has encoding/json and go-jose read a token.
+// checkGo checks that encoding/json and go-jose read the same as the policy.
 func checkGo(t *testing.T, r *policy.Reading, payload []byte, sign jose.Signer) {
 	t.Helper()
 	var lax, strict jwt.Claims
 	if err := json.Unmarshal(payload, &lax); err != nil {
 		t.Fatalf("encoding/json does not read %q: %v", payload, err)
 	}
+
 	signed, err := sign.Sign(payload)
 	if err != nil {
 		t.Fatal(err)
@@ -149,6 +153,7 @@ func checkGo(t *testing.T, r *policy.Reading, payload []byte, sign jose.Signer) 
 	if err := token.UnsafeClaimsWithoutVerification(&strict); err != nil {
 		t.Fatalf("go-jose does not read %q: %v", payload, err)
 	}
+
 	date := func(n int64) *jwt.NumericDate { d := jwt.NumericDate(n); return &d }
 	want := jwt.Claims{Issuer: r.Iss, Subject: r.Sub, Audience: r.Aud, Expiry: date(r.Exp), NotBefore: date(r.Nbf), IssuedAt: date(r.Iat), ID: r.JTI}
 	for name, got := range map[string]jwt.Claims{"encoding/json": lax, "go-jose": strict} {
@@ -158,9 +163,9 @@ func checkGo(t *testing.T, r *policy.Reading, payload []byte, sign jose.Signer) 
 	}
 }
 
-// A nodeReader is testdata/reader.mjs on its way.
+// A nodeReader is a process that runs testdata/reader.mjs.
 type nodeReader struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // held from the write of a payload until its answer has been read
 	in  io.Writer
 	out *bufio.Reader
 }
@@ -177,6 +182,7 @@ func startNode(f testing.TB) *nodeReader {
 		f.Logf("%v: only readers in Go are asked; set REQUIRE_TOOLS=1 to fail instead", err)
 		return nil
 	}
+
 	cmd := exec.Command(path, "testdata/reader.mjs")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -190,6 +196,7 @@ func startNode(f testing.TB) *nodeReader {
 	if err := cmd.Start(); err != nil {
 		f.Fatal(err)
 	}
+
 	f.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
@@ -199,7 +206,7 @@ func startNode(f testing.TB) *nodeReader {
 	return &nodeReader{in: in, out: bufio.NewReader(out)}
 }
 
-// A nodeAnswer is a line of testdata/reader.mjs.
+// A nodeAnswer is a line that testdata/reader.mjs prints.
 type nodeAnswer struct {
 	Error  string
 	Values [][3]string
@@ -214,6 +221,7 @@ func (n *nodeReader) read(t *testing.T, payload []byte) *nodeAnswer {
 	t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if _, err := io.WriteString(n.in, base64.StdEncoding.EncodeToString(payload)+"\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +229,7 @@ func (n *nodeReader) read(t *testing.T, payload []byte) *nodeAnswer {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	a := &nodeAnswer{}
 	if err := json.Unmarshal(line, a); err != nil {
 		t.Fatalf("node says %q: %v", line, err)
@@ -228,14 +237,15 @@ func (n *nodeReader) read(t *testing.T, payload []byte) *nodeAnswer {
 	return a
 }
 
-// check has Node read a token: the registered claims, each value that the policy
-// looks at, and every name.
+// check checks that Node reads the same as the policy: the registered claims, each value
+// that the policy looks at, and the number of names.
 func (n *nodeReader) check(t *testing.T, r *policy.Reading, payload []byte, sealed bool) {
 	t.Helper()
 	a := n.read(t, payload)
 	if a.Error != "" {
 		t.Fatalf("JSON.parse does not read %q: %s", payload, a.Error)
 	}
+
 	var aud []string
 	switch v := a.Claims.Aud.(type) {
 	case string:
@@ -249,11 +259,12 @@ func (n *nodeReader) check(t *testing.T, r *policy.Reading, payload []byte, seal
 	if c.Iss != r.Iss || c.Sub != r.Sub || c.Jti != r.JTI || c.Exp != r.Exp || c.Nbf != r.Nbf || c.Iat != r.Iat || !slices.Equal(aud, r.Aud) {
 		t.Fatalf("the policy reads %+v in %q, and JSON.parse %+v", r, payload, c)
 	}
+
 	byPath, names := map[string][3]string{}, 0
 	for _, v := range a.Values {
 		byPath[v[0]] = v
 		if v[1] == "object" {
-			size, _ := strconv.Atoi(v[2]) // of our own script
+			size, _ := strconv.Atoi(v[2]) // reader.mjs prints a number here
 			names += size
 		}
 		checkPath(t, v, payload, sealed)
@@ -261,10 +272,11 @@ func (n *nodeReader) check(t *testing.T, r *policy.Reading, payload []byte, seal
 	if names != r.Names {
 		t.Fatalf("the policy saw %d names in %q, and JSON.parse %d", r.Names, payload, names)
 	}
+
 	for _, want := range r.Values {
 		got := byPath[want[0]]
 		if want[1] == "object" && want[0] != "" {
-			want[2] = got[2] // the policy counts the members of the claims alone
+			want[2] = got[2] // the policy does not count the members of nested objects
 		}
 		if got != want {
 			t.Fatalf("the policy reads %q in %q, and JSON.parse %q", want, payload, got)
@@ -272,7 +284,8 @@ func (n *nodeReader) check(t *testing.T, r *policy.Reading, payload []byte, seal
 	}
 }
 
-// checkPath holds a value that Node read against rules, in words of its own.
+// checkPath checks that a value that Node read keeps the rules, by a second
+// implementation of them.
 func checkPath(t *testing.T, v [3]string, payload []byte, sealed bool) {
 	t.Helper()
 	parts := strings.Split(v[0], "/")
@@ -285,6 +298,7 @@ func checkPath(t *testing.T, v [3]string, payload []byte, sealed bool) {
 	if plain == "act" || !sealed && slices.Contains(secrets, plain) {
 		t.Fatalf("signed %q, in which JSON.parse reads a member %q", payload, name)
 	}
+
 	if len(parts) == 2 && string(name) == "level" {
 		bits, err := strconv.ParseUint(v[2], 16, 64)
 		if n := math.Float64frombits(bits); v[1] != "number" || err != nil || n < 1 || n > 5 || n != math.Trunc(n) {
@@ -293,8 +307,7 @@ func checkPath(t *testing.T, v [3]string, payload []byte, sealed bool) {
 	}
 }
 
-// TestReadersSeeTheSeeds: the seeds of the fuzz target are worth something: some
-// are signed and most of the nasty ones are not.
+// TestReadersSeeTheSeeds: of the nasty seeds of FuzzApply some are signed and most are not.
 func TestReadersSeeTheSeeds(t *testing.T) {
 	signed := 0
 	for _, s := range nasty {

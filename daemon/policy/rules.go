@@ -14,7 +14,7 @@ import (
 	"signetd/signer"
 )
 
-// What a [JWT] has where it says nothing.
+// The defaults of a [JWT].
 const (
 	DefaultSkew     = time.Minute
 	DefaultTyp      = "JWT"
@@ -22,56 +22,62 @@ const (
 	DefaultMaxDepth = 16
 )
 
-// MaxJTI is how many bytes a "jti" that a peer sets may have.
+// MaxJTI is the greatest length in bytes of a "jti" that a peer sets.
 const MaxJTI = 256
 
-// A JWT is the claim policy of a key, or what a grant narrows it to (RFC 7519,
-// RFC 8725), as a config has it. [JWT.Compile] makes [Rules] of it.
+// The greatest times that a config can set.
+const (
+	mostTTL  = 10 * 366 * 24 * time.Hour
+	mostSkew = time.Hour
+)
+
+// A JWT is the claim policy of a key, or the part of it that a grant narrows (RFC 7519,
+// RFC 8725), as in the config. [JWT.Compile] makes [Rules] of it.
 //
-// A pattern is an exact text, or one that ends in a star after one of / : . | # - _,
-// and in a URL after a slash behind the host. The star stands for one character
-// or more, without segments of dots.
+// A pattern is an exact text, or a text that ends in a star. The star must come after
+// one of / : . | # - _, and in a URL after a slash behind the host. It stands for one
+// character or more, without the segments "." and "..".
 type JWT struct {
-	// Issuer is the "iss" of tokens whose claims have none.
+	// Issuer is the "iss" that is added to claims that have none.
 	Issuer string `yaml:"issuer"`
-	// Issuers are the values that "iss" may have; Issuer alone if it is empty. With
-	// several and no Issuer, claims have to have one.
+	// Issuers are the values that "iss" may have. If it is empty, Issuer is the only one.
+	// If there are several and Issuer is empty, claims must have an "iss".
 	Issuers []string `yaml:"issuers"`
-	// Audiences are patterns, and each value of "aud" must match one. Claims without
-	// an audience are denied.
+	// Audiences are patterns. Claims must have an audience, and each value of "aud" must
+	// match a pattern.
 	Audiences []string `yaml:"audiences"`
-	// Subjects are patterns of which "sub" must match one. Without any, a token may
+	// Subjects are patterns, of which "sub" must match one. If it is empty, a token may
 	// have any subject or none.
 	Subjects []string `yaml:"subjects"`
 	// MaxTTL is the longest time from "iat" to "exp", in whole seconds.
 	MaxTTL time.Duration `yaml:"max_ttl"`
-	// TTL is the time from "iat" to "exp" of a token for which none is asked; MaxTTL
-	// if zero.
+	// TTL is the time from "iat" to "exp" if the request asks for none; MaxTTL if zero.
 	TTL time.Duration `yaml:"ttl"`
-	// Skew is how far clocks may differ: "iat" from now, and "nbf" back from "iat".
-	// Verification grants it too. [DefaultSkew] if zero.
+	// Skew is how far clocks may differ: how far "iat" may be from now, and "nbf" before
+	// "iat". Verification allows it too. [DefaultSkew] if zero.
 	Skew time.Duration `yaml:"skew"`
 	// Typ is the "typ" of the header (RFC 8725 section 3.11); [DefaultTyp] if empty.
 	Typ string `yaml:"typ"`
 	// Required are claims that a token must have, with a value other than null.
 	Required []string `yaml:"required"`
-	// Forbidden are names that no member may have, at any depth, whatever its case
-	// and whatever of "_-. " is between its words. With "nbf" or "jti" among them,
-	// none is added.
+	// Forbidden are names that no member may have, at any depth. Case, and any of "_-. "
+	// between the words of a name, make no difference. If "nbf" or "jti" is among them,
+	// the daemon does not add that claim.
 	Forbidden []string `yaml:"forbidden"`
-	// Secret are names, of members at any depth as with Forbidden, beside the usual
-	// ones such as password and ssn, that are for sealed tokens only.
+	// Secret are names that only sealed tokens may have, in addition to the usual ones
+	// such as password and ssn. They are compared as those of Forbidden are.
 	Secret []string `yaml:"secret"`
-	// NotSecret are names that are none of secrets although they look so.
+	// NotSecret are names that look like those of secrets and are harmless here.
 	NotSecret []string `yaml:"not_secret"`
 	// Values are rules on the values of claims, by name.
 	Values map[string]Value `yaml:"values"`
-	// MaxBytes bounds the length of the claims of a request; [DefaultMaxBytes] if zero.
+	// MaxBytes is the greatest length of the claims of a request; [DefaultMaxBytes] if
+	// zero.
 	MaxBytes int `yaml:"max_bytes"`
-	// MaxDepth bounds how deep objects and arrays are nested in the claims, which
-	// themselves are depth 1; [DefaultMaxDepth] if zero.
+	// MaxDepth is how deep objects and arrays may be nested in the claims, which are depth
+	// 1 themselves; [DefaultMaxDepth] if zero.
 	MaxDepth int `yaml:"max_depth"`
-	// Mode is [Enforce], which is meant too if it is empty, or [DryRun].
+	// Mode is [Enforce] or [DryRun]; Enforce if empty.
 	Mode Mode `yaml:"policy"`
 }
 
@@ -86,7 +92,7 @@ const (
 	DryRun Mode = "dry-run"
 )
 
-// A RuleError is a rule that cannot be right. It wraps [signer.ErrInvalid].
+// A RuleError is a faulty rule. It wraps [signer.ErrInvalid].
 type RuleError struct {
 	Path []string // to the member: its names in the config, and indexes such as "[0]"
 	Err  error
@@ -107,10 +113,16 @@ func ruleError(err error, path ...string) error {
 
 func index(i int) string { return fmt.Sprintf("[%d]", i) }
 
+var (
+	errNoAudiences = errors.New("missing or empty: a token must say who it is for")
+	errMode        = errors.New("must be enforce or dry-run")
+	errTyp         = errors.New("must be a media type without application/, such as at+jwt")
+)
+
 // Rules are a claim policy that is ready for use. They are immutable and safe for
 // concurrent use.
 type Rules struct {
-	from JWT // with the defaults
+	from JWT // with defaults in the place of zero values
 
 	issuers     []string
 	audiences   []pattern
@@ -118,14 +130,13 @@ type Rules struct {
 	forbidden   map[string]bool // normalized
 	secret      *secretSet
 	values      []*valueRule
-	without     struct{ nbf, jti bool } // forbidden, and so not added
+	without     struct{ nbf, jti bool } // forbidden, so the daemon does not add it
 	ttl, maxTTL int64                   // seconds
 	skew        int64                   // seconds
 	verifier    *Verifier
 }
 
-// Compile returns the rules, or a *[RuleError] that names the member that cannot
-// be right.
+// Compile returns the rules, or a *[RuleError] that names the faulty member.
 func (j *JWT) Compile() (*Rules, error) {
 	r := &Rules{from: *j}
 	c := &r.from
@@ -134,40 +145,50 @@ func (j *JWT) Compile() (*Rules, error) {
 	c.TTL = cmp.Or(c.TTL, c.MaxTTL)
 	c.MaxBytes = cmp.Or(c.MaxBytes, DefaultMaxBytes)
 	c.MaxDepth = cmp.Or(c.MaxDepth, DefaultMaxDepth)
+
 	for _, compile := range []func() error{r.compileParties, r.compileTimes, r.compileNames, r.compileRest} {
 		if err := compile(); err != nil {
 			return nil, err
 		}
 	}
+
 	r.verifier = &Verifier{
 		typ: c.Typ, issuers: r.issuers, audiences: r.audiences, skew: c.Skew, required: c.Required,
 	}
 	return r, nil
 }
 
-// compileParties reads who issues, for whom and of whom.
+// compileParties compiles the rules on issuers, audiences and subjects.
 func (r *Rules) compileParties() (err error) {
 	c := &r.from
 	if c.Issuer == "" && len(c.Issuers) == 0 {
-		return ruleError(errors.New("none"), "issuer")
+		return ruleError(errors.New("missing: set issuer or issuers"), "issuer")
 	}
+
 	r.issuers = c.Issuers
 	if len(r.issuers) == 0 {
 		r.issuers = []string{c.Issuer}
 	}
 	for i, issuer := range r.issuers {
-		if issuer == "" || !utf8.ValidString(issuer) || slices.Contains(r.issuers[:i], issuer) {
-			return ruleError(errors.New("empty, no UTF-8, or there twice"), "issuers", index(i))
+		switch {
+		case issuer == "":
+			return ruleError(errors.New("is empty"), "issuers", index(i))
+		case !utf8.ValidString(issuer):
+			return ruleError(errors.New("is not UTF-8"), "issuers", index(i))
+		case slices.Contains(r.issuers[:i], issuer):
+			return ruleError(errors.New("appears twice"), "issuers", index(i))
 		}
 	}
+
 	if c.Issuer == "" && len(r.issuers) == 1 {
 		c.Issuer = r.issuers[0]
 	}
 	if c.Issuer != "" && !slices.Contains(r.issuers, c.Issuer) {
-		return ruleError(errors.New("it is not among the issuers"), "issuer")
+		return ruleError(errors.New("is not among the issuers"), "issuer")
 	}
+
 	if len(c.Audiences) == 0 {
-		return ruleError(errors.New("none: a token says whom it is for"), "audiences")
+		return ruleError(errNoAudiences, "audiences")
 	}
 	if r.audiences, err = compilePatterns("audiences", c.Audiences); err != nil {
 		return err
@@ -188,12 +209,6 @@ func compilePatterns(member string, texts []string) ([]pattern, error) {
 	return list, nil
 }
 
-// The bounds of a config's times.
-const (
-	mostTTL  = 10 * 366 * 24 * time.Hour
-	mostSkew = time.Hour
-)
-
 func (r *Rules) compileTimes() error {
 	c := &r.from
 	for _, t := range []struct {
@@ -201,9 +216,10 @@ func (r *Rules) compileTimes() error {
 		value, max time.Duration
 	}{{"max_ttl", c.MaxTTL, mostTTL}, {"ttl", c.TTL, c.MaxTTL}, {"skew", c.Skew, mostSkew}} {
 		if t.value < time.Second || t.value > t.max || t.value%time.Second != 0 {
-			return ruleError(fmt.Errorf("a whole number of seconds, from 1s to %s", t.max), t.member)
+			return ruleError(fmt.Errorf("must be a whole number of seconds, from 1s to %s", t.max), t.member)
 		}
 	}
+
 	r.ttl, r.maxTTL, r.skew = int64(c.TTL/time.Second), int64(c.MaxTTL/time.Second), int64(c.Skew/time.Second)
 	return nil
 }
@@ -213,7 +229,6 @@ var needed = []string{"iss", "aud", "iat", "exp"}
 
 func (r *Rules) compileNames() error {
 	c := &r.from
-	r.forbidden = map[string]bool{}
 	for _, list := range []struct {
 		member string
 		names  []string
@@ -224,6 +239,8 @@ func (r *Rules) compileNames() error {
 			}
 		}
 	}
+
+	r.forbidden = map[string]bool{}
 	for i, name := range c.Forbidden {
 		if slices.Contains(needed, normalize(name)) {
 			return ruleError(errors.New("every token has this claim"), "forbidden", index(i))
@@ -231,14 +248,16 @@ func (r *Rules) compileNames() error {
 		r.forbidden[normalize(name)] = true
 	}
 	r.without.nbf, r.without.jti = r.forbidden["nbf"], r.forbidden["jti"]
+
 	for i, name := range c.Required {
 		if r.forbidden[normalize(name)] {
-			return ruleError(errors.New("forbidden as well"), "required", index(i))
+			return ruleError(errors.New("is forbidden as well"), "required", index(i))
 		}
 	}
+
 	for i, name := range c.NotSecret {
 		if hasName(c.Secret, name) {
-			return ruleError(errors.New("a secret as well"), "not_secret", index(i))
+			return ruleError(errors.New("is listed as a secret as well"), "not_secret", index(i))
 		}
 	}
 	r.secret = newSecretSet(c.Secret, c.NotSecret)
@@ -246,21 +265,22 @@ func (r *Rules) compileNames() error {
 }
 
 // typForm is a media type without the "application/" that RFC 7515 section 4.1.9
-// has one leave out.
+// recommends to leave out.
 var typForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*$`)
 
 func (r *Rules) compileRest() error {
 	c := &r.from
 	switch {
 	case c.Mode != "" && c.Mode != Enforce && c.Mode != DryRun:
-		return ruleError(errors.New("must be enforce or dry-run"), "policy")
+		return ruleError(errMode, "policy")
 	case !typForm.MatchString(c.Typ):
-		return ruleError(errors.New("a media type without application/, such as at+jwt"), "typ")
+		return ruleError(errTyp, "typ")
 	case c.MaxBytes < 2 || c.MaxBytes > 1<<30:
-		return ruleError(errors.New("a number of bytes from 2 to 2^30"), "max_bytes")
+		return ruleError(errors.New("must be a number of bytes from 2 to 2^30"), "max_bytes")
 	case c.MaxDepth < 1 || c.MaxDepth > maxDepth:
-		return ruleError(fmt.Errorf("a number from 1 to %d", maxDepth), "max_depth")
+		return ruleError(fmt.Errorf("must be a number from 1 to %d", maxDepth), "max_depth")
 	}
+
 	for _, claim := range slices.Sorted(maps.Keys(c.Values)) {
 		v, err := compileValue(claim, c.Values[claim])
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 
 func number(n int64) *int64 { return &n }
 
-// TestCompileRefuses changes one thing each in a policy that is good.
+// TestCompileRefuses makes one change in a good policy for each case.
 func TestCompileRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -21,17 +21,17 @@ func TestCompileRefuses(t *testing.T) {
 		path   string
 		want   string
 	}{
-		{"no issuer", func(j *policy.JWT) { j.Issuer = "" }, "issuer", "none"},
+		{"no issuer", func(j *policy.JWT) { j.Issuer = "" }, "issuer", "missing"},
 		{"empty issuer in the list", func(j *policy.JWT) { j.Issuers = []string{"https://id.example", ""} }, "issuers.[1]", "empty"},
 		{"issuer twice", func(j *policy.JWT) { j.Issuers = []string{"https://id.example", "https://id.example"} }, "issuers.[1]", "twice"},
 		{"issuer no UTF-8", func(j *policy.JWT) { j.Issuer = "https://\xff" }, "issuers.[0]", "UTF-8"},
 		{"issuer outside the list", func(j *policy.JWT) { j.Issuers = []string{"https://a.example"} }, "issuer", "not among"},
-		{"no audiences", func(j *policy.JWT) { j.Audiences = nil }, "audiences", "none"},
+		{"no audiences", func(j *policy.JWT) { j.Audiences = nil }, "audiences", "empty"},
 		{"empty audience", func(j *policy.JWT) { j.Audiences = []string{"api", ""} }, "audiences.[1]", "empty"},
 		{"any audience", func(j *policy.JWT) { j.Audiences = []string{"*"} }, "audiences.[0]", "anything"},
 		{"star in the middle", func(j *policy.JWT) { j.Audiences = []string{"https://*.example.com/x"} }, "audiences.[0]", "at the end"},
 		{"two stars", func(j *policy.JWT) { j.Audiences = []string{"urn:**"} }, "audiences.[0]", "at the end"},
-		{"star in a host", func(j *policy.JWT) { j.Audiences = []string{"https://api.example.com*"} }, "audiences.[0]", "would take https://api.example.com.evil"},
+		{"star in a host", func(j *policy.JWT) { j.Audiences = []string{"https://api.example.com*"} }, "audiences.[0]", "would match https://api.example.com.evil"},
 		{"star behind a dot of a host", func(j *policy.JWT) { j.Audiences = []string{"https://api.example.*"} }, "audiences.[0]", "after the host"},
 		{"star for a port", func(j *policy.JWT) { j.Audiences = []string{"https://api.example.com:*"} }, "audiences.[0]", "after the host"},
 		{"star for a host", func(j *policy.JWT) { j.Audiences = []string{"https://*"} }, "audiences.[0]", "after the host"},
@@ -56,11 +56,11 @@ func TestCompileRefuses(t *testing.T) {
 		{"value without a name", func(j *policy.JWT) { j.Values = map[string]policy.Value{"": {MaxLength: 1}} }, "values", "without a name"},
 		{"value of a claim with its own rules", func(j *policy.JWT) { j.Values = map[string]policy.Value{"sub": {MaxLength: 9}} }, "values.sub", "rules of its own"},
 		{"unknown type", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Type: "text"}} }, "values.x.type", "one of"},
-		{"one of none", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {OneOf: []any{}}} }, "values.x.one_of", "none"},
+		{"one of none", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {OneOf: []any{}}} }, "values.x.one_of", "empty"},
 		{"one of a float", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {OneOf: []any{1.5}}} }, "values.x.one_of.[0]", "whole number"},
 		{"one of too great a number", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {OneOf: []any{int64(1 << 53)}}} }, "values.x.one_of.[0]", "2^53-1"},
 		{"pattern of a value", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Pattern: "acme*"}} }, "values.x.pattern", "before the star"},
-		{"no words", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Words: []string{}}} }, "values.x.words", "none"},
+		{"no words", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Words: []string{}}} }, "values.x.words", "empty"},
 		{"two words in one", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Words: []string{"a b"}}} }, "values.x.words", "blank"},
 		{"length below zero", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {MaxLength: -1}} }, "values.x.max_length", "below zero"},
 		{"min above max", func(j *policy.JWT) { j.Values = map[string]policy.Value{"x": {Min: number(2), Max: number(1)}} }, "values.x.min", "above max"},
@@ -103,6 +103,7 @@ func TestNarrowRefuses(t *testing.T) {
 			"tenant": {Pattern: "acme/*"}, "scope": {Words: []string{"read", "write"}}, "nick": {MaxLength: 5},
 		},
 	}
+
 	value := func(claim string, v policy.Value) policy.JWT {
 		return policy.JWT{Values: map[string]policy.Value{claim: v}}
 	}
@@ -114,17 +115,17 @@ func TestNarrowRefuses(t *testing.T) {
 	}{
 		{"issuer", policy.JWT{Issuer: "https://c.example"}, "issuer", "wider"},
 		{"issuers", policy.JWT{Issuers: []string{"https://a.example", "https://c.example"}}, "issuers.[1]", "wider"},
-		{"no issuers", policy.JWT{Issuers: []string{}}, "issuer", "none"},
+		{"no issuers", policy.JWT{Issuers: []string{}}, "issuer", "missing"},
 		{"issuer outside its own list", policy.JWT{Issuer: "https://a.example", Issuers: []string{"https://b.example"}}, "issuer", "not among"},
 		{"audience", policy.JWT{Audiences: []string{"web", "shop"}}, "audiences.[1]", "wider"},
 		{"audience above the prefix", policy.JWT{Audiences: []string{"https://api.example.com/*"}}, "audiences.[0]", "wider"},
 		{"audience the prefix itself", policy.JWT{Audiences: []string{"https://api.example.com/v1/"}}, "audiences.[0]", "wider"},
 		{"audience out of the prefix", policy.JWT{Audiences: []string{"https://api.example.com/v1/../*"}}, "audiences.[0]", "wider"},
 		{"audience of a prefix for an exact one", policy.JWT{Audiences: []string{"web/*"}}, "audiences.[0]", "wider"},
-		{"no audiences", policy.JWT{Audiences: []string{}}, "audiences", "none"},
+		{"no audiences", policy.JWT{Audiences: []string{}}, "audiences", "empty"},
 		{"audience that is no pattern", policy.JWT{Audiences: []string{"web*"}}, "audiences.[0]", "before the star"},
 		{"subjects", policy.JWT{Subjects: []string{"svc:*"}}, "subjects.[0]", "wider"},
-		{"no subjects, which is any", policy.JWT{Subjects: []string{}}, "subjects", "none"},
+		{"no subjects, which is any", policy.JWT{Subjects: []string{}}, "subjects", "empty"},
 		{"max_ttl", policy.JWT{MaxTTL: 2 * time.Hour}, "max_ttl", "wider"},
 		{"ttl above the key's max_ttl", policy.JWT{TTL: 2 * time.Hour}, "ttl", "wider"},
 		{"ttl above its own max_ttl", policy.JWT{TTL: 2 * time.Minute, MaxTTL: time.Minute}, "ttl", "whole number"},
@@ -149,6 +150,7 @@ func TestNarrowRefuses(t *testing.T) {
 		{"length", value("nick", policy.Value{MaxLength: 6}), "values.nick.max_length", "wider"},
 		{"a rule on sub", value("sub", policy.Value{MaxLength: 6}), "values.sub", "rules of its own"},
 	}
+
 	me := policy.Match{UID: id(1)}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -163,8 +165,7 @@ func TestNarrowRefuses(t *testing.T) {
 	}
 }
 
-// TestNarrowNeeds: a jwt block in a grant where it has nothing to narrow is a
-// mistake.
+// TestNarrowNeeds: a jwt block in a grant that has nothing to narrow is refused.
 func TestNarrowNeeds(t *testing.T) {
 	me, narrow := policy.Match{UID: id(1)}, &policy.JWT{MaxTTL: time.Second}
 	for name, g := range map[string]policy.Grant{
@@ -180,7 +181,7 @@ func TestNarrowNeeds(t *testing.T) {
 	}
 }
 
-// TestGrantsOfOthers: the rules of a grant are for its peers and keys only.
+// TestGrantsOfOthers: the rules of a grant apply to its own peers and keys only.
 func TestGrantsOfOthers(t *testing.T) {
 	grants := []policy.Grant{
 		{Peer: policy.Match{UID: id(1)}, Ops: []api.Op{api.OpSignJWT}, Keys: []string{"oidc"}, JWT: &policy.JWT{Audiences: []string{"web"}}},
@@ -191,6 +192,7 @@ func TestGrantsOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	tests := []struct {
 		uid  uint32
 		key  string
@@ -214,8 +216,8 @@ func TestGrantsOfOthers(t *testing.T) {
 	}
 }
 
-// TestNarrowNeverWidens: what a grant allows to be signed, of all that is in the
-// table, its key allows too.
+// TestNarrowNeverWidens: for every request of the table, the key allows what its narrowed
+// grant allows.
 func TestNarrowNeverWidens(t *testing.T) {
 	_, cases := readTable(t)
 	key := &policy.JWT{
@@ -224,8 +226,9 @@ func TestNarrowNeverWidens(t *testing.T) {
 		Values: map[string]policy.Value{"role": {OneOf: []any{"reader", "writer"}}, "scope": {MaxLength: 10}},
 	}
 	wide := must(key.Compile())
-	key.MaxBytes = 1 << 20 // what was signed is longer than what was asked for
+	key.MaxBytes = 1 << 20 // a payload is longer than the claims of its request
 	whole := must(key.Compile())
+
 	signed := 0
 	for i, narrow := range []*policy.JWT{
 		{}, {Issuer: "https://a.example"}, {Issuers: []string{"https://a.example"}}, {Audiences: []string{"api", "https://api.example.com/v1/*"}},
@@ -240,13 +243,15 @@ func TestNarrowNeverWidens(t *testing.T) {
 				continue
 			}
 			signed++
+
 			again := c.request()
-			again.Claims, again.TTL = got.Payload, 0 // what was signed, as if it had been asked for
+			again.Claims, again.TTL = got.Payload, 0 // a request for exactly what was signed
 			if _, err := whole.Apply(again, now); err != nil {
 				t.Errorf("narrowed by %d, signed %.300s, which the key does not: %v", i, got.Payload, err)
 			}
 		}
 	}
+
 	if signed < 500 {
 		t.Errorf("%d cases were signed, want more to compare", signed)
 	}

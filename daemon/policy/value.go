@@ -2,8 +2,10 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,17 +14,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A Value is what the value of one claim must keep. Each field that is set is a
-// rule of its own. Type is on the claim as it stands. The others are on each
-// element of an array, and on any other value itself.
+// A Value is the set of rules on the value of one claim. Each field that is set is a
+// rule, and all of them must hold. Type is about the value itself. If the value is an
+// array, the other rules are about each of its elements.
 type Value struct {
 	Type      string   `yaml:"type"`       // string, number, integer, boolean, array or object
-	OneOf     []any    `yaml:"one_of"`     // strings, whole numbers and bools
-	Pattern   string   `yaml:"pattern"`    // a string that is this, or begins as this does if it ends in a star; see [JWT]
-	Words     []string `yaml:"words"`      // a string of these, one blank between two: OAuth's scope
-	MaxLength int      `yaml:"max_length"` // a string of so many characters at most
-	Min       *int64   `yaml:"min"`        // a number in this range, the ends included
-	Max       *int64   `yaml:"max"`
+	OneOf     []any    `yaml:"one_of"`     // one of these strings, whole numbers and bools
+	Pattern   string   `yaml:"pattern"`    // a string that matches this pattern; see [JWT]
+	Words     []string `yaml:"words"`      // a string of these words, with one blank between two, such as OAuth's scope
+	MaxLength int      `yaml:"max_length"` // a string of at most so many characters
+	Min       *int64   `yaml:"min"`        // a number not below this
+	Max       *int64   `yaml:"max"`        // a number not above this
 }
 
 var valueTypes = []string{"string", "number", "integer", "boolean", "array", "object"}
@@ -30,63 +32,103 @@ var valueTypes = []string{"string", "number", "integer", "boolean", "array", "ob
 // ownRules are the claims that have rules of their own.
 var ownRules = []string{"iss", "sub", "aud", "exp", "nbf", "iat"}
 
-// A valueRule is a Value that is ready for use.
+// A valueRule is a [Value] that is ready for use.
 type valueRule struct {
-	Value
+	claim  string
+	typ    string  // empty for any
+	checks []check // of each element, in this order
+}
 
-	claim   string
-	oneOf   []string // strings as they are in quotes, others in digits or letters
-	pattern *pattern
+// A check returns the name of the rule that an element breaks, or "".
+type check func(element) string
+
+// An element is one element of an array, or a value that is no array.
+type element struct {
+	raw      jsontext.Value
+	text     string // if isString
+	isString bool
 }
 
 func compileValue(claim string, v Value) (*valueRule, error) {
-	at := func(rule, text string) error { return ruleError(errors.New(text), "values", claim, rule) }
-	r := &valueRule{Value: v, claim: claim}
+	refuse := func(rule, text string) error { return ruleError(errors.New(text), "values", claim, rule) }
 	switch {
 	case claim == "":
-		return nil, at("", "a claim without a name")
+		return nil, refuse("", "a claim without a name")
 	case slices.Contains(ownRules, claim):
-		return nil, at("", "this claim has rules of its own")
-	case v.Type == "" && v.OneOf == nil && v.Pattern == "" && v.Words == nil && v.MaxLength == 0 && v.Min == nil && v.Max == nil:
-		return nil, at("", "no rule")
-	case v.Type != "" && !slices.Contains(valueTypes, v.Type):
-		return nil, at("type", fmt.Sprintf("one of %v", valueTypes))
-	case v.OneOf != nil && len(v.OneOf) == 0:
-		return nil, at("one_of", "none")
-	case v.Words != nil && (len(v.Words) == 0 || slices.ContainsFunc(v.Words, notWord)):
-		return nil, at("words", "none, or one that is empty or has a blank in it")
-	case v.MaxLength < 0:
-		return nil, at("max_length", "below zero")
-	case v.Min != nil && v.Max != nil && *v.Min > *v.Max:
-		return nil, at("min", "above max")
+		return nil, refuse("", "this claim has rules of its own")
+	case reflect.ValueOf(v).IsZero():
+		return nil, refuse("", "no rule is set")
 	}
-	for i, one := range v.OneOf {
-		text, ok := literal(one)
-		if !ok {
-			return nil, ruleError(errors.New("must be a string, a whole number up to 2^53-1, true or false"), "values", claim, "one_of", index(i))
+
+	if v.Type != "" && !slices.Contains(valueTypes, v.Type) {
+		return nil, refuse("type", fmt.Sprintf("must be one of %v", valueTypes))
+	}
+	r := &valueRule{claim: claim, typ: v.Type}
+
+	if v.OneOf != nil {
+		if len(v.OneOf) == 0 {
+			return nil, refuse("one_of", "must not be empty")
 		}
-		r.oneOf = append(r.oneOf, text)
+		var literals []string
+		for i, one := range v.OneOf {
+			text, ok := literal(one)
+			if !ok {
+				return nil, ruleError(errors.New("must be a string, a whole number up to 2^53-1, true or false"), "values", claim, "one_of", index(i))
+			}
+			literals = append(literals, text)
+		}
+		r.checks = append(r.checks, func(e element) string { return brokenIf(!e.isOneOf(literals), "one_of") })
 	}
+
 	if v.Pattern != "" {
 		p, err := parsePattern(v.Pattern)
 		if err != nil {
-			return nil, at("pattern", err.Error())
+			return nil, refuse("pattern", err.Error())
 		}
-		r.pattern = &p
+		r.checks = append(r.checks, func(e element) string { return brokenIf(!e.isString || !p.matches(e.text), "pattern") })
+	}
+
+	if v.Words != nil {
+		notWord := func(s string) bool { return s == "" || strings.Contains(s, " ") }
+		if len(v.Words) == 0 || slices.ContainsFunc(v.Words, notWord) {
+			return nil, refuse("words", "must not be empty, and no word may be empty or contain a blank")
+		}
+		r.checks = append(r.checks, func(e element) string { return brokenIf(!e.isString || !areWords(e.text, v.Words), "words") })
+	}
+
+	if v.MaxLength < 0 {
+		return nil, refuse("max_length", "must not be below zero")
+	}
+	if v.MaxLength > 0 {
+		r.checks = append(r.checks, func(e element) string {
+			return brokenIf(!e.isString || utf8.RuneCountInString(e.text) > v.MaxLength, "max_length")
+		})
+	}
+
+	if v.Min != nil && v.Max != nil && *v.Min > *v.Max {
+		return nil, refuse("min", "must not be above max")
+	}
+	if v.Min != nil || v.Max != nil {
+		r.checks = append(r.checks, func(e element) string { return e.brokenRange(v.Min, v.Max) })
 	}
 	return r, nil
 }
 
-func notWord(s string) bool { return s == "" || strings.Contains(s, " ") }
+func brokenIf(broken bool, rule string) string {
+	if broken {
+		return rule
+	}
+	return ""
+}
 
-// literal is a value of OneOf as a claim has it, strings in quotes.
+// literal returns a value of OneOf as JSON has it, except that strings are not escaped.
 func literal(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return `"` + v + `"`, utf8.ValidString(v)
 	case int64:
 		return strconv.FormatInt(v, 10), v >= -maxInt && v <= maxInt
-	case uint64: // what a YAML reader makes of a number above zero
+	case uint64: // the type that a YAML reader gives to a number above zero
 		return strconv.FormatUint(v, 10), v <= maxInt
 	case bool:
 		return strconv.FormatBool(v), true
@@ -96,65 +138,63 @@ func literal(v any) (string, bool) {
 
 // broken returns the rule that raw breaks, or "".
 func (r *valueRule) broken(raw jsontext.Value) (rule string) {
-	if r.Type != "" && !isType(r.Type, raw) {
+	if r.typ != "" && !isType(r.typ, raw) {
 		return "type"
 	}
-	each(raw, func(element jsontext.Value) bool {
-		rule = r.brokenByOne(element)
-		return rule == ""
+	if len(r.checks) == 0 {
+		return ""
+	}
+
+	each(raw, func(raw jsontext.Value) bool {
+		e := element{raw: raw}
+		e.text, e.isString = unquote(raw)
+		for _, check := range r.checks {
+			if rule = check(e); rule != "" {
+				return false
+			}
+		}
+		return true
 	})
 	return rule
 }
 
-func (r *valueRule) brokenByOne(raw jsontext.Value) string {
-	s, isText := "", false
-	if r.oneOf != nil || r.pattern != nil || r.Words != nil || r.MaxLength > 0 {
-		s, isText = unquote(raw)
-	}
-	switch {
-	case r.oneOf != nil && !r.isOneOf(raw, s, isText):
-		return "one_of"
-	case r.pattern != nil && (!isText || !r.pattern.matches(s)):
-		return "pattern"
-	case r.Words != nil && (!isText || !r.areWords(s)):
-		return "words"
-	case r.MaxLength > 0 && (!isText || utf8.RuneCountInString(s) > r.MaxLength):
-		return "max_length"
-	case r.Min == nil && r.Max == nil:
-		return ""
-	case raw.Kind() != '0':
-		return "type" // of a number, which a range is of
-	}
-	n, err := strconv.ParseFloat(string(raw), 64)
-	switch {
-	case r.Min != nil && (err != nil || n < float64(*r.Min)):
-		return "min"
-	case r.Max != nil && (err != nil || n > float64(*r.Max)):
-		return "max"
-	}
-	return ""
-}
-
-func (r *valueRule) isOneOf(raw jsontext.Value, s string, isText bool) bool {
-	return slices.ContainsFunc(r.oneOf, func(one string) bool {
-		if isText {
-			return one[0] == '"' && one[1:len(one)-1] == s
+func (e element) isOneOf(literals []string) bool {
+	return slices.ContainsFunc(literals, func(one string) bool {
+		if e.isString {
+			return one[0] == '"' && one[1:len(one)-1] == e.text
 		}
-		return one == string(raw)
+		return one == string(e.raw)
 	})
 }
 
-func (r *valueRule) areWords(s string) bool {
+func areWords(s string, words []string) bool {
 	for word := range strings.SplitSeq(s, " ") {
-		if !slices.Contains(r.Words, word) {
+		if !slices.Contains(words, word) {
 			return false
 		}
 	}
 	return true
 }
 
-// isType reports whether a value is of the named JSON type. An integer is a number
-// in plain digits.
+// brokenRange returns the rule that a number outside of a range breaks, or "". A bound
+// that is nil is not checked.
+func (e element) brokenRange(lowest, highest *int64) string {
+	if e.raw.Kind() != '0' {
+		return "type"
+	}
+
+	n, err := strconv.ParseFloat(string(e.raw), 64)
+	switch {
+	case lowest != nil && (err != nil || n < float64(*lowest)):
+		return "min"
+	case highest != nil && (err != nil || n > float64(*highest)):
+		return "max"
+	}
+	return ""
+}
+
+// isType reports whether a value has the named JSON type. An integer is a number in
+// plain digits.
 func isType(name string, raw jsontext.Value) bool {
 	switch name {
 	case "string":
@@ -172,61 +212,69 @@ func isType(name string, raw jsontext.Value) bool {
 	}
 }
 
-// narrowedBy returns the rules of v with those of n instead, or an error if one of
-// n would allow what v does not.
+// narrowedBy returns v with each rule that n sets in the place of its own. It is an
+// error if one of them would allow what v does not.
 func (v Value) narrowedBy(claim string, n Value) (Value, error) {
-	widens := func(rule string) error { return ruleError(errWider, "values", claim, rule) }
-	for _, one := range n.OneOf {
-		if v.OneOf != nil && !slices.Contains(v.OneOf, one) {
-			return v, widens("one_of")
-		}
-	}
-	for _, word := range n.Words {
-		if v.Words != nil && !slices.Contains(v.Words, word) {
-			return v, widens("words")
-		}
-	}
-	switch {
-	case n.Type != "" && v.Type != "" && n.Type != v.Type && (v.Type != "number" || n.Type != "integer"):
-		return v, widens("type")
-	case n.MaxLength != 0 && v.MaxLength != 0 && n.MaxLength > v.MaxLength:
-		return v, widens("max_length")
-	case n.Min != nil && v.Min != nil && *n.Min < *v.Min:
-		return v, widens("min")
-	case n.Max != nil && v.Max != nil && *n.Max > *v.Max:
-		return v, widens("max")
-	case n.Pattern != "" && v.Pattern != "":
-		wide, werr := parsePattern(v.Pattern)
-		narrow, nerr := parsePattern(n.Pattern)
-		if werr == nil && nerr == nil && !wide.covers(narrow) { // what is no pattern is found when it is compiled
-			return v, widens("pattern")
-		}
-	}
-	return v.with(n), nil
-}
+	wider := func(rule string) error { return ruleError(errWider, "values", claim, rule) }
 
-// with is v with the rules of n in their place.
-func (v Value) with(n Value) Value {
 	if n.Type != "" {
+		if v.Type != "" && n.Type != v.Type && (v.Type != "number" || n.Type != "integer") {
+			return v, wider("type")
+		}
 		v.Type = n.Type
 	}
+
 	if n.OneOf != nil {
+		if v.OneOf != nil && !isSubset(n.OneOf, v.OneOf) {
+			return v, wider("one_of")
+		}
 		v.OneOf = n.OneOf
 	}
+
 	if n.Pattern != "" {
+		if v.Pattern != "" {
+			wide, wideErr := parsePattern(v.Pattern)
+			narrow, narrowErr := parsePattern(n.Pattern)
+			if err := cmp.Or(wideErr, narrowErr); err != nil {
+				return v, ruleError(err, "values", claim, "pattern")
+			}
+			if !wide.covers(narrow) {
+				return v, wider("pattern")
+			}
+		}
 		v.Pattern = n.Pattern
 	}
+
 	if n.Words != nil {
+		if v.Words != nil && !isSubset(n.Words, v.Words) {
+			return v, wider("words")
+		}
 		v.Words = n.Words
 	}
+
 	if n.MaxLength != 0 {
+		if v.MaxLength != 0 && n.MaxLength > v.MaxLength {
+			return v, wider("max_length")
+		}
 		v.MaxLength = n.MaxLength
 	}
+
 	if n.Min != nil {
+		if v.Min != nil && *n.Min < *v.Min {
+			return v, wider("min")
+		}
 		v.Min = n.Min
 	}
+
 	if n.Max != nil {
+		if v.Max != nil && *n.Max > *v.Max {
+			return v, wider("max")
+		}
 		v.Max = n.Max
 	}
-	return v
+	return v, nil
+}
+
+func isSubset[T comparable](part, whole []T) bool {
+	return !slices.ContainsFunc(part, func(one T) bool { return !slices.Contains(whole, one) })
 }

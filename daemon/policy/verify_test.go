@@ -9,7 +9,7 @@ import (
 	"signetd/signer"
 )
 
-// TestAccept: tokens of somebody else are held against the config alone.
+// TestAccept: the config alone decides which tokens of another party are accepted.
 func TestAccept(t *testing.T) {
 	accept := policy.Accept{
 		Algs: []signer.Alg{signer.ES256, signer.RS256}, Issuers: []string{"https://idp.example"},
@@ -19,6 +19,7 @@ func TestAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	const good = `{"iss":"https://idp.example","aud":["x","https://api.example.com/v1"],"exp":1800000010,"client_id":"c"}`
 	tests := []struct {
 		name   string
@@ -52,6 +53,7 @@ func TestAccept(t *testing.T) {
 			}
 		})
 	}
+
 	for path, change := range map[string]func(a *policy.Accept){
 		"algs": func(a *policy.Accept) { a.Algs = nil }, "algs.[1]": func(a *policy.Accept) { a.Algs = []signer.Alg{signer.ES256, "none"} },
 		"issuers": func(a *policy.Accept) { a.Issuers = nil }, "audiences": func(a *policy.Accept) { a.Audiences = nil },

@@ -1,11 +1,10 @@
-// Reads claims as a program in JavaScript does, for FuzzApply: a line of base64
-// on standard input is a JSON text, and the line that answers it is what
-// JSON.parse made of it.
+// Reads claims as a program in JavaScript does, for FuzzApply. Each line on standard input
+// is a JSON text in base64. The line that answers it describes what JSON.parse returned.
 import { createInterface } from 'node:readline'
 
 const double = new DataView(new ArrayBuffer(8))
 
-// A value as [type, text], so that no reader of the answer can bend it.
+// A value as [type, text], so that the reader of the answer cannot change its meaning.
 function flat (v) {
   if (v === null) return ['null', '']
   if (Array.isArray(v)) return ['array', String(v.length)]
@@ -22,7 +21,7 @@ function flat (v) {
   }
 }
 
-// Every value in the document with the path to it.
+// Lists every value in the document with its path.
 function walk (v, path, out) {
   out.push([path, ...flat(v)])
   if (v === null || typeof v !== 'object') return
