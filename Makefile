@@ -16,10 +16,10 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate module-path check install clean deps
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
@@ -92,6 +92,9 @@ vuln: ## look for known vulnerabilities in what the code calls (needs the networ
 
 generate: ## write generated files anew
 	go generate ./...
+
+module-path: ## rename the Go module everywhere, MODULE=host/owner/signetd
+	@sh deploy/packaging/module-path.sh '$(MODULE)'
 
 check: lint test ## what must pass before each push
 

@@ -6,22 +6,21 @@
 //	ref := token.Generate(t, "oidc", provision.ECP256, signer.UseSig)
 //	backend, err := pkcs11.Open(t.Context(), token.Config())
 //
-// Tokens and keys are made by another process, since a PKCS#11 module is
-// initialised once per process and belongs to the backend under test.
+// A process initialises a PKCS#11 module once, and in a test the module belongs to the
+// backend under test. So a second process makes tokens and keys: this package starts the
+// test's own program again, and its init function does the work there and exits. That
+// takes SoftHSM2 and neither the go command nor a signetd.
 //
-// SoftHSM2 reads its environment when it is initialised. So a process can use
-// the tokens of one [Token] at a time: close all backends of the one before.
+// SoftHSM2 reads its environment when a process initialises it. So a process can use
+// the tokens of one [Token] at a time: close all backends on it before the next [New].
 package softhsm
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"signetd/backends/pkcs11"
@@ -32,7 +31,7 @@ import (
 // ErrMissing means that SoftHSM2 is not installed.
 var ErrMissing = errors.New("softhsm2 is not installed: install the package softhsm2, or point SOFTHSM2_MODULE at libsofthsm2.so")
 
-// paths is where Debian, Fedora, Alpine, and Homebrew put the module.
+// paths are where Debian, Fedora, Alpine and Homebrew put the module.
 var paths = []string{
 	"/usr/lib/softhsm/libsofthsm2.so",
 	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -44,8 +43,9 @@ var paths = []string{
 	"/usr/local/lib/softhsm/libsofthsm2.so",
 }
 
-// Module returns the path of the SoftHSM2 library: what the environment
-// variable SOFTHSM2_MODULE says, or the first of the usual places where it is.
+// Module returns the path of the SoftHSM2 library: the value of the environment
+// variable SOFTHSM2_MODULE, or else the first path that exists of those that
+// distributions use. It returns [ErrMissing] if there is none.
 func Module() (string, error) {
 	if path := os.Getenv("SOFTHSM2_MODULE"); path != "" {
 		return path, nil
@@ -63,8 +63,9 @@ type Token struct {
 	dir, module, label, pin string
 }
 
-// New makes a token under t.TempDir and sets SOFTHSM2_CONF for the rest of the
-// test. Without SoftHSM2 it skips the test, or fails it if REQUIRE_SOFTHSM is 1.
+// New makes a token under t.TempDir and sets SOFTHSM2_CONF for the rest of the test, so
+// the test cannot be parallel. Without SoftHSM2 it skips the test, or fails the test if
+// REQUIRE_SOFTHSM is 1.
 func New(t testing.TB) *Token {
 	t.Helper()
 	if _, err := Module(); err != nil {
@@ -73,7 +74,9 @@ func New(t testing.TB) *Token {
 		}
 		t.Skip(err)
 	}
-	// Setenv before Create, so that the test's cleanup undoes it.
+
+	// Create sets the variable too. Setenv comes first, so that the test's cleanup
+	// restores the value of before.
 	t.Setenv("SOFTHSM2_CONF", os.Getenv("SOFTHSM2_CONF"))
 	token, err := Create(t.TempDir(), "signetd-test")
 	if err != nil {
@@ -89,16 +92,19 @@ func Create(dir, label string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t := &Token{dir: dir, module: module, label: label, pin: rand.Text()[:12]}
 	if err := os.Mkdir(t.path("tokens"), 0o700); err != nil {
 		return nil, err
 	}
+
 	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", t.path("tokens"))
 	for name, content := range map[string]string{"softhsm2.conf": conf, "pin": t.pin + "\n", "so-pin": rand.Text()[:12] + "\n"} {
 		if err := os.WriteFile(t.path(name), []byte(content), 0o600); err != nil {
 			return nil, err
 		}
 	}
+
 	if err := os.Setenv("SOFTHSM2_CONF", t.Conf()); err != nil {
 		return nil, err
 	}
@@ -108,20 +114,21 @@ func Create(dir, label string) (*Token, error) {
 	return t, nil
 }
 
-// AddToken makes another token with the same PINs beside t. It returns its
-// serial number.
+// AddToken makes another token beside t, with the PINs of t, and returns its serial
+// number. SoftHSM2 serves both through one module.
 func (t *Token) AddToken(label string) (serial string, err error) {
-	return t.hsm("init", "--token", label, "--so-pin-file", t.path("so-pin"))
+	r := request{Init: &provision.InitOptions{Module: t.module, Label: label}, PINFile: t.PINFile(), SOPINFile: t.path("so-pin")}
+	return r.run(t.Conf())
 }
 
-// GenerateKey makes a key in the token and returns its URI.
+// GenerateKey makes a key in the token and returns its URI (RFC 7512), the ref for a
+// config file.
 func (t *Token) GenerateKey(label string, typ provision.KeyType, use signer.Use) (uri string, err error) {
-	out, err := t.hsm("keygen", "--token", t.label, "--label", label, "--type", string(typ), "--use", string(use))
-	uri, _, _ = strings.Cut(out, "\n") // the public key follows
-	return uri, err
+	r := request{Key: &provision.KeyOptions{Module: t.module, Token: t.label, Label: label, Type: typ, Use: use}, PINFile: t.PINFile()}
+	return r.run(t.Conf())
 }
 
-// Generate is GenerateKey in a test.
+// Generate is GenerateKey for a test, which it fails on an error.
 func (t *Token) Generate(tb testing.TB, label string, typ provision.KeyType, use signer.Use) (uri string) {
 	tb.Helper()
 	uri, err := t.GenerateKey(label, typ, use)
@@ -152,21 +159,3 @@ func (t *Token) PINFile() string { return t.path("pin") }
 func (t *Token) PIN() string { return t.pin }
 
 func (t *Token) path(name string) string { return filepath.Join(t.dir, name) }
-
-// hsm runs `signetd hsm` on the token.
-func (t *Token) hsm(command string, args ...string) (string, error) {
-	bin, err := Signetd()
-	if err != nil {
-		return "", err
-	}
-	args = append([]string{"hsm", command, "--module", t.module, "--pin-file", t.PINFile()}, args...)
-	cmd := exec.Command(bin, args...) // #nosec G204 -- our own program
-	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+t.Conf())
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("hsm %s: %w: %s", command, err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return strings.TrimSpace(string(out)), nil
-}
