@@ -37,7 +37,7 @@ interop: ## hold the daemon against go-jose, jose (npm), jose (latchset) and the
 
 wycheproof: deps ## run Wycheproof's vectors through the daemon, WYCHEPROOF=folder with its testvectors_v1
 	@test -n "$(WYCHEPROOF)" || { echo "WYCHEPROOF=folder: testvectors_v1 of https://github.com/C2SP/wycheproof" >&2; exit 1; }
-	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop ./signer
+	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop ./signer/p256
 
 # The flood, the timing and the memory again, with so many samples that what is
 # small shows, too. A clean machine takes ten minutes.

@@ -14,7 +14,6 @@ import (
 const (
 	joseModule = "github.com/go-jose/go-jose/v4"
 	k1Module   = "github.com/decred/dcrd/dcrec/secp256k1/v4"
-	nistModule = "filippo.io/nistec"
 	daemontest = "signetd/daemon/daemontest"
 )
 
@@ -32,15 +31,15 @@ func TestDependencies(t *testing.T) {
 	}{
 		{
 			pattern: "signetd/signer", why: "everything imports it and inherits what it imports",
-			allow: []string{"signetd/signer", joseModule, k1Module, nistModule},
+			allow: []string{"signetd/signer", joseModule, k1Module},
 		},
 		{
 			pattern: "signetd/daemon/client", why: "issuers link it",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", joseModule, k1Module, nistModule},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", joseModule, k1Module},
 		},
 		{
 			pattern: "signetd/cmd/signet", why: "it runs where neither a module nor a C library is",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", joseModule, k1Module, nistModule, "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", joseModule, k1Module, "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		},
 		{
 			pattern: "signetd/daemon/...", except: daemontest, why: "cmd wires the backends in",

@@ -86,10 +86,8 @@ func (v *Version) sign(ctx context.Context, alg Alg, digest, message []byte) ([]
 
 // verifyOwn is VerifyDigest for v's own public key, which is the same each time.
 func (v *Version) verifyOwn(alg Alg, digest, sig []byte) bool {
-	if ec, ok := v.public.(*ecdsa.PublicKey); ok && alg == ES256 && len(digest) == ES256.Hash().Size() {
-		if own := v.own.of(ec, p256Room); own != nil {
-			return own.verify(digest, sig)
-		}
+	if alg == ES256 && v.es256 != nil {
+		return v.es256(digest, sig)
 	}
 	return VerifyDigest(v.public, alg, digest, sig)
 }

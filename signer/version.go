@@ -2,6 +2,7 @@ package signer
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,9 @@ type VersionConfig struct {
 	NotBefore time.Time
 	// SkipVerify leaves out the verification of each signature before it leaves.
 	SkipVerify bool
+	// VerifyES256 returns what verifies the ES256 signatures of pub in the place of
+	// crypto/ecdsa; see package signetd/signer/p256. Optional.
+	VerifyES256 func(pub *ecdsa.PublicKey) func(digest, sig []byte) bool
 	// Places are where the key is, in the order in which they are counted. Optional:
 	// one place without a name.
 	Places []PlaceConfig
@@ -39,9 +43,10 @@ type Version struct {
 	notBefore time.Time
 	verify    bool
 	places    []*place
+	// es256 verifies v's own ES256 signatures, or is nil.
+	es256 func(digest, sig []byte) bool
 
 	turn    atomic.Uint64                     // counts requests, so that places take turns
-	own     ownP256                           // verifies what v signs
 	headers atomic.Pointer[[]protectedHeader] // the first few protected headers; see protected
 }
 
@@ -82,6 +87,9 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		if v.kid, err = Thumbprint(v.public); err != nil {
 			return nil, err
 		}
+	}
+	if pub, ok := v.public.(*ecdsa.PublicKey); ok && c.VerifyES256 != nil {
+		v.es256 = c.VerifyES256(pub)
 	}
 
 	if len(c.Places) == 0 {

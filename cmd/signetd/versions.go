@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"signetd/signer"
+	"signetd/signer/p256"
 )
 
 // A plan is a version as the config has it.
@@ -100,7 +101,7 @@ func (b *builder) plan(at string, c KeyConfig, vc VersionConfig) (*plan, error) 
 			return nil, b.at(p.refsAt[i], fmt.Errorf("%w: the same place twice", signer.ErrInvalid))
 		}
 	}
-	p.config = signer.VersionConfig{KID: vc.KID, SkipVerify: c.Verify != nil && !*c.Verify, Places: b.placesOf(p)}
+	p.config = signer.VersionConfig{KID: vc.KID, SkipVerify: c.Verify != nil && !*c.Verify, VerifyES256: p256.Verifier, Places: b.placesOf(p)}
 	for _, alg := range c.Algs {
 		p.config.Algs = append(p.config.Algs, signer.Alg(alg))
 	}

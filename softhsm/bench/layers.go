@@ -19,6 +19,7 @@ import (
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
+	fast "signetd/signer/p256"
 )
 
 // A layerTarget uses the token through a part of signetd in the worker's own process:
@@ -50,7 +51,7 @@ func newLayerTarget(ctx context.Context, j job) (t *layerTarget, err error) {
 		return nil, err
 	}
 	skip := strings.HasSuffix(j.Key, unverifiedSuffix)
-	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, Places: []signer.PlaceConfig{{Backend: "hsm"}}}); err != nil {
+	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, VerifyES256: fast.Verifier, Places: []signer.PlaceConfig{{Backend: "hsm"}}}); err != nil {
 		return nil, err
 	}
 	switch j.Layer {

@@ -1,4 +1,4 @@
-package signer
+package p256
 
 import (
 	"bytes"
@@ -14,10 +14,18 @@ import (
 	"testing"
 
 	"filippo.io/nistec"
+
+	"signetd/signer"
 )
 
-// bothVerify asks a p256Verifier and crypto/ecdsa, and fails unless they agree.
-func bothVerify(t *testing.T, v *p256Verifier, digest, sig []byte) bool {
+// A keyTable is a table and the key that it is of.
+type keyTable struct {
+	*table
+	pub *ecdsa.PublicKey
+}
+
+// bothVerify asks a table and crypto/ecdsa, and fails unless they agree.
+func bothVerify(t *testing.T, v keyTable, digest, sig []byte) bool {
 	t.Helper()
 	want := len(sig) == 64 && ecdsa.Verify(v.pub, digest, new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:]))
 	if got := v.verify(digest, sig); got != want {
@@ -26,13 +34,13 @@ func bothVerify(t *testing.T, v *p256Verifier, digest, sig []byte) bool {
 	return want
 }
 
-func verifierOf(t *testing.T, pub *ecdsa.PublicKey) *p256Verifier {
+func verifierOf(t *testing.T, pub *ecdsa.PublicKey) keyTable {
 	t.Helper()
-	v, err := newP256Verifier(pub)
+	v, err := newTable(pub)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return v
+	return keyTable{v, pub}
 }
 
 // multiple returns k times the generator; k is taken modulo the order.
@@ -54,7 +62,7 @@ func publicOf(t *testing.T, q *nistec.P256Point) *ecdsa.PublicKey {
 	return pub
 }
 
-func modOrder(k *big.Int) *big.Int { return new(big.Int).Mod(k, p256Order) }
+func modOrder(k *big.Int) *big.Int { return new(big.Int).Mod(k, order) }
 
 func bytes32(k *big.Int) []byte { return k.FillBytes(make([]byte, 32)) }
 
@@ -62,7 +70,7 @@ func rawOf(r, s *big.Int) []byte { return append(bytes32(r), bytes32(s)...) }
 
 func randomScalar(t *testing.T) *big.Int {
 	t.Helper()
-	k, err := rand.Int(rand.Reader, new(big.Int).Sub(p256Order, big.NewInt(1)))
+	k, err := rand.Int(rand.Reader, new(big.Int).Sub(order, big.NewInt(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +86,7 @@ func craft(t *testing.T, d, u1, u2 *big.Int) (digest, sig []byte, ok bool) {
 	if x, err := multiple(t, new(big.Int).Add(u1, new(big.Int).Mul(u2, d))).BytesX(); err == nil {
 		r, ok = modOrder(new(big.Int).SetBytes(x)), true
 	}
-	s := modOrder(new(big.Int).Mul(r, new(big.Int).ModInverse(u2, p256Order)))
+	s := modOrder(new(big.Int).Mul(r, new(big.Int).ModInverse(u2, order)))
 	e := modOrder(new(big.Int).Mul(u1, s))
 	return bytes32(e), rawOf(r, s), ok
 }
@@ -99,7 +107,7 @@ func TestP256Verify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, s := range []*big.Int{s, new(big.Int).Sub(p256Order, s)} {
+			for _, s := range []*big.Int{s, new(big.Int).Sub(order, s)} {
 				if !bothVerify(t, v, digest, rawOf(r, s)) {
 					t.Fatalf("a signature on %d bytes does not verify", size)
 				}
@@ -134,7 +142,7 @@ func TestP256VerifyRange(t *testing.T) {
 	}
 	edges := []*big.Int{r, s, combOdd, elliptic.P256().Params().P}
 	for i := int64(-2); i <= 2; i++ {
-		edges = append(edges, new(big.Int).Add(p256Order, big.NewInt(i)), big.NewInt(i&3))
+		edges = append(edges, new(big.Int).Add(order, big.NewInt(i)), big.NewInt(i&3))
 	}
 	for _, a := range edges {
 		for _, b := range edges {
@@ -155,8 +163,8 @@ func TestP256VerifyRange(t *testing.T) {
 // multipliers, by which sums meet equal points, opposite points and infinity.
 func TestP256VerifyCases(t *testing.T) {
 	one := big.NewInt(1)
-	keys := []*big.Int{one, big.NewInt(2), big.NewInt(3), big.NewInt(7), new(big.Int).Sub(p256Order, one), new(big.Int).Sub(p256Order, big.NewInt(2)), randomScalar(t)}
-	multipliers := []*big.Int{randomScalar(t), new(big.Int).Sub(p256Order, one), new(big.Int).Rsh(p256Order, 1)}
+	keys := []*big.Int{one, big.NewInt(2), big.NewInt(3), big.NewInt(7), new(big.Int).Sub(order, one), new(big.Int).Sub(order, big.NewInt(2)), randomScalar(t)}
+	multipliers := []*big.Int{randomScalar(t), new(big.Int).Sub(order, one), new(big.Int).Rsh(order, 1)}
 	for i := range uint(256) {
 		power := new(big.Int).Lsh(one, i)
 		multipliers = append(multipliers, modOrder(power))
@@ -186,7 +194,7 @@ func TestP256VerifyCases(t *testing.T) {
 
 // keyFor returns the verifier of the key for which r and s are a signature on digest,
 // r being the x of point: Q = (s R - e G) / r.
-func keyFor(t *testing.T, point *nistec.P256Point, r, s *big.Int, digest []byte) *p256Verifier {
+func keyFor(t *testing.T, point *nistec.P256Point, r, s *big.Int, digest []byte) keyTable {
 	t.Helper()
 	q, err := nistec.NewP256Point().ScalarMult(point, bytes32(s))
 	if err != nil {
@@ -194,7 +202,7 @@ func keyFor(t *testing.T, point *nistec.P256Point, r, s *big.Int, digest []byte)
 	}
 	eG := multiple(t, new(big.Int).SetBytes(digest))
 	q.Add(q, eG.Negate(eG))
-	if q, err = q.ScalarMult(q, bytes32(new(big.Int).ModInverse(r, p256Order))); err != nil {
+	if q, err = q.ScalarMult(q, bytes32(new(big.Int).ModInverse(r, order))); err != nil {
 		t.Fatal(err)
 	}
 	return verifierOf(t, publicOf(t, q))
@@ -206,7 +214,7 @@ func TestP256VerifyLargeX(t *testing.T) {
 	r := big.NewInt(1)
 	point := nistec.NewP256Point()
 	for ; ; r.Add(r, big.NewInt(1)) {
-		if _, err := point.SetBytes(append([]byte{2}, bytes32(new(big.Int).Add(p256Order, r))...)); err == nil {
+		if _, err := point.SetBytes(append([]byte{2}, bytes32(new(big.Int).Add(order, r))...)); err == nil {
 			break
 		}
 	}
@@ -216,7 +224,7 @@ func TestP256VerifyLargeX(t *testing.T) {
 	if !bothVerify(t, v, digest[:], rawOf(r, s)) {
 		t.Error("a signature whose point has x = r + n does not verify")
 	}
-	if bothVerify(t, v, digest[:], rawOf(new(big.Int).Add(r, p256Order), s)) {
+	if bothVerify(t, v, digest[:], rawOf(new(big.Int).Add(r, order), s)) {
 		t.Error("r + n verifies")
 	}
 }
@@ -235,7 +243,7 @@ func TestP256VerifySmallS(t *testing.T) {
 	if !bothVerify(t, v, digest[:], rawOf(r, s)) {
 		t.Error("a signature with s = 5 does not verify")
 	}
-	if bothVerify(t, v, digest[:], rawOf(r, new(big.Int).Add(s, p256Order))) {
+	if bothVerify(t, v, digest[:], rawOf(r, new(big.Int).Add(s, order))) {
 		t.Error("s + n verifies")
 	}
 }
@@ -248,12 +256,12 @@ func TestNewP256VerifierRefuses(t *testing.T) {
 	}
 	for _, pub := range []*ecdsa.PublicKey{
 		&p384.PublicKey,
-		{Curve: Secp256k1(), X: big.NewInt(1), Y: big.NewInt(1)},
+		{Curve: signer.Secp256k1(), X: big.NewInt(1), Y: big.NewInt(1)},
 		{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)},
 		{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)},
 	} {
-		if _, err := newP256Verifier(pub); err == nil {
-			t.Errorf("newP256Verifier(%v) = nil error", pub)
+		if _, err := newTable(pub); err == nil {
+			t.Errorf("newTable(%v) = nil error", pub)
 		}
 	}
 }
@@ -285,7 +293,7 @@ func TestWycheproofP256(t *testing.T) {
 	}
 	ran := 0
 	for _, g := range file.TestGroups {
-		pub, ok := ParsePoint(elliptic.P256(), unhex(t, g.PublicKey.Uncompressed))
+		pub, ok := signer.ParsePoint(elliptic.P256(), unhex(t, g.PublicKey.Uncompressed))
 		if !ok {
 			t.Fatalf("%s is no point", g.PublicKey.Uncompressed)
 		}
@@ -316,10 +324,10 @@ func unhex(t *testing.T, s string) []byte {
 // FuzzP256Verify holds the verifier against crypto/ecdsa: on input as it is, and on
 // signatures whose u1 and u2 are chosen by the input.
 func FuzzP256Verify(f *testing.F) {
-	order := p256Order.Bytes()
+	encoded := order.Bytes()
 	f.Add([]byte{1}, []byte{}, []byte{1}, []byte{1})
-	f.Add([]byte{2}, bytes.Repeat([]byte{0xff}, 64), order, []byte{1})
-	f.Add(order[:31], order, bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{0x80}, 32))
+	f.Add([]byte{2}, bytes.Repeat([]byte{0xff}, 64), encoded, []byte{1})
+	f.Add(encoded[:31], encoded, bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{0x80}, 32))
 	f.Fuzz(func(t *testing.T, key, digest, a, b []byte) {
 		d := modOrder(new(big.Int).SetBytes(key))
 		u1, u2 := modOrder(new(big.Int).SetBytes(a)), modOrder(new(big.Int).SetBytes(b))

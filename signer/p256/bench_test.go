@@ -1,4 +1,4 @@
-package signer
+package p256
 
 import (
 	"crypto/ecdsa"
@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"testing"
+
+	"signetd/signer"
 )
 
-// BenchmarkVerifyP256 verifies signatures of one key: as VerifyDigest does for any
+// BenchmarkVerifyP256 verifies signatures of one key: as signer.VerifyDigest does for any
 // key, and as a Version does for its own.
 func BenchmarkVerifyP256(b *testing.B) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -20,11 +22,11 @@ func BenchmarkVerifyP256(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sig, err := RawECDSA(der, 32)
+	sig, err := signer.RawECDSA(der, 32)
 	if err != nil {
 		b.Fatal(err)
 	}
-	tables, err := newP256Verifier(&key.PublicKey)
+	tables, err := newTable(&key.PublicKey)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -32,7 +34,7 @@ func BenchmarkVerifyP256(b *testing.B) {
 		name   string
 		verify func() bool
 	}{
-		{"stdlib", func() bool { return verifyECDSA(&key.PublicKey, digest[:], sig) }},
+		{"stdlib", func() bool { return signer.VerifyDigest(&key.PublicKey, signer.ES256, digest[:], sig) }},
 		{"tables", func() bool { return tables.verify(digest[:], sig) }},
 	}
 	for _, v := range verifiers {
@@ -48,7 +50,7 @@ func BenchmarkVerifyP256(b *testing.B) {
 	b.Run("building the tables", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := newP256Verifier(&key.PublicKey); err != nil {
+			if _, err := newTable(&key.PublicKey); err != nil {
 				b.Fatal(err)
 			}
 		}
