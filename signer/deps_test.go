@@ -13,6 +13,7 @@ import (
 
 const (
 	joseModule = "github.com/go-jose/go-jose/v4"
+	jsonModule = "github.com/go-json-experiment/json"
 	k1Module   = "github.com/decred/dcrd/dcrec/secp256k1/v4"
 	daemontest = "signetd/daemon/daemontest"
 )
@@ -35,11 +36,11 @@ func TestDependencies(t *testing.T) {
 		},
 		{
 			pattern: "signetd/daemon/client", why: "issuers link it",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", joseModule, k1Module},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", joseModule, jsonModule, k1Module},
 		},
 		{
 			pattern: "signetd/cmd/signet", why: "it runs where neither a module nor a C library is",
-			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", joseModule, k1Module, "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			allow: []string{"signetd/signer", "signetd/daemon/api", "signetd/daemon/client", "signetd/cmd/signet", joseModule, jsonModule, k1Module, "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		},
 		{
 			pattern: "signetd/daemon/...", except: daemontest, why: "cmd wires the backends in",

@@ -22,10 +22,14 @@ type Bytes []byte
 
 var errBase64 = errors.New("not base64url without padding")
 
-// MarshalText implements [encoding.TextMarshaler].
-func (b Bytes) MarshalText() ([]byte, error) {
-	return base64.RawURLEncoding.AppendEncode(nil, b), nil
+// AppendText implements [encoding.TextAppender]: an encoder has no second copy of b, which
+// may be secret.
+func (b Bytes) AppendText(text []byte) ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(text, b), nil
 }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (b Bytes) MarshalText() ([]byte, error) { return b.AppendText(nil) }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. It takes one encoding of
 // each value only; its error does not hold the text.
@@ -54,7 +58,7 @@ type Header struct {
 type SignJWTRequest struct {
 	Key    string          `json:"key"`
 	Claims json.RawMessage `json:"claims"`           // a JSON object
-	TTL    int64           `json:"ttl,omitempty"`    // seconds; the policy's default if absent
+	TTL    int64           `json:"ttl,omitzero"`     // seconds; the policy's default if absent
 	Alg    string          `json:"alg,omitempty"`    // one that the key lists; its first if absent
 	Header *Header         `json:"header,omitempty"` // typ only, and only as the key has it
 }
@@ -78,7 +82,7 @@ type SignJWSRequest struct {
 	Payload       Bytes   `json:"payload"`
 	Alg           string  `json:"alg,omitempty"`
 	Header        *Header `json:"header,omitempty"`
-	Detached      bool    `json:"detached,omitempty"`      // leave the payload out of the answer (RFC 7515 appendix F)
+	Detached      bool    `json:"detached,omitzero"`       // leave the payload out of the answer (RFC 7515 appendix F)
 	Serialization string  `json:"serialization,omitempty"` // compact (if absent), flattened or general
 }
 

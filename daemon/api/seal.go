@@ -28,7 +28,7 @@ type VerifyJWSResponse struct {
 type SealJWTRequest struct {
 	Key       string           `json:"key"`
 	Claims    json.RawMessage  `json:"claims"`
-	TTL       int64            `json:"ttl,omitempty"`
+	TTL       int64            `json:"ttl,omitzero"`
 	Alg       string           `json:"alg,omitempty"`       // of the signature
 	Header    *Header          `json:"header,omitempty"`    // of the signed token: typ only, and only as the key has it
 	To        string           `json:"to,omitempty"`        // to or recipient: a configured recipient, or a key of the daemon

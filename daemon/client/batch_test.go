@@ -13,7 +13,7 @@ import (
 
 func TestBatch(t *testing.T) {
 	c, ctx := connectDaemon(t), t.Context()
-	results, err := client.Batch(ctx, c, client.SignJWTs, []api.SignJWTRequest{
+	results, err := client.Batch(ctx, c, api.SignJWT, []api.SignJWTRequest{
 		{Key: "oidc", Claims: json.RawMessage(`{"aud":"api"}`)},
 		{Key: "nothing", Claims: json.RawMessage(`{}`)},
 		{Key: "oidc", Claims: json.RawMessage(`{"aud":"api"}`), TTL: 10},
@@ -30,14 +30,14 @@ func TestBatch(t *testing.T) {
 	if r := results[1]; !errors.Is(r.Err, signer.ErrDenied) || !errors.As(r.Err, &e) || e.RequestID == "" || r.Answer != nil {
 		t.Errorf("result 1 = %+v, want ErrDenied with the id of the request", r)
 	}
-	opened, err := client.Batch(ctx, c, client.DecryptJWEs, []api.DecryptJWERequest{{JWE: "a.b.c.d.e"}})
+	opened, err := client.Batch(ctx, c, api.DecryptJWE, []api.DecryptJWERequest{{JWE: "a.b.c.d.e"}})
 	if err != nil || len(opened) != 1 || opened[0].Err == nil || opened[0].Err.Error() != signer.ErrDecrypt.Error() {
 		t.Errorf("Batch() = %+v, %v; want the one text of ErrDecrypt", opened, err)
 	}
-	if r, err := client.Batch(ctx, c, client.SignJWTs, nil); !errors.Is(err, signer.ErrInvalid) {
+	if r, err := client.Batch(ctx, c, api.SignJWT, nil); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("Batch() of nothing = %+v, %v; want ErrInvalid", r, err)
 	}
-	if r, err := client.Batch(ctx, c, client.SignJWTs, make([]api.SignJWTRequest, 65)); !errors.Is(err, signer.ErrInvalid) {
+	if r, err := client.Batch(ctx, c, api.SignJWT, make([]api.SignJWTRequest, 65)); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("Batch() of 65 = %+v, %v; want ErrInvalid", r, err)
 	}
 }
@@ -51,7 +51,7 @@ func TestBatchAnswerIsNoAPI(t *testing.T) {
 		"of the wrong type": map[string]any{"results": []any{map[string]any{"cek": 1}}},
 	} {
 		c := connect(t, respond(http.StatusOK, body))
-		r, err := client.Batch(t.Context(), c, client.UnwrapCEKs, make([]api.UnwrapCEKRequest, 1))
+		r, err := client.Batch(t.Context(), c, api.UnwrapCEK, make([]api.UnwrapCEKRequest, 1))
 		if err == nil && (len(r) != 1 || r[0].Err == nil || r[0].Answer != nil) {
 			t.Errorf("%s: Batch() = %+v, want an error", name, r)
 		}

@@ -2,10 +2,13 @@ package client
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/textproto"
 	"os"
 	"os/exec"
@@ -116,43 +119,89 @@ func benchServer(b *testing.B) (socket string) {
 	return ""
 }
 
-// BenchmarkClient has goroutines share a client, whose daemon, in a process of its
-// own, answers at once. It reports what of the processor's time this process takes
-// for a call, and its reads and writes.
+// BenchmarkClient has goroutines share a client, whose daemon, in a process of its own,
+// answers at once. It reports the processor time that this process takes for a call: by
+// package http1, and by net/http with the same JSON. It fails if net/http takes less.
 func BenchmarkClient(b *testing.B) {
 	socket := benchServer(b)
+	req := api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"sub":"alice","aud":"api","scope":"read write","client_id":"s6BhdRkqt3"}`)}
 	for _, goroutines := range []int{1, 2, 8, 64, 1000} {
-		b.Run(strconv.Itoa(goroutines), func(b *testing.B) {
+		var own, standard float64
+		b.Run(fmt.Sprintf("%d/http1", goroutines), func(b *testing.B) {
 			c := New(Config{Socket: socket})
-			var reads, writes, conns atomic.Int64
-			countConns(c, &reads, &writes, &conns)
 			defer func() { _ = c.Close() }()
-			claims := json.RawMessage(`{"sub":"alice","aud":"api","scope":"read write","client_id":"s6BhdRkqt3"}`)
-			var left atomic.Int64
-			left.Store(int64(b.N))
-			b.ReportAllocs()
-			before := cpu()
-			b.ResetTimer()
-			var wg sync.WaitGroup
-			for range goroutines {
-				wg.Go(func() {
-					for left.Add(-1) >= 0 {
-						if _, err := c.SignJWT(b.Context(), api.SignJWTRequest{Key: "oidc", Claims: claims}); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
+			own = measure(b, goroutines, func() error { _, err := c.SignJWT(b.Context(), req); return err })
+		})
+		b.Run(fmt.Sprintf("%d/net-http", goroutines), func(b *testing.B) {
+			transport := &http.Transport{
+				MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64,
+				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "unix", socket)
+				},
 			}
-			wg.Wait()
-			b.StopTimer()
-			per := func(n int64) float64 { return float64(n) / float64(b.N) }
-			b.ReportMetric(per(int64(cpu()-before))/1e3, "cpu-µs/op")
-			b.ReportMetric(per(reads.Load()), "reads/op")
-			b.ReportMetric(per(writes.Load()), "writes/op")
-			b.ReportMetric(float64(conns.Load()), "conns")
+			defer transport.CloseIdleConnections()
+			c := &http.Client{Transport: transport, Timeout: defaultTimeout}
+			standard = measure(b, goroutines, func() error { return signByNetHTTP(b.Context(), c, &req) })
+		})
+		if own > 0 && standard > 0 && own > standard {
+			b.Errorf("%d goroutines: %.1f µs a call by http1, %.1f by net/http", goroutines, own, standard)
+		}
+	}
+}
+
+// measure has goroutines make b.N calls, and reports and returns the processor time of
+// one in microseconds.
+func measure(b *testing.B, goroutines int, call func() error) float64 {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	before := cpu()
+	b.ResetTimer()
+
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := call(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
 		})
 	}
+	wg.Wait()
+	b.StopTimer()
+
+	perCall := float64((cpu() - before).Nanoseconds()) / 1e3 / float64(b.N)
+	b.ReportMetric(perCall, "cpu-µs/op")
+	if b.N < 1000 {
+		return 0 // too few to compare
+	}
+	return perCall
+}
+
+func signByNetHTTP(ctx context.Context, c *http.Client, req *api.SignJWTRequest) error {
+	var body bytes.Buffer
+	if err := encode(&body, req); err != nil {
+		return err
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://signetd"+api.SignJWT.Path, &body)
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Content-Type", "application/json")
+	resp, err := c.Do(q)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	_, err = decode[api.SignJWTResponse](text)
+	return err
 }
 
 // cpu is the processor's time that this process has had.

@@ -1,52 +1,48 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"signetd/daemon/api"
+	"signetd/daemon/client/http1"
 	"signetd/signer"
 )
 
-// SocketEnv is the environment variable that names the socket where a [Config]
-// does not.
+// SocketEnv is the environment variable that names the socket if a [Config] does not.
 const SocketEnv = "SIGNETD_SOCKET"
 
-const (
-	defaultTimeout = 30 * time.Second
-	connections    = 64      // and no more: further calls wait for one to be free
-	maxAnswer      = 4 << 20 // a request may have 1 MiB, and base64 of base64 adds to that
-)
+const defaultTimeout = 30 * time.Second
 
 // A Config configures a [Client]. The zero value is ready to use.
 type Config struct {
-	// Socket is the path of the daemon's socket. Optional: that of [SocketEnv], or
+	// Socket is the path of the daemon's socket. Optional: the path in [SocketEnv], or
 	// else [api.DefaultSocket].
 	Socket string
-	// Timeout bounds each call, beside the deadline of its context: Sign and Decrypt
-	// of package crypto have none. Optional: 30 seconds.
+	// Timeout bounds each call, in addition to the deadline of its context: the methods
+	// Sign and Decrypt of package crypto have no context. Optional: 30 seconds.
 	Timeout time.Duration
 }
 
-// A Client calls one daemon. It keeps its connections, at most 64, alive and is
-// safe for concurrent use; a process needs one, whose calls then share connections
+// A Client calls one daemon. It keeps its connections alive, at most 64, and is safe for
+// concurrent use. One client is enough for a process: its calls then share connections
 // and system calls.
 type Client struct {
 	socket  string
 	timeout time.Duration
-	wire    *wire
-
-	mu       sync.RWMutex // guards closed, and inFlight from growing after it
-	closed   bool
-	inFlight sync.WaitGroup
+	pool    *http1.ConnPool
 }
 
-// New returns a client of the daemon that c names. It does no I/O: a daemon that
-// is not there shows at the first call.
+// New returns a client of the daemon that c names. It does no I/O: if the daemon is not
+// running, the first call says so.
 func New(c Config) *Client {
 	if c.Socket == "" {
 		c.Socket = os.Getenv(SocketEnv)
@@ -57,77 +53,88 @@ func New(c Config) *Client {
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}
-	return &Client{socket: c.Socket, timeout: c.Timeout, wire: newWire(c.Socket)}
+	return &Client{socket: c.Socket, timeout: c.Timeout, pool: http1.NewConnPool(c.Socket)}
 }
 
 // Socket returns the path of the daemon's socket.
 func (c *Client) Socket() string { return c.socket }
 
-// Close waits for the calls in flight and closes the connections. Calls that come
-// later, on c and on the keys that it opened, give signer.ErrUnavailable.
+// Close waits for the calls in flight and closes the connections. Later calls, on c and
+// on the keys that it opened, return signer.ErrUnavailable.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
-	c.inFlight.Wait()
-	c.wire.closeIdle()
+	c.pool.Close()
 	return nil
 }
 
-func (c *Client) begin() error {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.closed {
-		return fmt.Errorf("%w: the client is closed", signer.ErrUnavailable)
-	}
-	c.inFlight.Add(1)
-	return nil
-}
-
-// call makes a call of l with in, by POST, or asks by GET if in is nil, and decodes
-// the answer into out.
-func (c *Client) call(ctx context.Context, l lane, in, out any) error {
-	q, err := c.exchange(ctx, l, in)
+// post calls an endpoint that takes a request. Calls with the same key and kid may share
+// a connection, see [http1.RouteKey].
+func post[Q, A any](ctx context.Context, c *Client, e api.Endpoint[Q, A], req *Q, key, kid string) (*A, error) {
+	call, err := c.exchange(ctx, e.Method, http1.RouteKey{Path: e.Path, Key: key, KID: kid}, req)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer q.free() // which wipes the answer: it may hold a CEK or a plaintext
-	if q.status != http.StatusOK {
-		return q.refusal()
-	}
-	return q.decode(out)
+	return answerOf[A](call)
 }
 
-// exchange returns a call with its answer. The caller frees it.
-func (c *Client) exchange(ctx context.Context, l lane, in any) (*call, error) {
-	if err := c.begin(); err != nil {
+// get calls an endpoint that takes no request, at path, which is that of the endpoint with
+// any name filled in.
+func get[A any](ctx context.Context, c *Client, e api.Endpoint[struct{}, A], path string) (*A, error) {
+	call, err := c.exchange(ctx, e.Method, http1.RouteKey{Path: path}, nil)
+	if err != nil {
 		return nil, err
 	}
-	defer c.inFlight.Done()
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	return answerOf[A](call)
+}
+
+// exchange makes a call with the JSON of req, or without a body if req is nil. The caller
+// frees it.
+func (c *Client) exchange(ctx context.Context, method string, route http1.RouteKey, req any) (*http1.Call, error) {
+	call := http1.NewCall(method, route)
+	if req != nil {
+		if err := encode(&call.Request, req); err != nil {
+			call.Free()
+			return nil, err
+		}
 	}
-	now := time.Now()
-	deadline := now.Add(c.timeout)
+
+	deadline := time.Now().Add(c.timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	q := newCall(ctx, l, now, deadline)
-	err := q.encode(in)
-	if err != nil {
-		q.free()
-		return nil, err
+	if err := c.pool.Do(ctx, call, deadline); err != nil {
+		call.Free()
+		return nil, c.sendError(err)
 	}
-	err = c.wire.do(q)
-	if err != nil && q.unanswered && ctx.Err() == nil {
-		// To sign or to open twice does no harm, so ask the daemon, or its successor, once
-		// more. It goes alone, as RFC 9112 section 9.3.2 has it after a connection failed.
-		q.again()
-		err = c.wire.do(q)
+	return call, nil
+}
+
+// answerOf returns the answer of a call, or the error that the daemon answered, and frees
+// the call: the answer may hold a CEK or a plaintext.
+func answerOf[A any](call *http1.Call) (*A, error) {
+	defer call.Free()
+	if call.Answer.Status != http.StatusOK {
+		return nil, refusal(&call.Answer)
 	}
-	if err != nil {
-		q.free()
-		return nil, c.sendError(ctx, err)
+	return decode[A](call.Answer.Body)
+}
+
+// encode appends the JSON of a request to a buffer of the caller's, which clears it: the
+// encoder keeps no copy. Claims keep their bytes but for white space.
+func encode(to *bytes.Buffer, req any) error {
+	if err := json.MarshalWrite(to, req, jsontext.PreserveRawStrings(true)); err != nil {
+		return fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
 	}
-	return q, nil
+	return nil
+}
+
+var errNotAPI = errors.New("the answer is not what signetd's API describes: are client and daemon of different versions?")
+
+// decode reads the JSON of an answer. The error does not hold that of the decoder, whose
+// text could contain part of a secret.
+func decode[A any](body []byte) (*A, error) {
+	a := new(A)
+	if json.Unmarshal(body, a) != nil {
+		return nil, errNotAPI
+	}
+	return a, nil
 }

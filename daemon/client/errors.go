@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"signetd/daemon/api"
+	"signetd/daemon/client/http1"
 	"signetd/signer"
 )
 
@@ -49,25 +49,26 @@ func (e *Error) Error() string {
 // reason that has none.
 func (e *Error) Unwrap() error { return signer.FromCode(e.Code) }
 
-// refusal returns the error of an answer that is no success.
-func (a *answer) refusal() error {
-	var body api.ErrorResponse
-	if json.Unmarshal(a.body, &body) != nil || body.Error.Code == "" {
+// refusal returns the error of an answer that is not a success.
+func refusal(a *http1.Answer) error {
+	body, err := decode[api.ErrorResponse](a.Body)
+	if err != nil || body.Error.Code == "" {
 		return &Error{
-			Code: signer.CodeInternal, Status: a.status,
-			Message: fmt.Sprintf("status %d without signetd's error: does another program listen there?", a.status),
+			Code: signer.CodeInternal, Status: a.Status,
+			Message: fmt.Sprintf("status %d without signetd's error: does another program listen there?", a.Status),
 		}
 	}
-	e := wireError(body.Error)
-	e.Status = a.status
-	if seconds, err := strconv.ParseUint(a.retryAfter, 10, 16); err == nil {
+
+	e := errorOf(&body.Error)
+	e.Status = a.Status
+	if seconds, err := strconv.ParseUint(a.RetryAfter, 10, 16); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	return e
 }
 
-// wireError is the error that e describes, without what HTTP says beside it.
-func wireError(e api.Error) *Error {
+// errorOf returns the error that e describes, without what HTTP says about it.
+func errorOf(e *api.Error) *Error {
 	return &Error{Code: e.Code, Message: e.Message, RequestID: e.RequestID, Rule: e.Rule}
 }
 
@@ -77,15 +78,13 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// sendError explains an error of the transport: no whole answer came.
-func (c *Client) sendError(ctx context.Context, err error) error {
+// sendError explains an error of [http1.ConnPool.Do]: no whole answer came.
+func (c *Client) sendError(err error) error {
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded): // a moment before that of ctx, or the client's own
-		return context.DeadlineExceeded
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, http1.ErrTooLong):
 		return err
+	case errors.Is(err, http1.ErrClosed):
+		return fmt.Errorf("%w: the client is closed", signer.ErrUnavailable)
 	case !isDial(err):
 		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):

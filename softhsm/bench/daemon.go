@@ -66,17 +66,17 @@ func (t *daemonTarget) client(i int) (func() error, error) {
 	switch t.job.Op {
 	case "jwt":
 		req := api.SignJWTRequest{Key: t.job.Key, Claims: claims}
-		return calls(t, c, c.SignJWT, client.SignJWTs, func() api.SignJWTRequest { return req }), nil
+		return calls(t, c, c.SignJWT, api.SignJWT, func() api.SignJWTRequest { return req }), nil
 	case "digest":
 		digest := make([]byte, 32)
 		binary.BigEndian.PutUint64(digest, uint64(i)) // #nosec G115 -- a small number
-		return calls(t, c, c.SignDigest, client.SignDigests, func() api.SignDigestRequest {
+		return calls(t, c, c.SignDigest, api.SignDigest, func() api.SignDigestRequest {
 			digest[31]++
 			return api.SignDigestRequest{Key: t.job.Key, Alg: t.job.Alg, Digest: digest}
 		}), nil
 	case "jwe":
 		req := api.DecryptJWERequest{JWE: t.jwe}
-		return calls(t, c, c.DecryptJWE, client.DecryptJWEs, func() api.DecryptJWERequest { return req }), nil
+		return calls(t, c, c.DecryptJWE, api.DecryptJWE, func() api.DecryptJWERequest { return req }), nil
 	default:
 		return nil, fmt.Errorf("no request %q", t.job.Op)
 	}
@@ -84,7 +84,7 @@ func (t *daemonTarget) client(i int) (func() error, error) {
 
 // calls returns what sends one request, or a batch of them if the job says so.
 func calls[Request, Answer any](t *daemonTarget, c *client.Client, one func(context.Context, Request) (*Answer, error),
-	kind client.Kind[Request, Answer], next func() Request,
+	kind api.Endpoint[Request, Answer], next func() Request,
 ) func() error {
 	if t.job.Batch == 1 {
 		return func() error {

@@ -1,4 +1,4 @@
-package client
+package http1
 
 import (
 	"net"
@@ -16,9 +16,9 @@ func (c countedConn) Read(b []byte) (int, error)  { c.reads.Add(1); return c.Con
 func (c countedConn) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.Write(b) }
 
 // countConns counts the connections of c from now on, and their system calls.
-func countConns(c *Client, reads, writes, conns *atomic.Int64) {
-	dial := c.wire.dial
-	c.wire.dial = func(deadline time.Time) (net.Conn, error) {
+func countConns(c *testPool, reads, writes, conns *atomic.Int64) {
+	dial := c.dial
+	c.dial = func(deadline time.Time) (net.Conn, error) {
 		conn, err := dial(deadline)
 		if err != nil {
 			return nil, err

@@ -1,4 +1,4 @@
-package client
+package http1
 
 import (
 	"context"
@@ -10,14 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"signetd/daemon/api"
-	"signetd/signer"
 )
 
 // startSigns makes n calls for a key, whose ids begin with prefix, and returns their
 // errors to come.
-func startSigns(ctx context.Context, c *Client, key, prefix string, n int) <-chan error {
+func startSigns(ctx context.Context, c *testPool, key, prefix string, n int) <-chan error {
 	errs := make(chan error, n)
 	for i := range n {
 		go func() { errs <- sign(ctx, c, key, fmt.Sprintf("%s%d", prefix, i)) }() // until it is answered or cancelled
@@ -71,19 +68,19 @@ func holdServer(t *testing.T) (s *rawServer, release func()) {
 
 // shape is how many calls stand on each connection, the most first, and how many
 // wait for one.
-func shape(c *Client) (depths []int, waiting int) {
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
-	for _, p := range c.wire.open {
+func shape(c *testPool) (depths []int, waiting int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.open {
 		depths = append(depths, p.depth())
 	}
 	slices.Sort(depths)
 	slices.Reverse(depths)
-	return depths, len(c.wire.waiting)
+	return depths, len(c.waiting)
 }
 
 // waitShape waits until the calls are spread like this.
-func waitShape(t *testing.T, c *Client, depths []int, waiting int) {
+func waitShape(t *testing.T, c *testPool, depths []int, waiting int) {
 	t.Helper()
 	waitFor(t, fmt.Sprintf("calls stand as %v and %d wait", depths, waiting), func() bool {
 		d, w := shape(c)
@@ -104,16 +101,16 @@ func finish(t *testing.T, errs <-chan error) {
 // then wait.
 func TestSpread(t *testing.T) {
 	s, release := holdServer(t)
-	c := New(Config{Socket: s.socket})
-	t.Cleanup(func() { _ = c.Close() })
-	c.wire.bounds = bounds{connections: 4, spread: 2, depth: 3, slow: time.Hour}
+	c := newTestPool(s.socket)
+	t.Cleanup(c.Close)
+	c.bounds = bounds{connections: 4, spread: 2, depth: 3, slow: time.Hour}
 	errs := startSigns(t.Context(), c, "k", "", 9)
 	waitShape(t, c, []int{3, 3}, 3)
 	other := startSigns(t.Context(), c, "other", "other", 1)
 	waitShape(t, c, []int{3, 3, 1}, 3) // a key of its own, a connection of its own
 	batch := make(chan error, 1)
 	go func() { // until it is answered
-		_, err := Batch(t.Context(), c, SignJWTs, make([]api.SignJWTRequest, 1))
+		_, err := c.post(t.Context(), "", "{}") // a batch names no key
 		batch <- err
 	}()
 	waitShape(t, c, []int{3, 3, 1, 1}, 3)
@@ -133,8 +130,8 @@ func TestSpread(t *testing.T) {
 	for _, e := range []<-chan error{errs, other, more, third} {
 		finish(t, e)
 	}
-	if err := <-batch; err == nil { // the answer is that to a single request
-		t.Error("Batch() = nil, want an error")
+	if err := <-batch; err != nil {
+		t.Error(err)
 	}
 	if n := s.connections(); n != 4 {
 		t.Errorf("%d connections, want 4", n)
@@ -146,7 +143,7 @@ func TestSpread(t *testing.T) {
 // one connection.
 func TestAlone(t *testing.T) {
 	s := newRawServer(t, func(_ int, c *rawConn) { c.echoAll() })
-	c := New(Config{Socket: s.socket})
+	c := newTestPool(s.socket)
 	var reads, writes, conns atomic.Int64
 	countConns(c, &reads, &writes, &conns)
 	for i := range 100 {
@@ -158,7 +155,7 @@ func TestAlone(t *testing.T) {
 		t.Errorf("100 calls took %d reads and %d writes of %d connections, want 100 and 100 of 1", r, w, n)
 	}
 	checkIdle(t, c)
-	_ = c.Close()
+	c.Close()
 }
 
 // TestTogether has 20 calls wait for the only connection, which another has: they
@@ -168,14 +165,14 @@ func TestTogether(t *testing.T) {
 	c := narrow(t, s)
 	var reads, writes, conns atomic.Int64
 	countConns(c, &reads, &writes, &conns)
-	c.wire.bounds = bounds{connections: 1, spread: 1, depth: 1, slow: time.Hour}
+	c.bounds = bounds{connections: 1, spread: 1, depth: 1, slow: time.Hour}
 	first := startSigns(t.Context(), c, "k", "first", 1)
 	waitShape(t, c, []int{1}, 0)
 	others := startSigns(t.Context(), c, "k", "", 20)
 	waitShape(t, c, []int{1}, 20)
-	c.wire.mu.Lock()
-	c.wire.depth = 32
-	c.wire.mu.Unlock()
+	c.mu.Lock()
+	c.depth = 32
+	c.mu.Unlock()
 	release()
 	finish(t, first)
 	finish(t, others)
@@ -189,9 +186,9 @@ func TestTogether(t *testing.T) {
 // behind another.
 func TestSlowRunsSideBySide(t *testing.T) {
 	s, release := holdServer(t)
-	c := New(Config{Socket: s.socket})
-	t.Cleanup(func() { _ = c.Close() })
-	c.wire.bounds = bounds{connections: 6, spread: 1, depth: 32, slow: -1}
+	c := newTestPool(s.socket)
+	t.Cleanup(c.Close)
+	c.bounds = bounds{connections: 6, spread: 1, depth: 32, slow: -1}
 	errs := startSigns(t.Context(), c, "k", "", 10)
 	waitShape(t, c, []int{1, 1, 1, 1, 1, 1}, 4)
 	release()
@@ -210,7 +207,7 @@ func TestHangHoldsUpNobodyElse(t *testing.T) {
 			c.say(echo(id))
 		}
 	})
-	c := New(Config{Socket: s.socket})
+	c := newTestPool(s.socket)
 	ctx, cancel := context.WithCancel(t.Context())
 	hanging := startSigns(ctx, c, "hangs", "h", 40)
 	waitFor(t, "the calls stand", func() bool { return standing(c) == 40 })
@@ -222,34 +219,20 @@ func TestHangHoldsUpNobodyElse(t *testing.T) {
 		}
 	}
 	checkIdle(t, c)
-	_ = c.Close()
+	c.Close()
 }
 
 // TestNoDaemonForMany has calls share a connection that cannot be made.
 func TestNoDaemonForMany(t *testing.T) {
-	c := New(Config{Socket: t.TempDir() + "/none"})
-	c.wire.spread = 1
+	c := newTestPool(t.TempDir() + "/none")
+	c.spread = 1
 	errs := startSigns(t.Context(), c, "k", "", 50)
 	for range 50 {
-		if err := <-errs; !errors.Is(err, signer.ErrUnavailable) || !errors.Is(err, syscall.ENOENT) {
-			t.Errorf("SignJWT() = %v, want ErrUnavailable for ENOENT", err)
+		if err := <-errs; !isLost(err) || !errors.Is(err, syscall.ENOENT) {
+			t.Errorf("sign() = %v, want ENOENT", err)
 		}
 	}
 	checkIdle(t, c)
-}
-
-func TestKidOf(t *testing.T) {
-	for _, tt := range []struct{ token, want string }{
-		{"eyJhbGciOiJFUzI1NiIsImtpZCI6InRoZSBraWQiLCJ0eXAiOiJKV1QifQ.e30.c2ln", "the kid"}, // {"alg":"ES256","kid":"the kid","typ":"JWT"}
-		{"eyJhbGciOiJFUzI1NiJ9.e30.c2ln", ""},
-		{"!.e30.c2ln", ""},
-		{`{"protected":"eyJ"}`, ""},
-		{"", ""},
-	} {
-		if got := kidOf(tt.token); got != tt.want {
-			t.Errorf("kidOf(%q) = %q, want %q", tt.token, got, tt.want)
-		}
-	}
 }
 
 // A gatedConn holds each write, after the bytes have left, until it is let go.
@@ -269,12 +252,12 @@ func (c gatedConn) Write(b []byte) (int, error) {
 // came to the connection meanwhile is written and read for nevertheless.
 func TestWriterIsLate(t *testing.T) {
 	s, release := holdServer(t)
-	c := New(Config{Socket: s.socket})
-	t.Cleanup(func() { _ = c.Close() })
-	c.wire.bounds = bounds{connections: 1, spread: 1, depth: 2, slow: time.Hour}
+	c := newTestPool(s.socket)
+	t.Cleanup(c.Close)
+	c.bounds = bounds{connections: 1, spread: 1, depth: 2, slow: time.Hour}
 	left, letGo := make(chan struct{}, 10), make(chan struct{})
-	dial := c.wire.dial
-	c.wire.dial = func(deadline time.Time) (net.Conn, error) {
+	dial := c.dial
+	c.dial = func(deadline time.Time) (net.Conn, error) {
 		conn, err := dial(deadline)
 		return gatedConn{conn, left, letGo}, err
 	}
@@ -282,9 +265,9 @@ func TestWriterIsLate(t *testing.T) {
 	<-left
 	letGo <- struct{}{}
 	waitFor(t, "the first reads", func() bool {
-		c.wire.mu.Lock()
-		defer c.wire.mu.Unlock()
-		return c.wire.open[0].reader != nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.open[0].reader != nil
 	})
 	second := startSigns(t.Context(), c, "k", "second", 1)
 	<-left

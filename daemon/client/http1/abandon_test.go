@@ -1,4 +1,4 @@
-package client
+package http1
 
 import (
 	"context"
@@ -9,9 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"signetd/daemon/api"
-	"signetd/signer"
 )
 
 // TestLeave ends the context of one of five calls that share a connection, at each
@@ -131,16 +128,15 @@ func TestLeaveUnread(t *testing.T) {
 	c := narrow(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	big := `{"jti":"` + strings.Repeat("x", 600_000) + `"}`
-	small := `{"jti":"` + strings.Repeat("x", maxShared/2) + `"}`
+	big, small := strings.Repeat("x", 600_000), strings.Repeat("x", maxShared/2)
 	errs := make(chan error, 64)
 	for i := range cap(errs) {
-		claims := small
+		body := small
 		if i%16 == 0 {
-			claims = big
+			body = big
 		}
 		go func() { // until it is cancelled
-			_, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "k", Claims: []byte(claims)})
+			_, err := c.post(ctx, "k", body)
 			errs <- err
 		}()
 	}
@@ -148,7 +144,7 @@ func TestLeaveUnread(t *testing.T) {
 	cancel()
 	for range cap(errs) {
 		if err := <-errs; !errors.Is(err, context.Canceled) {
-			t.Errorf("SignJWT() = %v, want context.Canceled", err)
+			t.Errorf("post() = %v, want context.Canceled", err)
 		}
 	}
 	checkIdle(t, c)
@@ -169,14 +165,14 @@ func TestCloseWaits(t *testing.T) {
 	c := narrow(t, s)
 	errs := inLine(t, c, 3)
 	closed := make(chan struct{})
-	go func() { _ = c.Close(); close(closed) }() // until the calls are answered
+	go func() { c.Close(); close(closed) }() // until the calls are answered
 	waitFor(t, "the client is closed for others", func() bool {
-		c.mu.RLock()
-		defer c.mu.RUnlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		return c.closed
 	})
-	if err := sign(t.Context(), c, "k", "late"); !errors.Is(err, signer.ErrUnavailable) {
-		t.Errorf("a late call = %v, want ErrUnavailable", err)
+	if err := sign(t.Context(), c, "k", "late"); !errors.Is(err, ErrClosed) {
+		t.Errorf("a late call = %v, want ErrClosed", err)
 	}
 	select {
 	case <-closed:
@@ -190,7 +186,7 @@ func TestCloseWaits(t *testing.T) {
 		}
 	}
 	<-closed
-	if n := len(c.wire.open); n != 0 {
+	if n := len(c.open); n != 0 {
 		t.Errorf("%d connections are open after Close()", n)
 	}
 }
@@ -215,8 +211,8 @@ func TestConcurrentChaos(t *testing.T) {
 			}
 		}
 	})
-	c := New(Config{Socket: s.socket})
-	c.wire.slow = time.Hour
+	c := newTestPool(s.socket)
+	c.slow = time.Hour
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	count := map[string]int{}
@@ -234,7 +230,7 @@ func TestConcurrentChaos(t *testing.T) {
 				switch {
 				case errors.Is(err, context.Canceled):
 					kind = "left"
-				case errors.Is(err, signer.ErrUnavailable):
+				case isLost(err):
 					kind = "failed"
 				case err != nil:
 					t.Error(err)
@@ -250,9 +246,7 @@ func TestConcurrentChaos(t *testing.T) {
 		t.Errorf("of 6400 calls: %v", count)
 	}
 	checkIdle(t, c)
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
+	c.Close()
 	checkNoGoroutines(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,7 +255,7 @@ func TestConcurrentChaos(t *testing.T) {
 			t.Errorf("call %s was asked %d times", id, n)
 		}
 	}
-	if n := len(c.wire.open); n != 0 {
+	if n := len(c.open); n != 0 {
 		t.Errorf("%d connections are open after Close()", n)
 	}
 }

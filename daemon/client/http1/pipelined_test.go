@@ -1,8 +1,7 @@
-package client
+package http1
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/pprof"
@@ -11,13 +10,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"signetd/signer"
 )
 
 // inLine has n calls, "0" and so on, stand on one connection in this order, and
 // returns their errors to come.
-func inLine(t *testing.T, c *Client, n int) (errs []chan error) {
+func inLine(t *testing.T, c *testPool, n int) (errs []chan error) {
 	t.Helper()
 	for i := range n {
 		err := make(chan error, 1)
@@ -29,10 +26,10 @@ func inLine(t *testing.T, c *Client, n int) (errs []chan error) {
 }
 
 // standing is how many calls stand on connections.
-func standing(c *Client) (n int) {
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
-	for _, p := range c.wire.open {
+func standing(c *testPool) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.open {
 		n += len(p.calls)
 	}
 	return n
@@ -47,7 +44,7 @@ func TestPipeline(t *testing.T) {
 	tests := []struct {
 		name   string
 		first  func(*rawConn)
-		failed []string // with ErrUnavailable
+		failed []string // without an answer
 		again  []string // asked twice
 	}{
 		{"answered at once", func(c *rawConn) { c.say(echoes) }, nil, nil},
@@ -111,7 +108,7 @@ func TestPipeline(t *testing.T) {
 			close(go1)
 			for i, id := range all {
 				err := <-errs[i]
-				if failed := slices.Contains(tt.failed, id); failed != (err != nil) || failed && !errors.Is(err, signer.ErrUnavailable) {
+				if failed := slices.Contains(tt.failed, id); failed != (err != nil) || failed && !isLost(err) {
 					t.Errorf("call %s = %v, want it to fail: %v", id, err, failed)
 				}
 				want := 1
@@ -131,17 +128,17 @@ func TestPipeline(t *testing.T) {
 }
 
 // checkIdle checks that nothing of the calls before is left.
-func checkIdle(t *testing.T, c *Client) {
+func checkIdle(t *testing.T, c *testPool) {
 	t.Helper()
-	w := c.wire
+	w := c.ConnPool
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.open) != len(w.idle) || len(w.waiting) > 0 {
 		t.Errorf("%d connections are open, %d idle, %d calls wait", len(w.open), len(w.idle), len(w.waiting))
 	}
 	for _, p := range w.open {
-		if len(p.calls)+p.live+p.places+len(p.out) > 0 || p.reader != nil || p.writer != nil || p.dead || p.retired {
-			t.Errorf("an idle connection has %d calls, %d live, %d places, %d bytes to write", len(p.calls), p.live, p.places, len(p.out))
+		if len(p.calls)+p.live+p.reserved+len(p.out) > 0 || p.reader != nil || p.writer != nil || p.dead || p.retired {
+			t.Errorf("an idle connection has %d calls, %d live, %d places, %d bytes to write", len(p.calls), p.live, p.reserved, len(p.out))
 		}
 		if in, _ := p.in.Peek(0); len(in) > 0 {
 			t.Errorf("an idle connection has %q", in)
@@ -164,8 +161,8 @@ func TestAskedTwice(t *testing.T) {
 	errs := inLine(t, c, 3)
 	close(hangUp)
 	for i, err := range errs {
-		if err := <-err; !errors.Is(err, signer.ErrUnavailable) {
-			t.Errorf("call %d = %v, want ErrUnavailable", i, err)
+		if err := <-err; !isLost(err) {
+			t.Errorf("call %d = %v, want the end of the connection", i, err)
 		}
 		if n := s.timesAsked(fmt.Sprint(i)); n != 2 {
 			t.Errorf("call %d was asked %d times, want 2", i, n)
@@ -196,8 +193,8 @@ func TestOwnAnswers(t *testing.T) {
 			}
 		}
 	})
-	c := New(Config{Socket: s.socket})
-	c.wire.slow = time.Hour
+	c := newTestPool(s.socket)
+	c.slow = time.Hour
 	run := func(goroutines, times int) {
 		var wg sync.WaitGroup
 		for g := range goroutines {
@@ -224,9 +221,7 @@ func TestOwnAnswers(t *testing.T) {
 	}
 	run(1000, 40) // more than the connections hold
 	checkIdle(t, c)
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
+	c.Close()
 	checkNoGoroutines(t)
 }
 
@@ -240,6 +235,6 @@ func checkNoGoroutines(t *testing.T) {
 		if err := pprof.Lookup("goroutine").WriteTo(&text, 2); err != nil {
 			t.Fatal(err)
 		}
-		return !strings.Contains(text.String(), "client.(*wire)") && !strings.Contains(text.String(), "client.(*call)")
+		return !strings.Contains(text.String(), "http1.(*ConnPool)") && !strings.Contains(text.String(), "http1.(*Call)")
 	})
 }

@@ -1,9 +1,11 @@
-package client
+package http1
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"signetd/daemon/api"
 )
 
 // A rawServer speaks HTTP by hand, so that a test says to the byte what comes when.
@@ -151,25 +151,53 @@ func echoChunked(id string) string {
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", body[:5], len(body)-5, body[5:])
 }
 
-// narrow returns a client that has all calls of a lane share one connection.
-func narrow(t *testing.T, s *rawServer) *Client {
-	t.Helper()
-	c := New(Config{Socket: s.socket})
-	c.wire.spread, c.wire.slow = 1, time.Hour
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+// A testPool is a pool whose calls all have the same timeout.
+type testPool struct {
+	*ConnPool
+	timeout time.Duration
+}
+
+func newTestPool(socket string) *testPool { return &testPool{NewConnPool(socket), time.Minute} }
+
+// post makes a call and returns a copy of its answer.
+func (c *testPool) post(ctx context.Context, key, body string) ([]byte, error) {
+	call := NewCall(http.MethodPost, RouteKey{Path: "/v1/jwt/sign", Key: key})
+	defer call.Free()
+	call.Request.WriteString(body)
+	if err := c.Do(ctx, call, time.Now().Add(c.timeout)); err != nil {
+		return nil, err
+	}
+	if call.Answer.Status != http.StatusOK {
+		return nil, fmt.Errorf("status %d", call.Answer.Status)
+	}
+	return bytes.Clone(call.Answer.Body), nil
 }
 
 // sign makes a call with the id and checks that the answer is its own.
-func sign(ctx context.Context, c *Client, key, id string) error {
-	a, err := c.SignJWT(ctx, api.SignJWTRequest{Key: key, Claims: json.RawMessage(`{"jti":"` + id + `"}`)})
+func sign(ctx context.Context, c *testPool, key, id string) error {
+	body, err := c.post(ctx, key, `{"claims":{"jti":"`+id+`"}}`)
 	if err != nil {
 		return err
 	}
-	if a.Token != id || a.KID != "k" {
-		return fmt.Errorf("%q has the answer %q", id, a.Token)
+	if got := string(bytes.TrimRight(body, " ")); got != tokenBody(id) {
+		return fmt.Errorf("%q has the answer %q", id, got)
 	}
 	return nil
+}
+
+// isLost reports whether err says that the connection ended before the answer: neither
+// the time of the call nor the pool did.
+func isLost(err error) bool {
+	return err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrClosed) && !errors.Is(err, ErrTooLong)
+}
+
+// narrow returns a pool that has all calls of one route share one connection.
+func narrow(t *testing.T, s *rawServer) *testPool {
+	t.Helper()
+	c := newTestPool(s.socket)
+	c.spread, c.slow = 1, time.Hour
+	t.Cleanup(c.Close)
+	return c
 }
 
 // waitFor waits until cond holds.
