@@ -13,41 +13,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"signetd/daemon"
-	"signetd/signer"
 )
-
-// metricsListener reads where the metrics are to be found and returns what opens
-// that place, or nil if it is nowhere. Metrics name keys, so they are for this
-// host alone.
-func (d *document) metricsListener() (open func() (net.Listener, error), err error) {
-	where := d.Metrics.Listen
-	switch {
-	case where == "":
-		return nil, nil //nolint:nilnil // no listener is a valid setting
-	case filepath.IsAbs(where) && len(where) > daemon.MaxSocketPath:
-		return nil, d.at("$.metrics.listen", fmt.Errorf("%w: longer than %d bytes, so that nobody could connect", signer.ErrInvalid, daemon.MaxSocketPath))
-	case filepath.IsAbs(where):
-		return func() (net.Listener, error) {
-			return daemon.ListenUnix(daemon.SocketConfig{Path: where, Mode: 0o660, GID: -1})
-		}, nil
-	}
-	host, _, err := net.SplitHostPort(where)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return nil, d.at("$.metrics.listen", fmt.Errorf("%w: an absolute path, or a loopback address and port such as 127.0.0.1:9464", signer.ErrInvalid))
-	}
-	return func() (net.Listener, error) { return net.Listen("tcp", where) }, nil
-}
 
 // serveMetrics answers GET /metrics on a listener of its own until stop is called.
 func (r *running) serveMetrics() (stop func() error, err error) {
-	open, err := r.doc.metricsListener()
-	if err != nil || open == nil {
-		return func() error { return nil }, err
+	where := r.settings.Metrics.Listen
+	if where == "" {
+		return func() error { return nil }, nil
 	}
-	l, err := open()
+
+	var l net.Listener
+	if filepath.IsAbs(where) {
+		l, err = daemon.ListenUnix(daemon.SocketConfig{Path: where, Mode: 0o660, GID: -1})
+	} else {
+		l, err = net.Listen("tcp", where)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
+
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	server := &http.Server{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/config"
 )
 
 // TestFewListener: no more connections are accepted than there are slots, until
@@ -74,11 +75,7 @@ func TestMetricsConnections(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d, err := parseConfig("c", []byte("metrics: {listen: \""+where+"\"}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &running{doc: d, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler)}
+	r := &running{settings: config.Settings{Metrics: config.Metrics{Listen: where}}, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler)}
 	stop, err := r.serveMetrics()
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 
 	"signetd/daemon"
 	"signetd/daemon/audit"
+	"signetd/daemon/config"
 	"signetd/signer"
 )
 
@@ -52,13 +53,14 @@ are answered.`,
 
 // running is a daemon at work and what it was started with.
 type running struct {
-	doc     *document
-	hup     chan os.Signal // asks for a reload; nil without a config file
-	audit   *audit.Log
-	metrics *daemon.Metrics
-	service *daemon.Service
-	log     *slog.Logger
-	known   *publicKeys
+	config   *config.File
+	settings config.Settings
+	hup      chan os.Signal // asks for a reload; nil without a config file
+	audit    *audit.Log
+	metrics  *daemon.Metrics
+	service  *daemon.Service
+	log      *slog.Logger
+	known    *publicKeys
 
 	mu sync.Mutex // one reload at a time
 }
@@ -66,28 +68,22 @@ type running struct {
 // serve runs the daemon until ctx ends. started, if not nil, is called when it
 // answers.
 func serve(ctx context.Context, d *document, started func()) (err error) {
-	if err := d.settings(); err != nil {
+	settings, err := d.Settings()
+	if err != nil {
 		return err
 	}
 	addProcs()
-	r := &running{doc: d, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
-	if d.path != "" {
+	r := &running{config: d.File, settings: settings, log: settings.Log, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
+	if d.Path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or
 		// answering its last requests.
 		r.hup = make(chan os.Signal, 1)
 		signal.Notify(r.hup, syscall.SIGHUP)
 		defer signal.Stop(r.hup)
 	}
-	if r.log, err = d.logger(); err != nil {
-		return err
-	}
-	path, sync, err := d.auditLog()
-	if err != nil {
-		return err
-	}
 	// The log's lock comes before the login: a second daemon by mistake costs no
 	// attempt at a PIN.
-	if r.audit, err = audit.Open(path, sync); err != nil {
+	if r.audit, err = audit.Open(settings.Audit.Path, settings.Audit.Sync); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.audit.Close()) }()
@@ -103,20 +99,21 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 func (r *running) build(ctx context.Context, d *document, before *signer.Ring) (daemon.Setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	b := &builder{document: d, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
+	openers, err := d.openers()
+	if err != nil {
+		return daemon.Setup{}, err
+	}
+	b := &builder{File: d.File, openers: openers, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
 	return b.build(ctx)
 }
 
 // run listens, serves, and stops in the order that loses no request.
 func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) error {
-	limits, err := r.doc.limits()
-	if err != nil {
-		return errors.Join(err, setup.Close())
-	}
+	limits := r.settings.Limits
 	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
 	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
 	config := daemon.ServerConfig{Limits: limits, Version: version}
-	if r.doc.path != "" {
+	if r.config.Path != "" {
 		config.Reload = r.reloadOnRequest
 	}
 	server := daemon.NewServer(r.service, config)
@@ -201,11 +198,7 @@ func (r *running) listen() ([]net.Listener, error) {
 	if len(handed) > 0 {
 		return handed, nil
 	}
-	c, err := r.doc.socket()
-	if err != nil {
-		return nil, err
-	}
-	s, err := daemon.ListenUnix(c)
+	s, err := daemon.ListenUnix(r.settings.Socket)
 	if err != nil {
 		return nil, err
 	}
