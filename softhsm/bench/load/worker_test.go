@@ -1,6 +1,6 @@
 //go:build linux && cgo
 
-package main
+package load
 
 import (
 	"encoding/json"
@@ -10,18 +10,18 @@ import (
 	"testing"
 )
 
-// A fakeTarget counts what is done with it.
+// A fakeTarget counts its calls.
 type fakeTarget struct {
 	calls  [2]atomic.Int64 // of each client
-	broken int             // the client that cannot be made, if not 0
+	broken int             // the client that cannot be made, or 0
 	closed bool
 }
 
-func (t *fakeTarget) weight() int { return 3 }
+func (t *fakeTarget) Weight() int { return 3 }
 
-func (t *fakeTarget) close() error { t.closed = true; return nil }
+func (t *fakeTarget) Close() error { t.closed = true; return nil }
 
-func (t *fakeTarget) client(i int) (func() error, error) {
+func (t *fakeTarget) Client(i int) (func() error, error) {
 	if t.broken != 0 && i == t.broken {
 		return nil, errors.New("no more sessions")
 	}
@@ -33,14 +33,14 @@ func (t *fakeTarget) client(i int) (func() error, error) {
 	}, nil
 }
 
-func TestWork(t *testing.T) {
+func TestServe(t *testing.T) {
 	var target fakeTarget
 	var out strings.Builder
-	if err := work(&target, strings.NewReader("1 2000\n2 2000\n"), &out); err != nil {
+	if err := Serve(&target, strings.NewReader("1 2000\n2 2000\n"), &out); err != nil {
 		t.Fatal(err)
 	}
 	samples := json.NewDecoder(strings.NewReader(out.String()))
-	var first, second sample
+	var first, second Sample
 	if err := errors.Join(samples.Decode(&first), samples.Decode(&second)); err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +58,14 @@ func TestWork(t *testing.T) {
 	}
 }
 
-// A client that cannot be made is told, and not shown as a broken pipe.
-func TestWorkBroken(t *testing.T) {
+// Why a client cannot be made is reported, rather than a broken pipe.
+func TestServeBroken(t *testing.T) {
 	target := fakeTarget{broken: 1}
 	var out strings.Builder
-	if err := work(&target, strings.NewReader("2 2000\n"), &out); err == nil {
+	if err := Serve(&target, strings.NewReader("2 2000\n"), &out); err == nil {
 		t.Error("no error")
 	}
-	var s sample
+	var s Sample
 	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || s.Broken != "no more sessions" {
 		t.Errorf("%+v, %v", s, err)
 	}

@@ -1,6 +1,4 @@
-//go:build linux && cgo
-
-package main
+package report
 
 import (
 	"bytes"
@@ -59,13 +57,13 @@ func TestPlotOfNothing(t *testing.T) {
 
 // A plot has the cases of ES256 that have figures, and the reference once.
 func TestCurves(t *testing.T) {
-	r := report{Duels: []duel{
-		{Alg: "ES256", Case: nameVerified, Clients: 1, Reference: 10, PerSecond: 1}, {Alg: "ES256", Case: nameVerified, Clients: 8, Reference: 20, PerSecond: 2},
-		{Alg: "ES256", Case: nameUnverified, Clients: 1, Reference: 11, PerSecond: 3}, {Alg: "ES256", Case: nameP11Kit, Clients: 8, Broken: "no p11-kit"},
-		{Alg: "RS256", Case: nameVerified, Clients: 1, Reference: 4, PerSecond: 4}, {Alg: "ES256", Case: "crypto11", Clients: 1, Reference: 5, PerSecond: 5},
+	r := Report{Duels: []Duel{
+		{Alg: "ES256", Case: Verified, Clients: 1, Reference: 10, PerSecond: 1}, {Alg: "ES256", Case: Verified, Clients: 8, Reference: 20, PerSecond: 2},
+		{Alg: "ES256", Case: Unverified, Clients: 1, Reference: 11, PerSecond: 3}, {Alg: "ES256", Case: P11Kit, Clients: 8, Broken: "no p11-kit"},
+		{Alg: "RS256", Case: Verified, Clients: 1, Reference: 4, PerSecond: 4}, {Alg: "ES256", Case: "crypto11", Clients: 1, Reference: 5, PerSecond: 5},
 	}}
 	got := map[string][]point{}
-	for _, c := range r.curves(func(d duel) (float64, float64) { return d.Reference, d.PerSecond }) {
+	for _, c := range r.curves(func(d Duel) (float64, float64) { return d.Reference, d.PerSecond }) {
 		got[c.name] = c.points
 	}
 	want := map[string][]point{"in process": {{1, 10}, {8, 20}}, "signetd": {{1, 1}, {8, 2}}, "signetd, verify off": {{1, 3}}}

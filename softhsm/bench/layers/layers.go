@@ -1,6 +1,8 @@
 //go:build linux && cgo
 
-package main
+// Package layers has workers that run parts of signetd in their own process. What one
+// layer reaches less than the layer below it is what it costs.
+package layers
 
 import (
 	"context"
@@ -10,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"signetd/backends/pkcs11"
@@ -19,13 +20,20 @@ import (
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
-	fast "signetd/signer/p256"
+	"signetd/signer/p256"
+	"signetd/softhsm/bench/load"
 )
 
-// A layerTarget uses the token through a part of signetd in the worker's own process:
-// the backend and [signer.Version] alone, or all of the daemon but its socket. What
-// one layer has less than the one below it is what it costs.
-type layerTarget struct {
+// Limits are those of the daemons that are measured.
+var Limits = daemon.Limits{Connections: 4096, InFlight: 64, PerPeer: 64}
+
+// The layers that a job names.
+const (
+	Backend = "backend" // the backend and [signer.Version] alone
+	Service = "service" // all of the daemon but its socket, without fsync
+)
+
+type target struct {
 	ctx     context.Context //nolint:containedctx // the life of the worker
 	backend signer.Backend
 	version *signer.Version
@@ -36,36 +44,42 @@ type layerTarget struct {
 	alg     signer.Alg
 }
 
-// serviceLimits are those of the daemons that are measured.
-var serviceLimits = daemon.Limits{Connections: 4096, InFlight: 64, PerPeer: 64}
+// New returns the target of a job that names a layer.
+func New(ctx context.Context, j load.Job) (load.Target, error) {
+	t, err := openBackend(ctx, j)
+	if err != nil {
+		return nil, err
+	}
 
-func newLayerTarget(ctx context.Context, j job) (t *layerTarget, err error) {
-	t = &layerTarget{ctx: ctx, key: j.Key, alg: signer.Alg(j.Alg)}
-	b, err := pkcs11.Open(ctx, pkcs11.Config{Module: j.Module, Token: j.Token, PINFile: j.PINFile})
-	if err != nil {
-		return nil, err
-	}
-	t.backend = b
-	key, err := b.OpenKey(ctx, "pkcs11:object="+j.Key)
-	if err != nil {
-		return nil, err
-	}
-	skip := strings.HasSuffix(j.Key, unverifiedSuffix)
-	if t.version, err = signer.NewVersion(key, signer.VersionConfig{Algs: []signer.Alg{t.alg}, SkipVerify: skip, VerifyES256: fast.Verifier, Places: []signer.PlaceConfig{{Backend: "hsm"}}}); err != nil {
-		return nil, err
-	}
 	switch j.Layer {
-	case "backend":
+	case Backend:
 		return t, nil
-	case "service":
-		return t, t.serve(audit.SyncNever)
+	case Service:
+		return t, t.openService(audit.SyncNever)
 	default:
 		return nil, fmt.Errorf("no layer %q", j.Layer)
 	}
 }
 
-// serve makes the service.
-func (t *layerTarget) serve(sync audit.Sync) (err error) {
+func openBackend(ctx context.Context, j load.Job) (*target, error) {
+	t := &target{ctx: ctx, key: j.Key, alg: signer.Alg(j.Alg)}
+	b, err := pkcs11.Open(ctx, pkcs11.Config{Module: j.Module, Token: j.Token, PINFile: j.PINFile})
+	if err != nil {
+		return nil, err
+	}
+	t.backend = b
+
+	key, err := b.OpenKey(ctx, "pkcs11:object="+j.Key)
+	if err != nil {
+		return nil, err
+	}
+	t.version, err = signer.NewVersion(key, signer.VersionConfig{
+		Algs: []signer.Alg{t.alg}, SkipVerify: j.Unverified, VerifyES256: p256.Verifier, Places: []signer.PlaceConfig{{Backend: "hsm"}},
+	})
+	return t, err
+}
+
+func (t *target) openService(sync audit.Sync) (err error) {
 	if t.dir, err = os.MkdirTemp("", "signetd-bench-layer-"); err != nil {
 		return err
 	}
@@ -76,6 +90,7 @@ func (t *layerTarget) serve(sync audit.Sync) (err error) {
 	if err != nil {
 		return err
 	}
+
 	uid := uint32(os.Getuid()) // #nosec G115 -- of this process
 	rules := &policy.JWT{Issuer: "https://id.example.com", Audiences: []string{"api"}, MaxTTL: 15 * time.Minute, Typ: "JWT"}
 	p, err := policy.New([]policy.Key{{Name: t.key, Use: signer.UseSig, JWT: rules}},
@@ -83,31 +98,34 @@ func (t *layerTarget) serve(sync audit.Sync) (err error) {
 	if err != nil {
 		return err
 	}
+
 	setup := daemon.Setup{Ring: ring, Policy: p, Backends: map[string]signer.Backend{"hsm": t.backend}}
-	t.service = daemon.NewService(setup, serviceLimits, t.log, daemon.NewMetrics("bench"), slog.New(slog.DiscardHandler))
+	t.service = daemon.NewService(setup, Limits, t.log, daemon.NewMetrics("bench"), slog.New(slog.DiscardHandler))
 	return nil
 }
 
-func (t *layerTarget) weight() int { return 1 }
+// Weight implements [load.Target].
+func (t *target) Weight() int { return 1 }
 
-// close undoes what was made.
-func (t *layerTarget) close() error {
+// Close implements [load.Target].
+func (t *target) Close() error {
 	if t.service == nil {
 		return t.backend.Close()
 	}
 	return errors.Join(t.service.Close(t.ctx), t.log.Close(), os.RemoveAll(t.dir))
 }
 
-// client implements target.
-func (t *layerTarget) client(i int) (func() error, error) {
+// Client implements [load.Target].
+func (t *target) Client(i int) (func() error, error) {
 	if t.service != nil {
 		peer := policy.Peer{UID: uint32(os.Getuid())} // #nosec G115 -- of this process
 		return func() error {
-			_, err := t.service.SignJWT(t.ctx, daemon.NewRequest(peer), &api.SignJWTRequest{Key: t.key, Claims: claims})
+			_, err := t.service.SignJWT(t.ctx, daemon.NewRequest(peer), &api.SignJWTRequest{Key: t.key, Claims: load.Claims})
 			return err
 		}, nil
 	}
-	message := signingInput(i)
+
+	message := load.SigningInput(i)
 	var n uint64
 	return func() error {
 		n++

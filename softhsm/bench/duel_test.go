@@ -6,18 +6,26 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"signetd/softhsm/bench/load"
+	"signetd/softhsm/bench/report"
 )
 
 func TestFill(t *testing.T) {
-	reference := sample{Ops: 100, Seconds: 0.1, P50: 40, P99: 1000, User: 4000, System: 1000}
-	one := sample{Ops: 30, Seconds: 0.1, P50: 100, P99: 300, Each: []int{10, 20}, User: 300, System: 600, Errors: 2, Error: "overloaded"}
-	two := sample{Ops: 60, Seconds: 0.1, P50: 120, P99: 600, Each: []int{35, 25}, User: 600, System: 1200}
-	var d duel
-	d.fill([]pair{
-		{reference, one, cpu{3000, 900}, 900, 20}, {reference, two, cpu{6000, 1800}, 1800, 21}, {reference, two, cpu{6000, 1800}, 1800, 22},
+	reference := load.Sample{Ops: 100, Seconds: 0.1, P50: 40, P99: 1000, User: 4000, System: 1000}
+	one := load.Sample{Ops: 30, Seconds: 0.1, P50: 100, P99: 300, Each: []int{10, 20}, User: 300, System: 600, Errors: 2, Error: "overloaded"}
+	two := load.Sample{Ops: 60, Seconds: 0.1, P50: 120, P99: 600, Each: []int{35, 25}, User: 600, System: 1200}
+	limit := load.Sample{Ops: 80, Seconds: 0.1}
+	var d report.Duel
+	fill(&d, []round{
+		{reference, limit, one, report.CPU{User: 3000, System: 900}, 900, 20}, {reference, limit, two, report.CPU{User: 6000, System: 1800}, 1800, 21},
+		{reference, limit, two, report.CPU{User: 6000, System: 1800}, 1800, 22},
 	})
-	if d.Ratio != (spread{0.6, 0.3, 0.6}) || d.P99Ratio != (spread{0.6, 0.3, 0.6}) {
+	if d.Ratio != (report.Spread{Median: 0.6, Low: 0.3, High: 0.6}) || d.P99Ratio != (report.Spread{Median: 0.6, Low: 0.3, High: 0.6}) {
 		t.Errorf("ratios %+v and %+v", d.Ratio, d.P99Ratio)
+	}
+	if d.OfLimit != (report.Spread{Median: 0.75, Low: 0.375, High: 0.75}) {
+		t.Errorf("of the limit %+v", d.OfLimit)
 	}
 	for name, got := range map[string][2]float64{
 		"the reference's rate": {d.Reference, 1000}, "the rate": {d.PerSecond, 600}, "p50": {d.P50, 120}, "p99": {d.P99, 600},
@@ -36,14 +44,14 @@ func TestFill(t *testing.T) {
 	}
 }
 
-func TestIdlePair(t *testing.T) {
-	busy, idle := sample{Ops: 1}, sample{Errors: 3, Error: "no key"}
-	if err := (pair{reference: busy, challenger: busy}).idle(); err != nil {
+func TestIdle(t *testing.T) {
+	busy, idle := load.Sample{Ops: 1}, load.Sample{Errors: 3, Error: "no key"}
+	if err := (round{reference: busy, challenger: busy}).idle(); err != nil {
 		t.Error(err)
 	}
-	for _, p := range []pair{{reference: busy, challenger: idle}, {reference: idle, challenger: busy}} {
+	for _, p := range []round{{reference: busy, challenger: idle}, {reference: idle, challenger: busy}} {
 		if err := p.idle(); err == nil || !strings.Contains(err.Error(), "no key") {
-			t.Errorf("a pair without a success on one side: %v", err)
+			t.Errorf("a round without a success on one side: %v", err)
 		}
 	}
 }
