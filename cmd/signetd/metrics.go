@@ -7,10 +7,10 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"signetd/daemon"
 )
@@ -39,7 +39,7 @@ func (r *running) serveMetrics() (stop func() error, err error) {
 		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug), // what scrapers do wrong, mostly
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(newFewListener(l, metricsConnections)) }() // ends with Close
+	go func() { done <- server.Serve(netutil.LimitListener(l, metricsConnections)) }() // ends with Close
 	return func() error {
 		err := server.Close()
 		if serr := <-done; !errors.Is(serr, http.ErrServerClosed) {
@@ -52,49 +52,3 @@ func (r *running) serveMetrics() (stop func() error, err error) {
 // metricsConnections bounds the connections to the metrics, which any user of
 // this host may open: each takes a file descriptor, and the socket needs them, too.
 const metricsConnections = 32
-
-// A fewListener accepts as many connections at once as there are slots. The
-// others wait in the kernel.
-type fewListener struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	close  func()
-}
-
-func newFewListener(l net.Listener, most int) *fewListener {
-	closed := make(chan struct{})
-	return &fewListener{l, make(chan struct{}, most), closed, sync.OnceFunc(func() { close(closed) })}
-}
-
-// Accept implements [net.Listener].
-func (l *fewListener) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &fewConn{c, sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-// Close implements [net.Listener].
-func (l *fewListener) Close() error {
-	l.close()
-	return l.Listener.Close()
-}
-
-type fewConn struct {
-	net.Conn
-	release func()
-}
-
-// Close implements [net.Conn].
-func (c *fewConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}
