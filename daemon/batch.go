@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,196 +11,148 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"signetd/daemon/api"
-	"signetd/daemon/audit"
-	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
-// An operation is what the service does for a request of one kind.
-type operation[Q, A any] func(*Service, context.Context, Request, *Q) (*A, error)
-
-// A body is what a POST may hold: the members of one request, or several requests.
-type body[Q any] struct {
-	One   Q              `json:",embed"`
-	Batch jsontext.Value `json:"batch"`
-}
-
-// decodeRequests decodes a body strictly. items is nil if it holds one request,
-// and otherwise holds at most most: each is decoded by itself, so that one that is
-// malformed is refused alone.
-func decodeRequests[Q any](data []byte, most int) (one *Q, items []jsontext.Value, err error) {
-	if one = new(Q); decodeFast(data, one) {
-		return one, nil, nil
-	}
-	var several struct {
-		Batch []jsontext.Value `json:"batch"`
-	}
-	if bytes.HasPrefix(data, []byte(`{"batch":[`)) && decode(data, &several) == nil {
-		items, err = batchOf(several.Batch, most)
-		return nil, items, err
-	}
-	var b body[Q]
-	if err := decode(data, &b); err != nil {
-		return nil, nil, err
-	}
-	if b.Batch == nil {
-		return &b.One, nil, nil
-	}
-	defer clear(b.Batch)
-	if decode(data, &several) != nil {
-		return nil, nil, fmt.Errorf("%w: batch: an array of requests, with no member beside it", signer.ErrInvalid)
-	}
-	items, err = batchOf(several.Batch, most)
-	return nil, items, err
-}
-
-// batchOf bounds a batch.
-func batchOf(items []jsontext.Value, most int) ([]jsontext.Value, error) {
-	if n := len(items); n == 0 || n > most {
-		return nil, fmt.Errorf("%w: batch: %d requests: 1 to %d", signer.ErrInvalid, n, most)
-	}
-	return items, nil
-}
-
-// answerBatch has the service do op with each item, and returns the answers in
-// their order. An item is a request like any other: it has a slot, a record, and a
-// place with the brake if it is refused.
-func answerBatch[Q, A any](ctx context.Context, s *Service, r Request, op api.Op, act operation[Q, A], items []jsontext.Value) *api.Results[any] {
-	results := make([]any, len(items))
-	s.each(ctx, r, len(items), func(ctx context.Context, r Request, i int) error {
-		answer, err := answerItem(ctx, s, r, op, act, items[i])
-		if err == nil {
-			results[i] = answer
-		}
-		return err
-	}, func(i int, err error) { results[i] = api.ErrorResponse{Error: errorOf(r, err)} })
-	return &api.Results[any]{Results: results}
-}
-
-// answerItem answers one item. A panic, in the decoding of a key for instance, is that
-// item's error: nothing else keeps it from ending the process on this goroutine.
-func answerItem[Q, A any](ctx context.Context, s *Service, r Request, op api.Op, act operation[Q, A], item jsontext.Value) (answer *A, err error) {
-	defer clear(item)
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.ErrorContext(ctx, "panic", "request", r.ID, "op", string(op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			answer, err = nil, errors.New("panic")
-			if werr := s.record(r, &audit.Record{Op: string(op)}, time.Now(), err); werr != nil {
-				err = werr
-			}
-		}
-	}()
-	var q Q
-	if !decodeFast(item, &q) {
-		if err := decode(item, &q); err != nil {
-			return nil, s.refuse(ctx, r, op, err)
-		}
-	}
-	return act(s, ctx, r, &q)
-}
-
-// A batch begins with a few workers. The others follow if it is not done soon, as with
-// a KMS far away, and slots are free: where a token signs as fast as it can, or others
-// use it, more workers wait for each other and do nothing else.
+// A batch begins with a few workers. If it is not done soon, as with a KMS far away, and
+// places are free, the others follow. Where a token signs as fast as it can, or others use
+// it too, more workers would only wait for each other.
 const (
 	firstWorkers = 4
-	crowdWorkers = 2 // in place of firstWorkers, where half of the slots are taken
+	crowdWorkers = 2 // in place of firstWorkers, where half of the places are taken
 	moreAfter    = time.Millisecond
 )
 
-// each calls f for items 0 to n-1 under one deadline, a few at a time: half of what one
-// user may have in flight, so that a batch leaves room for the user's other
-// requests. It calls failed for those that come to an error, and returns when all have
-// come to something. A call that is stuck in a token when the time is over is left
-// behind.
-func (s *Service) each(ctx context.Context, r Request, n int, f func(ctx context.Context, r Request, i int) error, failed func(i int, err error)) {
-	ctx, cancel := s.within(ctx)
+// A batch is the items of one request on their way. Each item is a request like any other:
+// it has a place, a record, and a delay if it is refused.
+type batch struct {
+	n       int
+	perform func(ctx context.Context, q Request, i int) (any, *record, error)
+
+	// For item i, these are written by its worker, or by the watchdog in its place.
+	results []any
+	records []*record
+
+	inflight []supervise.InFlight
+	next     atomic.Int64  // items that a worker has taken
+	ended    atomic.Int64  // items that have a result
+	all      chan struct{} // closed when all have
+}
+
+func newBatch(n int) *batch {
+	return &batch{n: n, results: make([]any, n), records: make([]*record, n), inflight: make([]supervise.InFlight, n), all: make(chan struct{})}
+}
+
+// performBatch performs op for each item, and answers with the results in their order.
+func performBatch[Q, A any](ctx context.Context, s *Service, q *Request, op *operation[Q, A], items []jsontext.Value) Response {
+	b := newBatch(len(items))
+	b.perform = func(ctx context.Context, q Request, i int) (any, *record, error) {
+		defer clear(items[i])
+		return performItem(ctx, s, &q, op, items[i])
+	}
+	s.run(ctx, q, b)
+
+	records := make([]*record, 0, len(b.records))
+	for _, rec := range b.records {
+		if rec != nil {
+			records = append(records, rec)
+		}
+	}
+	return respond(q.ID, sizeOfAnswer(q.Body)+512*len(items), &api.Results[any]{Results: b.results}, nil, records...)
+}
+
+// performItem performs op for one item. A panic, in the decoding of a key for instance, is
+// that item's error: nothing else keeps it from ending the process, since the item is not
+// on the goroutine of a connection.
+func performItem[Q, A any](ctx context.Context, s *Service, q *Request, op *operation[Q, A], item jsontext.Value) (answer any, rec *record, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.ErrorContext(ctx, "panic", "request", q.ID, "op", string(op.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			t := newTask(s, q, op.Op, "")
+			err = errors.New("panic")
+			answer, rec = nil, t.conclude(&t.rec, err)
+		}
+	}()
+
+	var body Q
+	if err := decode(item, &body); err != nil {
+		return nil, newTask(s, q, op.Op, "").refuse(ctx, err), err
+	}
+	return perform(ctx, s, q, op, &body)
+}
+
+// run performs all items of b under one deadline, and returns when each has a result. At
+// most half of the places of one user are used, so that a batch leaves room for the user's
+// other requests.
+func (s *Service) run(ctx context.Context, q *Request, b *batch) {
+	ctx, cancel := s.withTimeLimit(ctx)
 	defer cancel()
-	var next, ended atomic.Int64
-	all := make(chan struct{}) // closed when all items have come to something
-	end := func() {
-		if int(ended.Add(1)) == n {
-			close(all)
-		}
+
+	most := min(b.n, max(1, s.admission.perPeer/2))
+	first := min(most, firstWorkers)
+	if s.admission.crowded(q.Peer.UID) {
+		first = min(first, crowdWorkers)
 	}
-	watches := make([]watch, n)
-	work := func() {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			err := f(ctx, r.item(i, &watches[i]), i)
-			if errors.Is(err, errAbandoned) {
-				return // somebody else has answered
-			}
-			if err != nil {
-				failed(i, err)
-			}
-			end()
-		}
+	for range first {
+		go b.work(ctx, q) // ends when no item is left; each obeys ctx, or is stuck and left behind
 	}
-	most := min(n, max(1, s.slots.perPeer/2))
-	begin := min(most, firstWorkers)
-	if s.slots.crowded(r.Peer.UID) {
-		begin = min(begin, crowdWorkers)
-	}
-	for range begin {
-		go work() // ends when no item is left; each obeys ctx, or is stuck and left behind
-	}
+
 	more := time.AfterFunc(moreAfter, func() {
-		for range most - begin {
-			if s.slots.crowded(r.Peer.UID) {
+		for range most - first {
+			if s.admission.crowded(q.Peer.UID) {
 				return
 			}
-			go work() // as above
+			go b.work(ctx, q) // as above
 		}
 	})
 	defer more.Stop()
+
 	select {
-	case <-all:
+	case <-b.all:
 		return
 	case <-ctx.Done():
 	}
 	select {
-	case <-all:
+	case <-b.all:
 		return
-	case <-time.After(grace):
+	case <-time.After(supervise.Grace):
 	}
-	for i := range watches {
-		c := watches[i].call.Load()
-		if c == nil {
-			continue
-		}
-		if err, stuck := c.abandon(); stuck {
-			failed(i, err)
-			end()
+
+	// The time is over. Items that are stuck in a call get their answer here, and items
+	// that no worker has begun end at once, with the error of ctx.
+	for i := range b.inflight {
+		if w := b.inflight[i].Work(); w != nil {
+			if rec, ok := w.Owner.(*task).timeOut(); ok {
+				b.end(q, i, nil, rec, context.DeadlineExceeded)
+			}
 		}
 	}
-	work() // what nobody has begun comes to the end of ctx
-	<-all
+	b.work(ctx, q)
+	<-b.all
 }
 
-// appendResults appends the answer to a batch.
-func appendResults(b []byte, results []any) ([]byte, error) {
-	b = append(b, `{"results":[`...)
-	for i, r := range results {
-		if i > 0 {
-			b = append(b, ',')
+// work takes one item after the other until none is left.
+func (b *batch) work(ctx context.Context, q *Request) {
+	for i := int(b.next.Add(1)) - 1; i < b.n; i = int(b.next.Add(1)) - 1 {
+		item := *q
+		item.item, item.InFlight, item.backlog = i+1, &b.inflight[i], nil
+
+		answer, rec, err := b.perform(ctx, item, i)
+		if errors.Is(err, errTimedOut) {
+			return // run has answered for the item, and may have returned
 		}
-		from := len(b)
-		var err error
-		if b, err = appendAnswer(b, r); err != nil {
-			return b, err
-		}
-		if i == 0 { // the others are about as long
-			b = growCleared(b, (len(b)-from+1)*(len(results)-1)+len("]}\n"))
-		}
+		b.end(q, i, answer, rec, err)
 	}
-	return append(b, "]}"...), nil
 }
 
-// growCleared makes room for n bytes more, and leaves no copy behind.
-func growCleared(b []byte, n int) []byte {
-	if cap(b)-len(b) >= n {
-		return b
+// end notes what became of item i.
+func (b *batch) end(q *Request, i int, answer any, rec *record, err error) {
+	if err != nil {
+		answer = api.ErrorResponse{Error: errorOf(q.ID, err)}
 	}
-	grown := append(make([]byte, 0, len(b)+n), b...)
-	clear(b)
-	return grown
+	b.results[i], b.records[i] = answer, rec
+
+	if int(b.ended.Add(1)) == b.n {
+		close(b.all)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -75,7 +76,7 @@ func TestBatch(t *testing.T) {
 		r, rec := got.Results[i], byItem[i+1]
 		if it.code == "" {
 			token, err := signer.ParseSigned(r.Token)
-			if err != nil || r.Error != nil || !strings.Contains(payload(t, r.Token), fmt.Sprintf(`"n":%d`, i)) || rec.Outcome != "ok" || rec.Digest != encode(token.Digest) {
+			if err != nil || r.Error != nil || !strings.Contains(payload(t, r.Token), fmt.Sprintf(`"n":%d`, i)) || rec.Outcome != "ok" || rec.Digest != inRecord(token.Digest) {
 				t.Errorf("item %d = %+v, %v; record %+v", i, r, err, rec)
 			}
 			continue
@@ -123,21 +124,21 @@ func TestBatchRefused(t *testing.T) {
 	}
 }
 
-// TestBatchBounds: no more items run at a time than half of the user's slots, and
+// TestBatchBounds: no more items run at a time than half of the user's places, and
 // what has not begun at the deadline is told so.
 func TestBatchBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{PerPeer: 6, Timeout: 5 * time.Second}.WithDefaults()
-		s := &Service{slots: newSlots(limits), timeout: limits.Timeout}
+		s := &Service{admission: newAdmission(limits), limits: limits}
 		var running, most atomic.Int32
-		errs := make([]error, 10)
+		b := newBatch(10)
 		start := time.Now()
-		s.each(t.Context(), Request{}, len(errs), func(ctx context.Context, _ Request, _ int) error {
-			slots, err := s.slots.acquire(ctx, 1)
+		b.perform = func(ctx context.Context, _ Request, _ int) (any, *record, error) {
+			place, err := s.admission.acquire(ctx, 1)
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
-			defer s.slots.release(1, slots)
+			defer s.admission.release(1, place)
 			n := running.Add(1)
 			defer running.Add(-1)
 			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -145,19 +146,21 @@ func TestBatchBounds(t *testing.T) {
 			select {
 			case <-time.After(2 * time.Second):
 			case <-ctx.Done():
-				return ctx.Err()
+				return nil, nil, ctx.Err()
 			}
-			return nil
-		}, func(i int, err error) { errs[i] = err })
+			return "done", nil, nil
+		}
+		s.run(t.Context(), &Request{}, b)
 		if most.Load() != 3 {
 			t.Errorf("%d items ran at a time, want 3", most.Load())
 		}
 		if took := time.Since(start); took != 5*time.Second {
 			t.Errorf("the batch took %s, want the time limit of one request", took)
 		}
-		for i, err := range errs {
-			if late := i >= 6; late != errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("item %d = %v; want the first 6 done, and the deadline for the others", i, err)
+		for i, result := range b.results {
+			e, refused := result.(api.ErrorResponse)
+			if late := i >= 6; late != (refused && e.Error.Code == "deadline") {
+				t.Errorf("item %d = %v; want the first 6 done, and the deadline for the others", i, result)
 			}
 		}
 	})
@@ -188,20 +191,20 @@ func FuzzBatch(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		one, items, err := decodeRequests[api.SignJWSRequest](data, 64)
+		one, items, err := decodeOneOrMany[api.SignJWSRequest](data, 64)
 		var lax struct{ Batch []json.RawMessage }
 		switch {
 		case err != nil:
 			if !errors.Is(err, signer.ErrInvalid) || one != nil || items != nil {
-				t.Fatalf("decodeRequests(%q) = %v, %v, %v; want ErrInvalid and nothing else", data, one, items, err)
+				t.Fatalf("decodeOneOrMany(%q) = %v, %v, %v; want ErrInvalid and nothing else", data, one, items, err)
 			}
 		case one != nil:
 			if json.Unmarshal(data, &lax) != nil || lax.Batch != nil {
-				t.Fatalf("decodeRequests(%q) finds one request, package json a batch of %d", data, len(lax.Batch))
+				t.Fatalf("decodeOneOrMany(%q) finds one request, package json a batch of %d", data, len(lax.Batch))
 			}
 		default:
 			if json.Unmarshal(data, &lax) != nil || len(lax.Batch) != len(items) {
-				t.Fatalf("decodeRequests(%q) finds %d items, package json %d", data, len(items), len(lax.Batch))
+				t.Fatalf("decodeOneOrMany(%q) finds %d items, package json %d", data, len(items), len(lax.Batch))
 			}
 		}
 	})
@@ -211,24 +214,45 @@ func FuzzBatch(f *testing.F) {
 // others, and has its record.
 func TestBatchPanic(t *testing.T) {
 	f := serve(t, Limits{})
-	act := func(_ *Service, _ context.Context, _ Request, q *api.SignMACRequest) (*api.SignMACResponse, error) {
-		if q.Key == "bad" {
-			panic("of a library")
-		}
-		return &api.SignMACResponse{KID: q.Key}, nil
+	op := operation[api.SignMACRequest, api.SignMACResponse]{
+		Endpoint: api.SignMAC,
+		grant: func(a *applicant, q *api.SignMACRequest) (string, error) {
+			return q.Key, a.mayAny(api.OpSignJWT)
+		},
+		act: func(_ context.Context, _ *call, q *api.SignMACRequest) (*api.SignMACResponse, error) {
+			return &api.SignMACResponse{KID: q.Key}, nil
+		},
+		key: func(q *api.SignMACRequest) string {
+			if q.Key == "bad" {
+				panic("of a library") // outside of what guarded recovers from, as in a decoder
+			}
+			return q.Key
+		},
 	}
 	items := []jsontext.Value{jsontext.Value(`{"key":"a"}`), jsontext.Value(`{"key":"bad"}`), jsontext.Value(`{"key":"b"}`)}
-	got := answerBatch(t.Context(), f.service, NewRequest(me()), api.OpSignMAC, act, items)
-	if a, ok := got.Results[0].(*api.SignMACResponse); !ok || a.KID != "a" {
-		t.Errorf("result 0 is %+v", got.Results[0])
+	q := f.service.Begin(me())
+	r := performBatch(t.Context(), f.service, &q, &op, items)
+	if err := r.Commit(); err != nil {
+		t.Fatal(err)
 	}
-	if e, ok := got.Results[1].(api.ErrorResponse); !ok || e.Error.Code != signer.CodeInternal || strings.Contains(e.Error.Message, "library") {
-		t.Errorf("result 1 is %+v, want an internal error without its reason", got.Results[1])
+	var got api.Results[struct {
+		KID   string
+		Error *api.Error
+	}]
+	if err := json.Unmarshal(r.Body, &got); err != nil || len(got.Results) != 3 {
+		t.Fatalf("%s: %v", r.Body, err)
 	}
-	if a, ok := got.Results[2].(*api.SignMACResponse); !ok || a.KID != "b" {
-		t.Errorf("result 2 is %+v", got.Results[2])
+	if got.Results[0].KID != "a" || got.Results[2].KID != "b" {
+		t.Errorf("the other items: %s", r.Body)
 	}
-	if records := f.records(t); len(records) != 1 || records[0].Outcome != signer.CodeInternal || records[0].Op != string(api.OpSignMAC) {
-		t.Errorf("the audit log has %+v, want the one that panicked", records)
+	if e := got.Results[1].Error; e == nil || e.Code != signer.CodeInternal || strings.Contains(e.Message, "library") {
+		t.Errorf("result 1 is %+v, want an internal error without its reason", e)
+	}
+	outcomes := map[int]string{}
+	for _, rec := range f.records(t) {
+		outcomes[rec.Item] = rec.Op + " " + rec.Outcome
+	}
+	if want := map[int]string{1: "mac-sign ok", 2: "mac-sign internal", 3: "mac-sign ok"}; !maps.Equal(outcomes, want) {
+		t.Errorf("the audit log has %v, want %v", outcomes, want)
 	}
 }

@@ -2,133 +2,173 @@ package daemon
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
-	"sync"
-	"sync/atomic"
+	"fmt"
+	"slices"
 	"time"
 
+	"crypto/sha256"
+
 	"signetd/daemon/api"
-	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
-// A call is one request on its way: the setup and the ring that it began with, the
-// time that it began, and the audit record that its steps fill in.
+// A call is a request whose grant was asked for and given: see [grantCall]. Its methods
+// choose the version of a key that does the work, and note it in the record.
 type call struct {
-	*generation
-	Ring *signer.Ring
+	task *task
+	gen  *generation
+	ring *signer.Ring // that of gen when the request began
 	peer policy.Peer
 	now  time.Time
-	rec  audit.Record
-
-	service *Service
-	request Request
-
-	mu      sync.Mutex
-	settled bool
-	held    *peerSlots // nil unless it has slots
-	noted   used
+	key  string // the name of the key that the grant is on, or "" for one on any or no key
 }
 
-// A used is what [call.use] noted: the names of a record.
-type used struct{ key, kid, alg string }
+// may asks for a further grant, of op on key. Errors are ErrDenied.
+func (c *call) may(op api.Op, key string) error { return c.gen.setup.Policy.Check(c.peer, op, key) }
 
-// errAbandoned is what a call comes to that somebody else has answered for.
-var errAbandoned = errors.New("answered at its deadline")
+// rec is the audit record of the call, for the operation to fill in.
+func (c *call) rec() *record { return &c.task.rec }
 
-// allow asks the policy. An operation asks before it looks a key up by name, so
-// that an unknown key is denied like any other.
-func (c *call) allow(op api.Op, key string) error {
-	return c.Policy.Check(c.peer, op, key)
-}
-
-// use notes which version does the work, and with what. From then on the key's
-// name may be a label of a metric.
+// use notes which version of the named key does the work, and with which algorithm.
 func (c *call) use(key string, v *signer.Version, alg signer.Alg) {
-	c.rec.Key, c.rec.KID, c.rec.Alg = key, v.KID(), string(alg)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.noted = used{c.rec.Key, c.rec.KID, c.rec.Alg}
+	c.task.note(used{key, v.KID(), string(alg)})
 }
 
-// settle reports whether the caller is the one who says what became of c. A call into
-// a token cannot be interrupted: where the goroutine that makes it is the
-// connection's own, it cannot answer when the request's time is over, and whoever
-// watches it does so. The first to settle a call gives its answer, and writes its
-// record; what the other has is thrown away.
-func (c *call) settle() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.settled {
-		return false
-	}
-	c.settled = true
-	c.service.coming.Add(-1) // the record is made now
-	return true
+// active returns the version of the key that signs or is encrypted to now, and the
+// algorithm to use: the one that is asked for, or the key's first.
+func (c *call) active(want string) (*signer.Version, signer.Alg, error) {
+	v, err := c.ring.Active(c.key, c.now)
+	return c.chosen(want, v, err)
 }
 
-// hold notes that c has slots of p.
-func (c *call) hold(p *peerSlots) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.held = p
-	c.service.metrics.inFlight.Inc()
+// version returns the version of the key with the given kid, or if there is none the one
+// that config and clock make the active one. A version whose time has not come does not
+// sign, but it decrypts: its public key may be out already.
+func (c *call) version(kid, want string) (*signer.Version, signer.Alg, error) {
+	if kid == "" {
+		k, err := c.ring.Key(c.key)
+		if err != nil {
+			return nil, "", err
+		}
+		v, err := k.Intended(c.now)
+		return c.chosen(want, v, err)
+	}
+
+	name, v, err := c.ring.Version(kid)
+	switch {
+	case err != nil && anyUnseen(c.ring, []string{c.key}):
+		err = fmt.Errorf("%w: key %.64q has a version whose backend has not answered yet: the kid may be that one's", signer.ErrUnavailable, c.key)
+	case err != nil || name != c.key || v.Use() == signer.UseSig && v.NotBefore().After(c.now):
+		err = fmt.Errorf("%w: key %.64q has no version with that kid", signer.ErrNotFound, c.key)
+	}
+	return c.chosen(want, v, err)
 }
 
-// free gives the slots of c back, if it has any.
-func (c *call) free() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.held == nil {
-		return
+func (c *call) chosen(want string, v *signer.Version, err error) (*signer.Version, signer.Alg, error) {
+	if err != nil {
+		return nil, "", err
 	}
-	c.service.metrics.inFlight.Dec()
-	c.service.slots.release(c.peer.UID, c.held)
-	c.held = nil
+	alg, err := v.Alg(signer.Alg(want))
+	if err != nil {
+		return nil, "", err
+	}
+	c.use(c.key, v, alg)
+	return v, alg, nil
 }
 
-// grace is how much later than its deadline a call is taken to be stuck: all others
-// answer for themselves.
-const grace = 20 * time.Millisecond
+// sign has f sign with the versions of the key that may sign now, one after the other until
+// one is not unavailable, and returns that one. With a kid it is the version of that kid
+// alone. The record names the version that was used last.
+func (c *call) sign(ctx context.Context, kid, want string, f func(*signer.Version, signer.Alg) error) (*signer.Version, error) {
+	if kid != "" {
+		v, alg, err := c.version(kid, want)
+		if err != nil {
+			return nil, err
+		}
+		return v, f(v, alg)
+	}
 
-// abandon settles a call that is stuck, and records that its time is over. It reports
-// false if the call was settled in time; otherwise err is its answer.
-func (c *call) abandon() (err error, ok bool) { //nolint:revive // err is a result, and no failure
-	if !c.settle() {
-		return nil, false
+	k, err := c.ring.Key(c.key)
+	if err != nil {
+		return nil, err
 	}
-	c.free()
-	c.mu.Lock()
-	rec := audit.Record{Op: c.rec.Op, Key: c.noted.key, KID: c.noted.kid, Alg: c.noted.alg} // the rest is still being filled in
-	c.mu.Unlock()
-	reason := context.DeadlineExceeded
-	if werr := c.service.record(c.request, &rec, c.now, reason); werr != nil {
-		return werr, true
+	versions, err := k.Candidates(c.now)
+	if err != nil {
+		return nil, err
 	}
-	return reason, true
+
+	var first error // the trouble of the version that is tried first causes all that follows
+	for i, v := range versions {
+		alg, err := v.Alg(signer.Alg(want))
+		if err != nil {
+			return nil, err
+		}
+		c.use(c.key, v, alg)
+		if err = f(v, alg); !errors.Is(err, signer.ErrUnavailable) {
+			return v, err
+		}
+
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if i < len(versions)-1 {
+			c.task.service.metrics.ObserveFailover(c.key, v.Backend())
+		}
+	}
+	return nil, first
 }
 
-// A watch shows the call that a goroutine is in to whoever watches that goroutine. A
-// nil watch shows it to nobody.
-type watch struct{ call atomic.Pointer[call] }
-
-func (w *watch) begin(c *call) {
-	if w != nil {
-		w.call.Store(c)
+// begun returns the versions of the named key whose time has come.
+func (c *call) begun(name string) (list []*signer.Version) {
+	k, err := c.ring.Key(name)
+	if err != nil {
+		return nil
 	}
+	for _, v := range k.Versions {
+		if !v.NotBefore().After(c.now) {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
-func (w *watch) end() {
-	if w != nil {
-		w.call.Store(nil)
-	}
+// anyUnseen reports whether one of the named keys has a version of which not even the kid
+// is known.
+func anyUnseen(ring *signer.Ring, names []string) bool {
+	return slices.ContainsFunc(ring.Unseen(), func(k signer.NamedKey) bool { return slices.Contains(names, k.Name) })
 }
 
-// stuck returns the call if it should have ended by now.
-func (w *watch) stuck(now time.Time, timeout time.Duration) *call {
-	if c := w.call.Load(); c != nil && now.After(c.now.Add(timeout+grace)) {
-		return c
+// inRecord is how the audit record has bytes: base64url without padding.
+func inRecord(data []byte) string {
+	var text [128]byte // most are a hash, of 86 characters at most
+	return string(base64.RawURLEncoding.AppendEncode(text[:0], data))
+}
+
+// hashInRecord is how the audit record has what may be long or secret: its SHA-256.
+func hashInRecord(object []byte) string {
+	sum := sha256.Sum256(object)
+	return inRecord(sum[:])
+}
+
+// headerOf is the part of a protected header that a request may set.
+func headerOf(h *api.Header) signer.Header {
+	if h == nil {
+		return signer.Header{}
 	}
-	return nil
+	return signer.Header{Typ: h.Typ, Cty: h.Cty}
+}
+
+// checkSerialization refuses a serialization that does not exist.
+func checkSerialization(form string) error {
+	switch form {
+	case "", api.Compact, api.Flattened, api.General:
+		return nil
+	}
+	return fmt.Errorf("%w: serialization: %s, %s or %s", signer.ErrInvalid, api.Compact, api.Flattened, api.General)
 }

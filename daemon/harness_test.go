@@ -1,11 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,21 +22,18 @@ import (
 	"signetd/signer"
 )
 
-// A fixture is a daemon on a socket of its own with three keys that this process
-// may use: oidc, which has claim rules, notes, which signs any payload, and
-// inbox, which decrypts. Package daemontest has the like for other packages, which
-// the tests in here cannot import.
+// A fixture is a service with three keys that this process may use: oidc, which has claim
+// rules, notes, which signs any payload, and inbox, which decrypts. Package daemontest has
+// the like for other packages, which the tests in here cannot import.
 type fixture struct {
 	service *Service
 	log     *audit.Log
-	server  *Server
 	metrics *Metrics
 	setup   Setup
-	socket  string
 	audit   string
 }
 
-// serve runs a daemon over software keys until the test ends.
+// serve returns a service over software keys that is closed when the test ends.
 func serve(t testing.TB, limits Limits) *fixture {
 	t.Helper()
 	return serveOver(t, limits, openSoftware(t))
@@ -44,28 +42,18 @@ func serve(t testing.TB, limits Limits) *fixture {
 // serveOver is serve with a backend that takes the refs of package software.
 func serveOver(t testing.TB, limits Limits, backend signer.Backend) *fixture {
 	t.Helper()
-	dir := t.TempDir()
-	f := &fixture{metrics: NewMetrics("test"), socket: filepath.Join(dir, "s"), audit: filepath.Join(dir, "audit.jsonl")}
+	f := &fixture{metrics: NewMetrics("test"), audit: filepath.Join(t.TempDir(), "audit.jsonl")}
 	log, err := audit.Open(f.audit, audit.SyncNever)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.log = log
 	f.setup = newSetup(t, backend, f.metrics)
-	f.service = NewService(f.setup, limits, log, f.metrics, slog.New(slog.DiscardHandler))
-	f.server = NewServer(f.service, ServerConfig{Limits: limits, Version: "test"})
-	l, err := ListenUnix(SocketConfig{Path: f.socket, Mode: 0o600, GID: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- f.server.Serve(l) }() // ends with Shutdown
+	f.service = NewService(f.setup, Config{Limits: limits, Version: "test", Audit: log, Metrics: f.metrics, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		for name, err := range map[string]error{
-			"Shutdown": f.server.Shutdown(ctx), "Serve": <-done, "Service.Close": f.service.Close(ctx), "Socket.Close": l.Close(), "audit": log.Close(),
-		} {
+		for name, err := range map[string]error{"Service.Close": f.service.Close(ctx), "audit": log.Close()} {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -122,26 +110,32 @@ func newSetup(t testing.TB, backend signer.Backend, m *Metrics) Setup {
 // me is the peer that this process is.
 func me() policy.Peer { return policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())} }
 
-func (f *fixture) dial(t testing.TB) net.Conn {
-	t.Helper()
-	c, err := net.Dial("unix", f.socket)
-	if err != nil {
-		t.Fatal(err)
+// RoundTrip implements [http.RoundTripper]: it has the service answer, without a socket.
+func (f *fixture) RoundTrip(req *http.Request) (*http.Response, error) {
+	q := f.service.Begin(me())
+	q.Method, q.Path = req.Method, req.URL.Path
+	if req.Body != nil {
+		if q.Body, q.BodyErr = io.ReadAll(req.Body); q.BodyErr != nil {
+			return nil, q.BodyErr
+		}
 	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
+	r := f.service.Answer(req.Context(), &q)
+	_ = r.Commit() // the response says so if it fails
+
+	head := http.Header{"Content-Type": {"application/json"}, "Request-Id": {r.RequestID}}
+	for name, value := range map[string]string{"Retry-After": r.RetryAfter, "Allow": r.Allow} {
+		if value != "" {
+			head.Set(name, value)
+		}
 	}
-	return c
+	return &http.Response{StatusCode: r.Status, Header: head, Body: io.NopCloser(bytes.NewReader(r.Body)), ContentLength: int64(len(r.Body)), Request: req, ProtoMajor: 1, ProtoMinor: 1}, nil
 }
 
-// do sends one request on a connection of its own. It fails if request or answer is
-// not as the description of the API has it.
+// do has one request answered. It fails if request or answer is not as the description of
+// the API has it.
 func (f *fixture) do(t testing.TB, method, path, body string) (int, string) {
 	t.Helper()
-	client := &http.Client{Transport: apitest.Transport{Base: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", f.socket)
-	}}}}
+	client := &http.Client{Transport: apitest.Transport{Base: f}}
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://signetd"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -156,6 +150,46 @@ func (f *fixture) do(t testing.TB, method, path, body string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(data)
+}
+
+// performList has the service perform an operation that is not in the table, with a grant.
+func performList[A any](t testing.TB, f *fixture, act func(context.Context, *call) (*A, error)) (*A, error) {
+	t.Helper()
+	q := f.service.Begin(me())
+	op := operation[struct{}, A]{
+		Endpoint: api.Endpoint[struct{}, A]{Route: api.Route{Op: api.OpList}},
+		grant:    onAnyKey[struct{}](api.OpList),
+		act:      func(ctx context.Context, c *call, _ *struct{}) (*A, error) { return act(ctx, c) },
+	}
+	answer, rec, err := perform(t.Context(), f.service, &q, &op, nil)
+	if rec != nil {
+		if werr := rec.commit(); werr != nil {
+			return nil, werr
+		}
+	}
+	return answer, err
+}
+
+// ask has the service answer a request for an endpoint, and decodes the answer.
+func ask[Q, A any](t testing.TB, s *Service, e api.Endpoint[Q, A], body *Q) (*A, error) {
+	t.Helper()
+	q := s.Begin(me())
+	q.Method, q.Path = e.Method, e.Path
+	var err error
+	if q.Body, err = json.Marshal(body); err != nil {
+		t.Fatal(err)
+	}
+	r := s.Answer(t.Context(), &q)
+	_ = r.Commit() // the response says so if it fails
+	if r.Status != http.StatusOK {
+		var e api.ErrorResponse
+		if err := json.Unmarshal(r.Body, &e); err != nil {
+			t.Fatal(err)
+		}
+		return nil, fmt.Errorf("%w: %s", signer.FromCode(e.Error.Code), e.Error.Message)
+	}
+	answer := new(A)
+	return answer, json.Unmarshal(r.Body, answer)
 }
 
 // errorCode returns the code of a typed error, and fails the test for any other body.

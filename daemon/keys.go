@@ -7,58 +7,55 @@ import (
 	"time"
 
 	"signetd/daemon/api"
-	"signetd/daemon/audit"
+	"signetd/daemon/policy"
 	"signetd/signer"
 )
 
-// Keys lists the keys on which the peer has a grant, in the order of the config.
-// A peer without any is denied.
-func (s *Service) Keys(ctx context.Context, r Request) (*api.Keys, error) {
-	return do(ctx, s, r, api.OpList, "", func(_ context.Context, c *call) (*api.Keys, error) {
-		list := &api.Keys{Keys: []api.Key{}}
-		for _, k := range c.Ring.Keys() {
-			if c.allow(api.OpList, k.Name) == nil {
-				list.Keys = append(list.Keys, c.describe(k))
-			}
+// listKeys describes the keys on which the peer has a grant, in the order of the config.
+func listKeys(_ context.Context, c *call, _ *struct{}) (*api.Keys, error) {
+	list := &api.Keys{Keys: []api.Key{}}
+	for _, k := range c.ring.Keys() {
+		if c.may(api.OpList, k.Name) == nil {
+			list.Keys = append(list.Keys, c.describe(k))
 		}
-		if len(list.Keys) == 0 {
-			return nil, c.seesNothing()
-		}
-		return list, nil
-	})
+	}
+	if len(list.Keys) == 0 {
+		return nil, seesNothing(c.peer)
+	}
+	return list, nil
 }
 
-// seesNothing denies a list of nothing: it would be an answer, and so no refusal
-// that the brake could count.
-func (c *call) seesNothing() error {
-	return fmt.Errorf("%w: no grant lets uid %d see a key", signer.ErrDenied, c.peer.UID)
+// grantList asks whether the peer may see any key.
+func grantList(a *applicant, _ *struct{}) (string, error) {
+	if a.mayAny(api.OpList) != nil {
+		return "", seesNothing(a.task.request.Peer)
+	}
+	return "", nil
 }
 
-// Key describes one key.
-func (s *Service) Key(ctx context.Context, r Request, name string) (*api.Key, error) {
-	return do(ctx, s, r, api.OpList, name, func(_ context.Context, c *call) (*api.Key, error) {
-		if err := c.allow(api.OpList, name); err != nil {
-			return nil, err
-		}
-		k, err := c.Ring.Key(name)
-		if err != nil {
-			return nil, err
-		}
-		key := c.describe(k)
-		return &key, nil
-	})
+// seesNothing denies an empty list. As an answer it would be no refusal, and cost a peer
+// without a grant nothing however often it asks.
+func seesNothing(peer policy.Peer) error {
+	return fmt.Errorf("%w: no grant lets uid %d see a key", signer.ErrDenied, peer.UID)
 }
 
-// JWKS returns the public keys of the keys on which the peer has a grant. A peer
-// without any is denied.
-func (s *Service) JWKS(ctx context.Context, r Request) (*signer.JWKSet, error) {
-	return do(ctx, s, r, api.OpList, "", func(_ context.Context, c *call) (*signer.JWKSet, error) {
-		set := c.Ring.JWKS(c.Policy.Keys(c.peer, api.OpList)...)
-		if len(set.Keys) == 0 {
-			return nil, c.seesNothing()
-		}
-		return &set, nil
-	})
+// getKey describes one key.
+func getKey(_ context.Context, c *call, _ *string) (*api.Key, error) {
+	k, err := c.ring.Key(c.key)
+	if err != nil {
+		return nil, err
+	}
+	key := c.describe(k)
+	return &key, nil
+}
+
+// getJWKS returns the public keys of the keys on which the peer has a grant.
+func getJWKS(_ context.Context, c *call, _ *struct{}) (*signer.JWKSet, error) {
+	set := c.ring.JWKS(c.gen.setup.Policy.Keys(c.peer, api.OpList)...)
+	if len(set.Keys) == 0 {
+		return nil, seesNothing(c.peer)
+	}
+	return &set, nil
 }
 
 func (c *call) describe(k signer.NamedKey) api.Key {
@@ -66,13 +63,15 @@ func (c *call) describe(k signer.NamedKey) api.Key {
 	if err != nil {
 		active = nil // none yet
 	}
+
 	key := api.Key{Name: k.Name, Use: string(k.Versions[0].Use())}
 	for _, alg := range k.Versions[0].Algs() {
 		key.Algs = append(key.Algs, string(alg))
 	}
-	for _, op := range c.Policy.Ops(c.peer, k.Name) {
+	for _, op := range c.gen.setup.Policy.Ops(c.peer, k.Name) {
 		key.Ops = append(key.Ops, string(op))
 	}
+
 	for _, v := range k.Versions {
 		kv := api.KeyVersion{KID: v.KID(), Active: v == active, Backend: v.Backend(), Public: v.JWK(), NotBefore: notBefore(v)}
 		places := v.Places()
@@ -100,27 +99,26 @@ func rank(s signer.State) int {
 	return slices.Index([]signer.State{signer.StateOK, signer.StateAway, signer.StateMissing}, s)
 }
 
-// Reload checks the grant for a reload, runs it and records it. It may take longer than
-// other requests, and nobody answers for it meanwhile: the record would say that its time
-// was over, and the new config come into force all the same.
-func (s *Service) Reload(ctx context.Context, r Request, reload func(context.Context) (keys int, err error)) (*api.Reloaded, error) {
-	r.watch = nil
-	return do(ctx, s, r, api.OpReload, "", func(ctx context.Context, c *call) (*api.Reloaded, error) {
-		if err := c.allow(api.OpReload, ""); err != nil {
-			return nil, err
-		}
-		if reload == nil {
-			return nil, fmt.Errorf("%w: this daemon has no config file", signer.ErrUnsupported)
-		}
-		keys, err := reload(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &api.Reloaded{Keys: keys}, nil
-	})
+// decodeReload reads the body of a reload, which has no members and may be left out.
+func decodeReload(q *Request) (*api.Reload, error) {
+	if q.BodyErr != nil || len(q.Body) == 0 {
+		return nil, q.BodyErr
+	}
+	body := new(api.Reload)
+	return body, decode(q.Body, body)
 }
 
-// RecordSignal writes the audit record of a reload that came by signal.
-func (s *Service) RecordSignal(r Request, outcome error) error {
-	return s.record(r, &audit.Record{Op: string(api.OpReload)}, time.Now(), outcome)
+// reload has the config read again. It may take longer than other requests, and so it is
+// unsupervised: a watchdog would record that its time was over, and the new config would
+// come into force all the same.
+func reload(ctx context.Context, c *call, _ *api.Reload) (*api.Reloaded, error) {
+	read := c.task.service.reload
+	if read == nil {
+		return nil, fmt.Errorf("%w: this daemon has no config file", signer.ErrUnsupported)
+	}
+	keys, err := read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Reloaded{Keys: keys}, nil
 }

@@ -3,21 +3,18 @@ package daemon
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"signetd/daemon/api"
 	"signetd/signer"
 )
 
-func TestSlots(t *testing.T) {
+func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(Limits{InFlight: 3, PerPeer: 2, Timeout: 4 * time.Second})
+		s := newAdmission(Limits{InFlight: 3, PerPeer: 2, Timeout: 4 * time.Second})
 		take := func(uid uint32) func() {
 			t.Helper()
 			p, err := s.acquire(t.Context(), uid)
@@ -31,7 +28,7 @@ func TestSlots(t *testing.T) {
 		if _, err := s.acquire(t.Context(), 1); !errors.Is(err, signer.ErrOverloaded) || time.Since(start) != 2*time.Second {
 			t.Errorf("third of one user = %v after %v, want ErrOverloaded after 2s", err, time.Since(start))
 		}
-		third := take(2) // another user has slots of his own
+		third := take(2) // another user has places of their own
 		start = time.Now()
 		if _, err := s.acquire(t.Context(), 3); !errors.Is(err, signer.ErrOverloaded) || time.Since(start) != 2*time.Second {
 			t.Errorf("fourth of all = %v after %v, want ErrOverloaded after 2s", err, time.Since(start))
@@ -45,18 +42,18 @@ func TestSlots(t *testing.T) {
 		start = time.Now()
 		fourth := take(1) // waits for first
 		if time.Since(start) != time.Second {
-			t.Errorf("a slot that becomes free is had after %v, want 1s", time.Since(start))
+			t.Errorf("a place that becomes free is had after %v, want 1s", time.Since(start))
 		}
 		for _, release := range []func(){second, third, fourth} {
 			release()
 		}
 		for uid, p := range s.peers {
-			if p.users != 0 || len(p.free) != 0 {
-				t.Errorf("user %d has %d requests and %d slots left, want none", uid, p.users, len(p.free))
+			if p.users != 0 || len(p.taken) != 0 {
+				t.Errorf("user %d has %d requests and %d places left, want none", uid, p.users, len(p.taken))
 			}
 		}
 		if len(s.all) != 0 {
-			t.Errorf("%d slots are left, want none", len(s.all))
+			t.Errorf("%d places are left, want none", len(s.all))
 		}
 		for uid := range uint32(2 * keptPeers) {
 			take(uid)()
@@ -65,60 +62,6 @@ func TestSlots(t *testing.T) {
 			t.Errorf("%d users are kept", len(s.peers))
 		}
 	})
-}
-
-func TestConnectionLimit(t *testing.T) {
-	f := serve(t, Limits{Connections: 4}) // 2 of one user, and as many again that are told so
-	request := "GET " + api.GetHealth.Path + " HTTP/1.1\r\nHost: x\r\n\r\n"
-	ask := func(i int) int {
-		c := f.dial(t)
-		if _, err := io.WriteString(c, request); err != nil {
-			t.Fatal(err)
-		}
-		status := make([]byte, 12)
-		if _, err := io.ReadFull(c, status); err != nil {
-			t.Fatalf("connection %d: %v", i, err)
-		}
-		var code int
-		for _, d := range status[9:] {
-			code = 10*code + int(d-'0')
-		}
-		return code
-	}
-	for i, want := range []int{200, 200, 429, 429} {
-		if got := ask(i); got != want {
-			t.Errorf("connection %d of one user: status %d, want %d", i, got, want)
-		}
-	}
-}
-
-// TestConnectionFlood opens far more connections than there may be, all at once.
-func TestConnectionFlood(t *testing.T) {
-	f := serve(t, Limits{Connections: 16})
-	var ok, refused atomic.Int64
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			c := f.dial(t)
-			_, _ = io.WriteString(c, "GET "+api.GetHealth.Path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-			answer, err := io.ReadAll(c)
-			switch {
-			case len(answer) > 12 && string(answer[9:12]) == "200":
-				ok.Add(1)
-			case len(answer) > 12 && string(answer[9:12]) == "429":
-				refused.Add(1)
-			default:
-				t.Errorf("an answer of %q, %v", answer, err)
-			}
-		})
-	}
-	wg.Wait()
-	if ok.Load() == 0 {
-		t.Errorf("%d were served and %d refused", ok.Load(), refused.Load())
-	}
-	if status, body := f.do(t, "GET", api.GetHealth.Path, ""); status != http.StatusOK {
-		t.Errorf("afterwards: %d %s", status, body)
-	}
 }
 
 // closer is a backend that knows whether it is closed.
@@ -154,7 +97,7 @@ func TestSwap(t *testing.T) {
 				default:
 				}
 				g := s.enter()
-				if b, ok := g.Backends["b"].(*closer); !ok || b.closed.Load() {
+				if b, ok := g.setup.Backends["b"].(*closer); !ok || b.closed.Load() {
 					t.Error("a request has a backend that is closed")
 				}
 				g.leave()
@@ -181,30 +124,30 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-func TestBrake(t *testing.T) {
+func TestRefusalLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBrake(50, 2*time.Second)
+		b := newRefusalLimiter(Limits{Refusals: 50, Timeout: 4 * time.Second})
 		start := time.Now()
 		for range refusalBurst {
-			b.refused(t.Context(), 1)
+			b.wait(t.Context(), 1)
 		}
 		if took := time.Since(start); took != 0 {
 			t.Errorf("a burst took %v, want no time", took)
 		}
 		for range 100 {
-			b.refused(t.Context(), 1)
+			b.wait(t.Context(), 1)
 		}
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("100 refusals above the burst took %v, want 2s", took)
 		}
 		start = time.Now()
-		b.refused(t.Context(), 2)
+		b.wait(t.Context(), 2)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("another user waited %v", took)
 		}
 		var wg sync.WaitGroup
 		for range 1000 { // all at once
-			wg.Go(func() { b.refused(t.Context(), 1) })
+			wg.Go(func() { b.wait(t.Context(), 1) })
 		}
 		wg.Wait()
 		if took := time.Since(start); took != 2*time.Second {
@@ -212,17 +155,17 @@ func TestBrake(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		start = time.Now()
-		b.refused(t.Context(), 1)
+		b.wait(t.Context(), 1)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("a user who stopped waits %v", took)
 		}
 		time.Sleep(time.Minute)
 		for uid := range uint32(1000) {
-			b.refused(t.Context(), uid)
+			b.wait(t.Context(), uid)
 			time.Sleep(time.Second)
 		}
-		if len(b.free) > 65 {
-			t.Errorf("%d users are remembered, want those of late only", len(b.free))
+		if len(b.until) > 65 {
+			t.Errorf("%d users are remembered, want those of late only", len(b.until))
 		}
 	})
 }

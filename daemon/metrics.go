@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"runtime"
 	"sync"
@@ -22,7 +24,6 @@ type Metrics struct {
 	queue       prometheus.Histogram
 	backend     *prometheus.HistogramVec
 	inFlight    prometheus.Gauge
-	connections prometheus.Gauge
 	auditErrors prometheus.Counter
 	reloads     *prometheus.CounterVec
 	denials     *prometheus.CounterVec
@@ -40,12 +41,12 @@ type requestMetrics struct {
 	took  prometheus.Observer
 }
 
-// A resolved remembers the metrics of labels, which the library would hash, check and
-// lock for each time. Labels come from the config and from closed sets, so that it holds
-// no more than the library does. It is safe for concurrent use.
+// A resolved remembers the metrics of labels. The library would hash and check the labels
+// and take a lock each time. They come from the config and from closed sets, so that this
+// holds no more than the library does. It is safe for concurrent use.
 type resolved[L comparable, M any] struct {
-	known atomic.Pointer[map[L]M] // never changed, but replaced
-	mu    sync.Mutex              // held to replace it
+	known atomic.Pointer[map[L]M] // the map is never changed, but replaced
+	mu    sync.Mutex              // held to replace known
 }
 
 // of returns the metrics of labels, and has resolve find those that are new.
@@ -55,12 +56,14 @@ func (r *resolved[L, M]) of(labels L, resolve func(L) M) M {
 			return m
 		}
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	more := map[L]M{}
 	if known := r.known.Load(); known != nil {
 		maps.Copy(more, *known)
 	}
+
 	m := resolve(labels)
 	more[labels] = m
 	r.known.Store(&more)
@@ -90,9 +93,6 @@ func NewMetrics(version string) *Metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "signetd_requests_in_flight", Help: "Requests that hold a slot.",
 		}),
-		connections: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "signetd_connections", Help: "Open connections.",
-		}),
 		auditErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "signetd_audit_errors_total", Help: "Records that could not be written, so that the answer was withheld.",
 		}),
@@ -110,9 +110,36 @@ func NewMetrics(version string) *Metrics {
 		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})
 	info.Set(1)
-	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.connections, m.auditErrors, m.reloads, m.denials, m.failovers, info,
+	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.auditErrors, m.reloads, m.denials, m.failovers, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// observe counts and logs a request that has ended with a record. withheld is why its
+// answer does not leave, or nil.
+func (s *Service) observe(r *record, withheld error) {
+	took, answered := time.Since(r.task.start), r.Outcome
+	if withheld != nil {
+		answered = signer.Code(withheld)
+	}
+
+	// Without a kid the key is not known to be one of the config. What a peer made up must
+	// not become a label.
+	key, alg := r.Key, r.Alg
+	if r.KID == "" {
+		key, alg = "", ""
+	}
+	s.metrics.observeRequest(requestLabels{r.Op, key, alg, answered}, took)
+	s.metrics.observePolicy(key, &r.Record)
+	s.outages.note(s.log, r)
+
+	peer := r.task.request.Peer
+	if r.Outcome == signer.CodeInternal {
+		s.log.Error("internal error", "request", r.Request, "peer", peer, "op", r.Op, "key", r.Key, "err", r.outcome)
+	}
+	if s.log.Enabled(context.Background(), slog.LevelDebug) { //nolint:forbidigo // the log takes no part in the request
+		s.log.Debug("request", "request", r.Request, "peer", peer, "op", r.Op, "key", r.Key, "kid", r.KID, "alg", r.Alg, "outcome", answered, "dur", took)
+	}
 }
 
 // observeRequest counts a request that has ended.

@@ -183,11 +183,11 @@ func TestReadyNamesNoKeys(t *testing.T) {
 		t.Errorf("ready: %d %s", status, body)
 	}
 	f.withMore(t, "oidc", unseen(t, signer.ES256, time.Now().Add(time.Hour)))
-	mine := f.service.Ready(t.Context(), NewRequest(me()))
+	mine := f.service.Ready(t.Context(), me())
 	if !mine.Ready || mine.MissingVersions != 1 || len(mine.Missing) != 1 || mine.Missing[0].Key != "oidc" || mine.Missing[0].NotBefore == nil {
 		t.Errorf("Ready() = %+v", mine)
 	}
-	theirs := f.service.Ready(t.Context(), NewRequest(policy.Peer{UID: me().UID + 1, GID: me().GID + 1}))
+	theirs := f.service.Ready(t.Context(), policy.Peer{UID: me().UID + 1, GID: me().GID + 1})
 	if !theirs.Ready || theirs.MissingVersions != 1 || theirs.Missing != nil {
 		t.Errorf("Ready() for a peer without grants = %+v", theirs)
 	}
@@ -218,7 +218,7 @@ func TestFinish(t *testing.T) {
 	if status, body := f.do(t, http.MethodPost, api.SignJWT.Path, request); status != http.StatusServiceUnavailable || errorCode(t, body) != "unavailable" {
 		t.Errorf("before: %d %s", status, body)
 	}
-	if r := f.service.Ready(t.Context(), NewRequest(me())); r.Ready {
+	if r := f.service.Ready(t.Context(), me()); r.Ready {
 		t.Error("ready, though a key has nothing that can be used")
 	}
 	rings <- full

@@ -1,33 +1,193 @@
 package daemon
 
 import (
-	"context"
-	"encoding/binary"
-	"encoding/hex"
-	"log/slog"
-	"math/rand/v2"
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
 	"time"
 
-	"signetd/daemon/audit"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"signetd/daemon/api"
+	"signetd/daemon/policy"
+	"signetd/signer"
+	"signetd/signer/supervise"
 )
 
-// requestID returns 64 random bits in hexadecimal. They come from the runtime's
-// generator, ChaCha8 with a seed from the kernel for each thread: as unlike each other
-// as what the kernel itself gives, without asking it each time. An id names a request
-// in logs; nobody gains anything by guessing it.
-func requestID() string {
-	var id [8]byte
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- see above
-	var text [16]byte
-	hex.Encode(text[:], id[:])
-	return string(text[:])
+// A Request is one request of a peer. [Service.Begin] makes it, and the transport sets the
+// other exported fields before it hands the request to [Service.Answer].
+type Request struct {
+	ID           string
+	Peer         policy.Peer // as the kernel knows it
+	Method, Path string
+	Body         []byte // may hold secrets: the transport clears it after the answer
+	BodyErr      error  // why the body could not be read, or nil
+
+	// Behind is about how many requests the transport has read behind this one.
+	Behind int
+	// InFlight shows the work on this request to a watchdog, which calls
+	// [Service.TimeOut] when the work is overdue. It is nil if no watchdog looks.
+	InFlight *supervise.InFlight
+
+	name    string        // of the key, if it is in the path
+	item    int           // the place in a batch, counted from 1; 0 outside of one
+	backlog *atomic.Int64 // the records that were expected for Behind; nil if none
 }
 
-// logRequest logs a request that has ended, for those who debug. That nobody does is
-// found out before the line is made.
-func (s *Service) logRequest(r Request, rec *audit.Record, answered string, took time.Duration) {
-	if !s.log.Enabled(context.Background(), slog.LevelDebug) { //nolint:forbidigo // the log takes no part in the request
-		return
+// A Response is the answer to a request. The transport commits it, sends what its exported
+// fields say, and clears the body.
+type Response struct {
+	RequestID  string // the value of that header
+	Status     int
+	Body       []byte // JSON and a line feed; may hold secrets
+	RetryAfter string // the value of that header, or ""
+	Allow      string // likewise
+	// TimedOut is set if the watchdog has answered the request already, so that there is
+	// nothing to send. The other fields are empty then.
+	TimedOut bool
+
+	records []*record
+}
+
+// Commit waits until the audit records of the request are written. If one cannot be
+// written, it puts an error in the place of the answer, which is withheld, and returns
+// it. No response may leave the process before its Commit has returned.
+func (r *Response) Commit() error {
+	var withheld error
+	for _, rec := range r.records {
+		if err := rec.commit(); err != nil && withheld == nil {
+			withheld = err
+		}
 	}
-	s.log.Debug("request", "request", r.ID, "peer", r.Peer, "op", rec.Op, "key", rec.Key, "kid", rec.KID, "alg", rec.Alg, "outcome", answered, "dur", took)
+	r.records = nil
+
+	if withheld != nil {
+		clear(r.Body)
+		*r = respond(r.RequestID, 0, nil, withheld)
+	}
+	return withheld
+}
+
+// statuses maps the code of an error to an HTTP status.
+var statuses = map[string]int{
+	"invalid":           http.StatusBadRequest,
+	"denied":            http.StatusForbidden,
+	"not_found":         http.StatusNotFound,
+	"unsupported":       http.StatusUnprocessableEntity,
+	"decrypt_failed":    http.StatusUnprocessableEntity,
+	"overloaded":        http.StatusTooManyRequests,
+	"unavailable":       http.StatusServiceUnavailable,
+	"deadline":          http.StatusGatewayTimeout,
+	signer.CodeInternal: http.StatusInternalServerError,
+}
+
+// respond returns the response to the request with the given id: answer in JSON, or err if
+// there is one. size is a guess at the length of the JSON in bytes.
+func respond(id string, size int, answer any, err error, records ...*record) Response {
+	r := Response{RequestID: id, Status: http.StatusOK, records: records}
+	if err != nil {
+		code := signer.Code(err)
+		r.Status, answer = statuses[code], api.ErrorResponse{Error: errorOf(id, err)}
+		if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
+			r.RetryAfter = retryAfter(err)
+		}
+	}
+
+	// An answer may be a secret. It is written into one buffer that is long enough in
+	// nearly every case, because a buffer that must grow leaves a copy behind.
+	const shortAnswer = 512
+	body := bytes.NewBuffer(make([]byte, 0, max(size, shortAnswer)))
+	if json.MarshalWrite(body, answer) != nil {
+		r.Status, r.RetryAfter = http.StatusInternalServerError, ""
+		body.Reset()
+		body.WriteString(`{"error":{"code":"internal","message":"` + internalMessage + `","request_id":"` + id + `"}}`)
+	}
+	body.WriteByte('\n')
+	r.Body = body.Bytes()
+	return r
+}
+
+// internalMessage is all that a peer learns of a bug. The text of the error is in the log.
+const internalMessage = "internal error: report the request id"
+
+// errorOf is what an answer says of err.
+func errorOf(id string, err error) api.Error {
+	code, message := signer.Code(err), err.Error()
+	if code == signer.CodeInternal {
+		message = internalMessage
+	}
+	return api.Error{Code: code, Message: message, RequestID: id, Rule: ruleOf(err)}
+}
+
+// ruleOf is the rule of a claim policy that refused a request with err, or "".
+func ruleOf(err error) string {
+	var denial *policy.Denial
+	if errors.As(err, &denial) {
+		return denial.Rule
+	}
+	return ""
+}
+
+// retryAfter is how long the error asks to wait, in whole seconds and one at least.
+func retryAfter(err error) string {
+	wait := signer.RetryAfter(err)
+	return strconv.FormatInt(max(1, int64((wait+time.Second-1)/time.Second)), 10)
+}
+
+// decode reads JSON strictly: one value with known members, each at most once. The error
+// says where the mistake is and never what is there: the body may hold secrets.
+func decode(body []byte, into any) error {
+	err := json.Unmarshal(body, into, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+
+	var syntax *jsontext.SyntacticError
+	var semantic *json.SemanticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return fmt.Errorf("%w: body: a member appears twice", signer.ErrInvalid)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("%w: body: not JSON at byte %d", signer.ErrInvalid, syntax.ByteOffset)
+	case errors.As(err, &semantic):
+		problem := "wrong type or form of value"
+		if errors.Is(err, json.ErrUnknownName) {
+			problem = "no such member"
+		}
+		return fmt.Errorf("%w: body: %s at %.64q", signer.ErrInvalid, problem, string(semantic.JSONPointer))
+	default:
+		return fmt.Errorf("%w: body: not the JSON of this request", signer.ErrInvalid)
+	}
+}
+
+// decodeOneOrMany decodes the body of a POST strictly: the members of one request, or
+// a batch of them, at most limit. items is nil unless it is a batch. Each item is decoded
+// later and by itself, so that a malformed one is refused alone.
+func decodeOneOrMany[Q any](data []byte, limit int) (one *Q, items []jsontext.Value, err error) {
+	var body struct {
+		One   Q              `json:",embed"`
+		Batch jsontext.Value `json:"batch"`
+	}
+	if err := decode(data, &body); err != nil {
+		return nil, nil, err
+	}
+	if body.Batch == nil {
+		return &body.One, nil, nil
+	}
+	defer clear(body.Batch)
+
+	var batch struct {
+		Batch []jsontext.Value `json:"batch"`
+	}
+	if decode(data, &batch) != nil {
+		return nil, nil, fmt.Errorf("%w: batch: an array of requests, with no member beside it", signer.ErrInvalid)
+	}
+	if n := len(batch.Batch); n == 0 || n > limit {
+		return nil, nil, fmt.Errorf("%w: batch: %d requests, where 1 to %d are allowed", signer.ErrInvalid, n, limit)
+	}
+	return nil, batch.Batch, nil
 }

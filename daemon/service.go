@@ -2,14 +2,15 @@ package daemon
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
+	"math/rand/v2"
+	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
@@ -18,39 +19,140 @@ import (
 	"signetd/signer/supervise"
 )
 
-// A Service does what requests ask, whatever they came by. It is safe for
-// concurrent use.
-type Service struct {
-	current atomic.Pointer[generation]
-	closing sync.WaitGroup // of the older ones
-	slots   *slots
-	brake   *brake
-	outages outages
-	ready   readiness
-	timeout time.Duration
-	audit   *audit.Log
-	metrics *Metrics
-	log     *slog.Logger
-	coming  atomic.Int64 // requests that will have a record
+// A Config configures a [Service].
+type Config struct {
+	Limits  Limits
+	Version string // of the build, for GET /v1/version
+
+	// Audit is used until the service is closed, and closed by the caller after that.
+	Audit   *audit.Log
+	Metrics *Metrics
+	Log     *slog.Logger
+
+	// Reload reads the config again and returns how many keys are served then. It is nil
+	// in a daemon without a config file.
+	Reload func(context.Context) (keys int, err error)
 }
 
-// atWork is how many requests keep a processor at work while the disk writes records:
-// each takes it some 50 µs, and an fsync some 200.
-const atWork = 4
+// A Service answers requests, whatever transport they came by. It is safe for concurrent
+// use. What is not said to change is set by [NewService] and never again.
+type Service struct {
+	current atomic.Pointer[generation] // replaced by Swap
+	closing sync.WaitGroup             // for the older generations
 
-// NewService returns a service over a setup. It takes the setup over, and uses
-// the audit log until it is closed.
-func NewService(setup Setup, limits Limits, log *audit.Log, metrics *Metrics, logger *slog.Logger) *Service {
-	limits = limits.WithDefaults()
-	s := &Service{slots: newSlots(limits), brake: newBrake(limits.Refusals, limits.Timeout/2), timeout: limits.Timeout, audit: log, metrics: metrics, log: logger}
+	limits    Limits
+	version   string
+	reload    func(context.Context) (keys int, err error)
+	audit     *audit.Log
+	metrics   *Metrics
+	log       *slog.Logger
+	admission *admission
+	refusals  *refusalLimiter
+	outages   outages
+	readiness readiness
+}
+
+// NewService returns a service over a setup, which it takes over.
+func NewService(setup Setup, c Config) *Service {
+	limits := c.Limits.WithDefaults()
+	s := &Service{
+		limits: limits, version: c.Version, reload: c.Reload, audit: c.Audit, metrics: c.Metrics, log: c.Log,
+		admission: newAdmission(limits), refusals: newRefusalLimiter(limits),
+	}
 	s.current.Store(newGeneration(setup))
-	s.audit.Gather(func() int { return int(s.coming.Load()) }, atWork*runtime.NumCPU())
 	return s
 }
 
-// Swap puts a setup in the place of the current one, all at once. Requests in
-// flight finish on what they began with, and Swap waits neither for them nor for
-// the old backends to close.
+// Begin returns a request of peer with an id of its own.
+//
+// The id is 64 random bits in hexadecimal, and no secret: it names the request in logs.
+// The bits come from the runtime's generator, ChaCha8 with a seed from the kernel for
+// each thread, so that they are as unlike each other as the kernel's, without a system
+// call for each.
+func (s *Service) Begin(peer policy.Peer) Request {
+	var id [8]byte
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- see above
+	var text [16]byte
+	hex.Encode(text[:], id[:])
+	return Request{ID: string(text[:]), Peer: peer}
+}
+
+// Answer does what a request asks for, and returns what to tell the peer. It ends with ctx,
+// or with the time limit of a request if that is earlier.
+//
+// The response must not leave the process before its Commit has returned.
+func (s *Service) Answer(ctx context.Context, q *Request) Response {
+	// The requests that were read behind this one will have records soon, which can share
+	// an fsync with its own.
+	s.expectBehind(q)
+	defer s.forgetBehind(q)
+
+	// The name of a key is the last part of a path, and the only part that varies.
+	path := q.Path
+	if prefix, _, _ := strings.Cut(api.GetKey.Path, "{"); strings.HasPrefix(path, prefix) && path != prefix {
+		q.name, path = path[len(prefix):], api.GetKey.Path
+	}
+	e, known := entries[path]
+
+	switch {
+	case !known:
+		return s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound))
+	case e.Method != q.Method:
+		r := s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, e.Method))
+		r.Status, r.Allow = http.StatusMethodNotAllowed, e.Method
+		return r
+	default:
+		return e.answer(ctx, s, q)
+	}
+}
+
+func (s *Service) expectBehind(q *Request) {
+	if q.Behind > 0 {
+		q.backlog = new(atomic.Int64)
+		q.backlog.Store(int64(q.Behind))
+		s.audit.Expect(q.Behind)
+	}
+}
+
+// forgetBehind undoes expectBehind. It may be called twice: at the end of a request, and
+// by the watchdog if that does not come.
+func (s *Service) forgetBehind(q *Request) {
+	if q.backlog != nil {
+		s.audit.Expect(-int(q.backlog.Swap(0)))
+	}
+}
+
+// TimeOut answers in place of a goroutine that is stuck in w, which is work on a request
+// of this service. It reports false if that goroutine has an answer after all.
+func (s *Service) TimeOut(w *supervise.Work) (Response, bool) {
+	t, ours := w.Owner.(*task)
+	if !ours {
+		return Response{}, false
+	}
+	rec, ok := t.timeOut()
+	if !ok {
+		return Response{}, false
+	}
+
+	s.forgetBehind(&t.request)
+	return respond(t.request.ID, 0, nil, context.DeadlineExceeded, rec), true
+}
+
+// Fail is the answer to a request that the transport refuses because of err. It leaves no
+// record.
+func (*Service) Fail(q *Request, err error) Response { return respond(q.ID, 0, nil, err) }
+
+// RecordSignal writes the audit record of a reload that a signal to this process, peer,
+// asked for. outcome is why it was refused, or nil.
+func (s *Service) RecordSignal(peer policy.Peer, outcome error) error {
+	q := s.Begin(peer)
+	t := newTask(s, &q, api.OpReload, "")
+	return t.conclude(&t.rec, outcome).commit()
+}
+
+// Swap puts a setup in the place of the current one, all at once. Requests in flight
+// finish with what they began with, and Swap waits neither for them nor for the old
+// backends to close.
 func (s *Service) Swap(setup Setup) {
 	old := s.current.Swap(newGeneration(setup))
 	s.closing.Go(func() { // ends when the old backends are closed
@@ -62,24 +164,24 @@ func (s *Service) Swap(setup Setup) {
 	old.retire()
 }
 
-// Ring returns the ring that requests find their keys in now.
+// Ring returns the ring in which requests find their keys now.
 func (s *Service) Ring() *signer.Ring { return s.current.Load().ring.Load() }
 
 // EachBackend calls f with each backend in use. f must not keep it.
 func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
 	g := s.enter()
 	defer g.leave()
-	for name, b := range g.Backends {
+	for name, b := range g.setup.Backends {
 		f(name, b)
 	}
 }
 
-// Close closes the backends when the requests in flight have ended, and waits
-// for those of older setups, or returns an error if ctx ends first. No request may
-// come after it.
+// Close closes the backends when the requests in flight have ended, and waits for those
+// of older setups. It returns an error if ctx ends first. No request may come after it.
 func (s *Service) Close(ctx context.Context) error {
 	g := s.current.Load()
 	g.retire()
+
 	all := make(chan struct{})
 	go func() { // ends when the backends are closed
 		defer close(all)
@@ -92,108 +194,4 @@ func (s *Service) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
 	}
-}
-
-// A Request says who asks, under which id. The peer is the kernel's word.
-type Request struct {
-	ID   string
-	Peer policy.Peer
-	Item int // its place in a batch, from 1; 0 for a request that is in none
-
-	watch   *watch   // shows the call to whoever watches its goroutine; or nil
-	records *records // collects its records; or nil, to wait for each at once
-}
-
-// item is r for one of the requests in it, counted from 0, on a goroutine of its own.
-func (r Request) item(i int, w *watch) Request {
-	r.Item = i + 1
-	r.watch = w
-	return r
-}
-
-// NewRequest returns a request of peer with a random id, which is no secret: it only
-// has to be another one each time.
-func NewRequest(peer policy.Peer) Request {
-	return Request{ID: requestID(), Peer: peer}
-}
-
-// do runs one operation: a slot, the act, the audit record, and the brake if it
-// was refused. What act returns is withheld if the record cannot be written.
-func do[A any](ctx context.Context, s *Service, r Request, op api.Op, key string, act func(context.Context, *call) (A, error)) (A, error) {
-	var none A
-	ctx, cancel := s.within(ctx)
-	defer cancel()
-	c := &call{peer: r.Peer, now: time.Now(), rec: audit.Record{Op: string(op), Key: key}, service: s, request: r, noted: used{key: key}}
-	s.coming.Add(1)
-	r.watch.begin(c)
-	answer, err := guarded(ctx, s, c, act)
-	r.watch.end()
-	if !c.settle() {
-		return none, errAbandoned
-	}
-	if werr := s.record(r, &c.rec, c.now, err); werr != nil {
-		return none, werr
-	}
-	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {
-		s.brake.refused(ctx, r.Peer.UID)
-	}
-	return answer, err
-}
-
-// within is ctx with the time limit of a request, unless it has that already.
-func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	if supervise.Supervised(ctx) {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, s.timeout)
-}
-
-// guarded runs act within the limits and turns a panic into an error.
-func guarded[A any](ctx context.Context, s *Service, c *call, act func(context.Context, *call) (A, error)) (answer A, err error) {
-	slots, err := s.slots.acquire(ctx, c.peer.UID)
-	s.metrics.queue.Observe(time.Since(c.now).Seconds())
-	if err != nil {
-		return answer, err
-	}
-	c.hold(slots)
-	defer c.free()
-	c.generation = s.enter()
-	defer c.leave()
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.ErrorContext(ctx, "panic", "request", c.request.ID, "op", c.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			var none A
-			answer, err = none, errors.New("panic")
-		}
-	}()
-	c.Ring = c.ring.Load()
-	return act(ctx, c)
-}
-
-// refuse records a request that got no further than its syntax, and returns why,
-// or why that could not be recorded.
-func (s *Service) refuse(ctx context.Context, r Request, op api.Op, reason error) error {
-	if err := s.record(r, &audit.Record{Op: string(op)}, time.Now(), reason); err != nil {
-		return err
-	}
-	s.brake.refused(ctx, r.Peer.UID)
-	return reason
-}
-
-// rule is the rule of a claim policy by which err came about, or "".
-func rule(err error) string {
-	var denial *policy.Denial
-	if errors.As(err, &denial) {
-		return denial.Rule
-	}
-	return ""
-}
-
-// clip bounds a name that a peer made up.
-func clip(name string) string {
-	const most = 64
-	if len(name) > most {
-		return name[:most] + "..."
-	}
-	return name
 }

@@ -11,9 +11,9 @@ import (
 // tries, and none with a key that does not do its algorithm.
 func TestCandidates(t *testing.T) {
 	f := serve(t, Limits{})
-	c := &call{generation: f.service.enter(), Ring: f.setup.Ring, peer: me()}
-	defer c.leave()
-	name, v, err := c.Ring.Version(f.setup.Ring.Keys()[2].Versions[0].KID())
+	c := &call{gen: f.service.enter(), ring: f.setup.Ring, peer: me()}
+	defer c.gen.leave()
+	name, v, err := c.ring.Version(f.setup.Ring.Keys()[2].Versions[0].KID())
 	if err != nil || name != "inbox" {
 		t.Fatalf("%q, %v", name, err)
 	}
@@ -31,11 +31,11 @@ func TestCandidates(t *testing.T) {
 	for _, tt := range tests {
 		sealed := &signer.SealedToken{Recipients: []*signer.Recipient{&tt.r}}
 		for only, want := range map[string]int{"": tt.want, "inbox": tt.want, "oidc": 0} {
-			if got := c.candidates(sealed, api.OpDecrypt, only); len(got) != want {
+			if got := with(c, only).candidates(sealed, api.OpDecrypt); len(got) != want {
 				t.Errorf("%s, key %q: %d candidates, want %d", tt.name, only, len(got), want)
 			}
 		}
-		if got := c.candidates(sealed, api.OpOpenJWT, ""); len(got) != 0 {
+		if got := c.candidates(sealed, api.OpOpenJWT); len(got) != 0 {
 			t.Errorf("%s: %d candidates without a grant, want none", tt.name, len(got))
 		}
 	}
@@ -43,11 +43,18 @@ func TestCandidates(t *testing.T) {
 	for range 100 {
 		many.Recipients = append(many.Recipients, &tests[2].r)
 	}
-	if got := c.candidates(many, api.OpDecrypt, ""); len(got) != maxOpens {
+	if got := c.candidates(many, api.OpDecrypt); len(got) != maxOpens {
 		t.Errorf("100 recipients without a kid: %d candidates, want %d", len(got), maxOpens)
 	}
 	again := &signer.SealedToken{Recipients: []*signer.Recipient{&tests[0].r, &tests[0].r, &tests[0].r}}
-	if got := c.candidates(again, api.OpDecrypt, ""); len(got) != 1 {
+	if got := c.candidates(again, api.OpDecrypt); len(got) != 1 {
 		t.Errorf("one recipient three times: %d candidates, want 1", len(got))
 	}
+}
+
+// with returns c with a grant on the named key.
+func with(c *call, key string) *call {
+	granted := *c
+	granted.key = key
+	return &granted
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"signetd/backends"
 	"signetd/signer"
 )
 
@@ -42,10 +43,10 @@ func (b *builder) look(ctx context.Context, swap func(*signer.Ring)) bool {
 	b.late = slices.DeleteFunc(b.late, func(l *lateBackend) bool {
 		err := l.open(ctx)
 		if err == nil {
-			b.log.InfoContext(ctx, "backend is there", "backend", l.name)
+			b.log.InfoContext(ctx, "backend is there", "backend", l.config.Name)
 			return true
 		}
-		b.away[l.name] = err
+		b.away[l.config.Name] = err
 		return false
 	})
 	b.pending = slices.DeleteFunc(b.pending, func(p *pending) bool { return b.lookFor(ctx, p, swap) })
@@ -80,7 +81,7 @@ func (b *builder) lookFor(ctx context.Context, p *pending, swap func(*signer.Rin
 // A lateBackend is a backend that was away when the setup was made. It is safe for
 // concurrent use, but for open.
 type lateBackend struct {
-	opener
+	config  backends.Config
 	opening chan error // while it is being opened
 
 	mu      sync.Mutex
@@ -104,14 +105,14 @@ func (l *lateBackend) open(ctx context.Context) error {
 		l.opening = nil
 		return err
 	case <-time.After(openTimeout):
-		return fmt.Errorf("%w: backend %q takes longer than %v to open", signer.ErrUnavailable, l.name, openTimeout)
+		return fmt.Errorf("%w: backend %q takes longer than %v to open", signer.ErrUnavailable, l.config.Name, openTimeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 func (l *lateBackend) openOnce(ctx context.Context) error {
-	b, err := l.opener.open(ctx)
+	b, err := backends.Open(ctx, l.config)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {

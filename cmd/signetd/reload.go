@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 
 	sddaemon "github.com/coreos/go-systemd/v22/daemon"
 
-	"signetd/daemon"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -21,11 +21,11 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := r.audit.Reopen(); err != nil {
 		return 0, err
 	}
-	d, err := readConfig(r.config.Path)
+	d, err := readConfig(r.doc.path)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
 	}
-	if err := d.NeedsRestart(r.config); err != nil {
+	if err := d.unchanged(&r.doc.Config); err != nil {
 		return 0, err
 	}
 	setup, err := r.build(ctx, d, r.service.Ring())
@@ -36,6 +36,26 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	r.service.Swap(setup)
 	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil
+}
+
+// unchanged returns an error if d differs from the running config in what only a
+// restart can change.
+func (d *document) unchanged(old *Config) error {
+	for _, s := range []struct {
+		name     string
+		old, new any
+	}{
+		{"socket", old.Socket, d.Socket},
+		{"limits", old.Limits, d.Limits},
+		{"audit", old.Audit, d.Audit},
+		{"log", old.Log, d.Log},
+		{"metrics", old.Metrics, d.Metrics},
+	} {
+		if !reflect.DeepEqual(s.old, s.new) {
+			return d.at("$."+s.name, fmt.Errorf("%w: a change here needs a restart", signer.ErrInvalid))
+		}
+	}
+	return nil
 }
 
 // reloadOnRequest is reload for a peer, whose own deadline does not end it half
@@ -79,7 +99,7 @@ func (r *running) reloadAndRecord(ctx context.Context) {
 		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
 	}
 	own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
-	if err := r.service.RecordSignal(daemon.NewRequest(own), err); err != nil {
+	if err := r.service.RecordSignal(own, err); err != nil {
 		r.log.ErrorContext(ctx, "reload not recorded", "err", err)
 	}
 	notify(r.log, sddaemon.SdNotifyReady)

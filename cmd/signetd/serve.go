@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -19,14 +18,13 @@ import (
 
 	"signetd/daemon"
 	"signetd/daemon/audit"
-	"signetd/daemon/config"
+	"signetd/daemon/server"
 	"signetd/signer"
 )
 
 const (
 	buildTimeout = time.Minute            // to log in, and open and prove every key
 	drainTimeout = 15 * time.Second       // for requests in flight when the daemon stops
-	gcPercent    = 300                    // Go has 100
 	backlogPause = 100 * time.Millisecond // for connections made just before the socket went away
 )
 
@@ -55,14 +53,13 @@ are answered.`,
 
 // running is a daemon at work and what it was started with.
 type running struct {
-	config   *config.File
-	settings config.Settings
-	hup      chan os.Signal // asks for a reload; nil without a config file
-	audit    *audit.Log
-	metrics  *daemon.Metrics
-	service  *daemon.Service
-	log      *slog.Logger
-	known    *publicKeys
+	doc     *document
+	hup     chan os.Signal // asks for a reload; nil without a config file
+	audit   *audit.Log
+	metrics *daemon.Metrics
+	service *daemon.Service
+	log     *slog.Logger
+	known   *publicKeys
 
 	mu sync.Mutex // one reload at a time
 }
@@ -70,22 +67,28 @@ type running struct {
 // serve runs the daemon until ctx ends. started, if not nil, is called when it
 // answers.
 func serve(ctx context.Context, d *document, started func()) (err error) {
-	settings, err := d.Settings()
-	if err != nil {
+	if err := d.settings(); err != nil {
 		return err
 	}
 	addProcs()
-	r := &running{config: d.File, settings: settings, log: settings.Log, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
-	if d.Path != "" {
+	r := &running{doc: d, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
+	if d.path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or
 		// answering its last requests.
 		r.hup = make(chan os.Signal, 1)
 		signal.Notify(r.hup, syscall.SIGHUP)
 		defer signal.Stop(r.hup)
 	}
+	if r.log, err = d.logger(); err != nil {
+		return err
+	}
+	path, sync, err := d.auditLog()
+	if err != nil {
+		return err
+	}
 	// The log's lock comes before the login: a second daemon by mistake costs no
 	// attempt at a PIN.
-	if r.audit, err = audit.Open(settings.Audit.Path, settings.Audit.Sync); err != nil {
+	if r.audit, err = audit.Open(path, sync); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.audit.Close()) }()
@@ -101,24 +104,23 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 func (r *running) build(ctx context.Context, d *document, before *signer.Ring) (daemon.Setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	openers, err := d.openers()
-	if err != nil {
-		return daemon.Setup{}, err
-	}
-	b := &builder{File: d.File, openers: openers, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
+	b := &builder{document: d, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
 	return b.build(ctx)
 }
 
 // run listens, serves, and stops in the order that loses no request.
 func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) error {
-	limits := r.settings.Limits
-	r.service = daemon.NewService(setup, limits, r.audit, r.metrics, r.log)
-	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
-	config := daemon.ServerConfig{Limits: limits, Version: version}
-	if r.config.Path != "" {
+	limits, err := r.doc.limits()
+	if err != nil {
+		return errors.Join(err, setup.Close())
+	}
+	config := daemon.Config{Limits: limits, Version: version, Audit: r.audit, Metrics: r.metrics, Log: r.log}
+	if r.doc.path != "" {
 		config.Reload = r.reloadOnRequest
 	}
-	server := daemon.NewServer(r.service, config)
+	r.service = daemon.NewService(setup, config)
+	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
+	srv := server.New(r.service, server.Config{Limits: limits, Log: r.log, Registry: r.metrics.Registry})
 	sockets, err := r.listen()
 	if err != nil {
 		return errors.Join(err, r.service.Close(context.WithoutCancel(ctx)))
@@ -129,17 +131,12 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	}
 	failed := make(chan error, len(sockets))
 	for _, l := range sockets {
-		go func() { failed <- server.Serve(l) }() // ends with Shutdown
+		go func() { failed <- srv.Serve(l) }() // ends with Shutdown
 	}
 	stopReloads := r.reloadOnSignal(ctx)
 	r.logKeys(ctx, setup.Ring)
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
-
-	// What only the start needed goes back to the kernel. After that little is live, and a
-	// request leaves a few kilobytes behind: the collector runs a third as often.
-	debug.SetGCPercent(gcPercent)
-	debug.FreeOSMemory()
-
+	settle()
 	notify(r.log, sddaemon.SdNotifyReady)
 	if started != nil {
 		started()
@@ -150,7 +147,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	}
 	notify(r.log, sddaemon.SdNotifyStopping)
 	r.log.InfoContext(ctx, "stopping: requests in flight are being answered")
-	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), server, sockets, stopReloads), stopMetrics())
+	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), srv, sockets, stopReloads), stopMetrics())
 	r.log.InfoContext(ctx, "stopped")
 	return err
 }
@@ -173,18 +170,18 @@ func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Versi
 }
 
 // stop lets nobody new in, answers who is in, and closes the backends.
-func (r *running) stop(ctx context.Context, server *daemon.Server, sockets []net.Listener, stopReloads func(context.Context)) error {
+func (r *running) stop(ctx context.Context, srv *server.Server, sockets []net.Listener, stopReloads func(context.Context)) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	stopReloads(ctx)
 	var errs []error
 	for _, l := range sockets {
-		if s, ok := l.(*daemon.Socket); ok {
+		if s, ok := l.(*server.Socket); ok {
 			errs = append(errs, s.Unlink())
 		}
 	}
 	time.Sleep(backlogPause)
-	errs = append(errs, server.Shutdown(ctx), r.service.Close(ctx), closeAll(sockets))
+	errs = append(errs, srv.Shutdown(ctx), r.service.Close(ctx), closeAll(sockets))
 	return errors.Join(errs...)
 }
 
@@ -205,7 +202,11 @@ func (r *running) listen() ([]net.Listener, error) {
 	if len(handed) > 0 {
 		return handed, nil
 	}
-	s, err := daemon.ListenUnix(r.settings.Socket)
+	c, err := r.doc.socket()
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.ListenUnix(c)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +223,7 @@ func notify(log *slog.Logger, state string) {
 func addresses(sockets []net.Listener) []string {
 	var list []string
 	for _, l := range sockets {
-		if s, ok := l.(*daemon.Socket); ok {
+		if s, ok := l.(*server.Socket); ok {
 			list = append(list, s.Path())
 			continue
 		}

@@ -52,7 +52,7 @@ type Route struct {
 }
 
 // An Endpoint is a [Route] with the types of its request's body and of its answer. Q is
-// struct{} if the request has no body.
+// struct{} if the request has no body, and string if it is the name in the path.
 type Endpoint[Q, A any] struct{ Route }
 
 // The endpoints of the API.
@@ -75,7 +75,7 @@ var (
 	UnwrapKey = post[UnwrapKeyRequest, UnwrapKeyResponse]("/v1/key/unwrap", OpUnwrapKey, signer.UseEnc)
 
 	ListKeys     = Endpoint[struct{}, Keys]{Route{Method: http.MethodGet, Path: "/v1/keys", Op: OpList}}
-	GetKey       = Endpoint[struct{}, Key]{Route{Method: http.MethodGet, Path: "/v1/keys/{name}", Op: OpList}}
+	GetKey       = Endpoint[string, Key]{Route{Method: http.MethodGet, Path: "/v1/keys/{name}", Op: OpList}}
 	GetJWKS      = Endpoint[struct{}, signer.JWKSet]{Route{Method: http.MethodGet, Path: "/v1/jwks", Op: OpList}}
 	GetHealth    = Endpoint[struct{}, Health]{Route{Method: http.MethodGet, Path: "/v1/health"}}
 	GetReady     = Endpoint[struct{}, Ready]{Route{Method: http.MethodGet, Path: "/v1/ready"}}

@@ -78,7 +78,7 @@ func post[Q, A any](ctx context.Context, c *Client, e api.Endpoint[Q, A], req *Q
 
 // get calls an endpoint that takes no request, at path, which is that of the endpoint with
 // any name filled in.
-func get[A any](ctx context.Context, c *Client, e api.Endpoint[struct{}, A], path string) (*A, error) {
+func get[Q, A any](ctx context.Context, c *Client, e api.Endpoint[Q, A], path string) (*A, error) {
 	call, err := c.exchange(ctx, e.Method, http1.RouteKey{Path: path}, nil)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ import (
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
+	"signetd/daemon/server"
 	"signetd/signer"
 )
 
@@ -90,18 +91,21 @@ func New(t testing.TB, c Config) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := daemon.NewService(setup(t, c), c.Limits, records, daemon.NewMetrics(Version), slog.New(slog.DiscardHandler))
-	server := daemon.NewServer(service, daemon.ServerConfig{Limits: c.Limits, Version: Version, Reload: c.Reload})
-	l, err := daemon.ListenUnix(daemon.SocketConfig{Path: d.socket, Mode: 0o600, GID: -1})
+	log := slog.New(slog.DiscardHandler)
+	service := daemon.NewService(setup(t, c), daemon.Config{
+		Limits: c.Limits, Version: Version, Reload: c.Reload, Audit: records, Metrics: daemon.NewMetrics(Version), Log: log,
+	})
+	srv := server.New(service, server.Config{Limits: c.Limits, Log: log})
+	l, err := server.ListenUnix(server.SocketConfig{Path: d.socket, Mode: 0o600, GID: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }() // ends with Shutdown
+	go func() { done <- srv.Serve(l) }() // ends with Shutdown
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), closeTimeout)
 		defer cancel()
-		check(t, "Server.Shutdown", server.Shutdown(ctx))
+		check(t, "Server.Shutdown", srv.Shutdown(ctx))
 		check(t, "Server.Serve", <-done)
 		check(t, "Service.Close", service.Close(ctx))
 		check(t, "Socket.Close", l.Close())

@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"signetd/daemon/api"
+	"signetd/daemon/policy"
+	"signetd/signer"
+)
+
+// readyFor is how long an answer about readiness holds. Anybody who can open the socket may
+// ask, and each question is a round trip to every backend.
+const readyFor = time.Second
+
+type readiness struct {
+	mu       sync.Mutex // held while the backends are asked: who asks meanwhile gets the same answer
+	at       time.Time
+	of       *generation
+	backends map[string]string // by name, the code of what it answered
+}
+
+// Ready tells whether every key has a version that can be used, and whether each backend
+// answers, as of a second ago at most. It names keys only to a peer with a grant on them.
+// It leaves no audit record, since it uses no key.
+func (s *Service) Ready(ctx context.Context, peer policy.Peer) *api.Ready {
+	g := s.enter()
+	defer g.leave()
+
+	ready := &api.Ready{Ready: true, Backends: s.askBackends(ctx, g)}
+	now := time.Now()
+	for _, k := range g.ring.Load().Keys() {
+		ready.Ready = ready.Ready && usable(k, now, ready.Backends)
+		missing := missingOf(k)
+		ready.MissingVersions += len(missing)
+		if g.setup.Policy.Check(peer, api.OpList, k.Name) == nil {
+			ready.Missing = append(ready.Missing, missing...)
+		}
+	}
+	return ready
+}
+
+// usable reports whether a key has a version whose time has come, in a backend that has
+// opened it and answers. A key none of whose versions has begun is as its config wants it.
+func usable(k signer.NamedKey, now time.Time, backends map[string]string) bool {
+	begun := false
+	for _, v := range k.Versions {
+		if v.NotBefore().After(now) {
+			continue
+		}
+		begun = true
+		if slices.ContainsFunc(v.Places(), func(p signer.Place) bool {
+			return p.State != signer.StateMissing && backends[p.Backend] == "ok"
+		}) {
+			return true
+		}
+	}
+	return !begun
+}
+
+func missingOf(k signer.NamedKey) (list []api.MissingVersion) {
+	for _, v := range k.Versions {
+		for _, p := range v.Places() {
+			if p.State == signer.StateMissing {
+				list = append(list, api.MissingVersion{Key: k.Name, KID: v.KID(), Backend: p.Backend, NotBefore: notBefore(v)})
+			}
+		}
+	}
+	return list
+}
+
+// askBackends returns, by name, the code of what each backend of g says of itself.
+func (s *Service) askBackends(ctx context.Context, g *generation) map[string]string {
+	r := &s.readiness
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.backends != nil && r.of == g && time.Since(r.at) <= readyFor {
+		return r.backends
+	}
+
+	// The answer is for all who ask, and must not depend on the patience of the first.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Timeout)
+	defer cancel()
+	codes := map[string]string{}
+	var mu sync.Mutex // guards codes
+	var asked sync.WaitGroup
+	for name, b := range g.setup.Backends {
+		asked.Go(func() { // ends with its Ping, which obeys ctx
+			code := signer.Code(b.Ping(ctx))
+			mu.Lock()
+			defer mu.Unlock()
+			codes[name] = code
+		})
+	}
+	asked.Wait()
+
+	r.backends, r.of, r.at = codes, g, time.Now()
+	return codes
+}
+
+// outages tracks the keys that cannot be served, so that the log has one line when that
+// begins, with what to do about it, and one when it ends. The audit log has the reason of
+// each request, but it is not the first place where an operator looks. The zero value has
+// no outage. It is safe for concurrent use.
+type outages struct {
+	n    atomic.Int32 // of keys that are away, so that requests take no lock while all is well
+	mu   sync.Mutex   // guards keys
+	keys map[string]*signer.Presence
+}
+
+// note logs it if a record begins or ends an outage.
+func (o *outages) note(logger *slog.Logger, rec *record) {
+	lost := rec.Outcome == signer.Code(signer.ErrUnavailable)
+	switch {
+	case rec.KID == "":
+		return // a name that a peer made up is no key
+	case !lost && rec.outcome != nil:
+		return // what is the peer's own fault says nothing of a backend
+	case !lost && o.n.Load() == 0:
+		return
+	}
+
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.keys[rec.Key]
+	if p == nil {
+		if o.keys == nil {
+			o.keys = map[string]*signer.Presence{}
+		}
+		p = new(signer.Presence)
+		o.keys[rec.Key] = p
+	}
+
+	if lost {
+		if p.Lost() {
+			o.n.Add(1)
+			logger.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", rec.outcome)
+		}
+		return
+	}
+	if after, news := p.Found(); news {
+		o.n.Add(-1)
+		logger.Info("key available again", "key", rec.Key, "kid", rec.KID, "after", after.Round(time.Millisecond))
+	}
+}

@@ -1,0 +1,228 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"signetd/daemon"
+	"signetd/signer/supervise"
+)
+
+const (
+	firstBuffer = 4 << 10 // bytes that a connection reads into at first
+	keepBuffer  = 8 << 10 // bytes of a buffer that a connection keeps
+	// gatherResponses is how long a response waits for those to requests that came with
+	// its own.
+	gatherResponses = 5 * time.Millisecond
+)
+
+// A next is what becomes of a connection after one step.
+type next int
+
+const (
+	proceed  next = iota
+	finish        // nothing more comes, or can be answered
+	fallback      // to net/http
+	timedOut      // the watchdog has answered, and closed the connection
+)
+
+// A fastConn reads the requests of one connection one after the other, has each answered
+// on the connection's own goroutine, and sends the responses to those that came together
+// by one write. See docs/decisions/0016.
+type fastConn struct {
+	*conn
+	in      []byte // read and not worked on; cleared behind us, since it may hold secrets
+	started bool   // a request has come
+	begun   bool   // the request that is read has begun, and its deadline is set
+	readBy  time.Time
+	path    string         // of the last request: most of a connection have the same
+	request daemon.Request // the one that is worked on
+}
+
+// serveConn serves a connection until it ends. Requests that are not usual ones (see
+// [readHead]) go to net/http, and so does all that comes after one on its connection.
+func (s *Server) serveConn(c *conn) {
+	f := &fastConn{conn: c, in: make([]byte, 0, firstBuffer)}
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic", "peer", c.peer, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			_ = c.Close()
+		}
+	}()
+
+	n := proceed
+	for n == proceed {
+		n = f.step()
+	}
+	if n == timedOut {
+		clear(f.in[:cap(f.in)])
+		return
+	}
+
+	if err := c.queue.send(c); n == fallback && err == nil {
+		c.rest = bytes.Clone(f.in)
+		clear(f.in)
+		s.handOver.take(c)
+		return
+	}
+	clear(f.in[:cap(f.in)])
+	_ = c.Close() // nothing can be done about an error
+}
+
+// step answers one request that has been read whole, or reads.
+func (f *fastConn) step() next {
+	h, result := readHead(f.in)
+	switch {
+	case result == unusual, int64(h.length) > f.server.limits.RequestBytes:
+		return fallback
+	case result == complete && len(f.in) >= h.size+h.length:
+		return f.answer(h, nil)
+	}
+
+	need := len(f.in) + 1
+	if result == complete {
+		need = h.size + h.length
+	}
+	err := f.read(need)
+	switch {
+	case err == nil:
+		return proceed
+	case result == partial:
+		return finish // without a whole head nothing has been asked for
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return f.answer(h, errSlowBody())
+	default:
+		return f.answer(h, errShortBody())
+	}
+}
+
+// read sends the responses that are ready, and reads a part of a request that will have
+// need bytes at least.
+func (f *fastConn) read(need int) error {
+	if err := f.queue.send(f.conn); err != nil {
+		return err
+	}
+
+	if len(f.in) == 0 {
+		f.state.Store(int32(http.StateIdle))
+		if cap(f.in) > keepBuffer { // a long request needed it
+			f.in = make([]byte, 0, firstBuffer)
+		}
+	}
+	wait := idleTimeout
+	if len(f.in) > 0 || !f.started {
+		wait = f.server.limits.Timeout
+	}
+	f.setReadBy(wait)
+
+	f.grow(need)
+	n, err := f.UnixConn.Read(f.in[len(f.in):cap(f.in)])
+	if n == 0 {
+		return err
+	}
+	f.state.Store(int32(http.StateActive))
+	f.in = f.in[:len(f.in)+n]
+	return nil
+}
+
+// setReadBy sets the read deadline, unless it is about right: to set it costs more than to
+// look at it. A request that has begun has it set once, and no further bytes put it off.
+// The first request of a connection has what is left of the time since that began.
+func (f *fastConn) setReadBy(wait time.Duration) {
+	if f.begun {
+		return
+	}
+
+	now := time.Now()
+	part := len(f.in) > 0
+	if left := f.readBy.Sub(now); left > wait || left < wait*3/4 && (f.started || !part) {
+		f.readBy = now.Add(wait)
+		_ = f.SetReadDeadline(f.readBy) // a connection that is closed fails to read, too
+	}
+	f.begun = part
+}
+
+// grow makes room, by half at least, for need bytes in all. It does so little by little,
+// because a peer that announces many bytes may send none.
+func (f *fastConn) grow(need int) {
+	if need = max(need, len(f.in)+1); need <= cap(f.in) {
+		return
+	}
+
+	need = max(need, cap(f.in)*3/2) // a head does not say how long it will be
+	in := append(make([]byte, 0, min(need, max(2*cap(f.in), firstBuffer))), f.in...)
+	clear(f.in)
+	f.in = in
+}
+
+// answer answers the request with head h, whose body is there unless bodyErr says why not.
+func (f *fastConn) answer(h head, bodyErr error) next {
+	f.started, f.begun = true, false
+	if string(h.path) != f.path {
+		f.path = string(h.path)
+	}
+	size := min(len(f.in), h.size+h.length)
+
+	f.request = f.server.handler.Begin(f.peer)
+	q := &f.request
+	q.Method, q.Path, q.Body, q.BodyErr = h.method, f.path, f.in[h.size:size], bodyErr
+	q.InFlight = &f.inflight
+	q.Behind = (len(f.in) - size) / size
+
+	var r daemon.Response
+	if f.surplus {
+		r, h.last = f.server.handler.Fail(q, errTooManyConnections()), true
+	} else {
+		ctx := supervise.NewContext(f.server.limits.Timeout)
+		f.server.watchdog.Wake()
+		r = f.server.handler.Answer(ctx, q)
+		ctx.End(context.Canceled)
+	}
+	clear(q.Body)
+	if r.TimedOut {
+		return timedOut
+	}
+
+	f.advance(size)
+	last := h.last || bodyErr != nil || f.drained()
+	f.queue.add(&r, last)
+	if last {
+		return finish
+	}
+	if time.Since(f.queue.since) > gatherResponses && f.queue.send(f.conn) != nil {
+		return finish
+	}
+	return proceed
+}
+
+// advance drops the first n bytes.
+func (f *fastConn) advance(n int) {
+	left := copy(f.in, f.in[n:])
+	clear(f.in[left:])
+	f.in = f.in[:left]
+}
+
+// drained reports, while the server drains, whether f has nothing more to answer. From then
+// on the peer cannot send, and what it had sent before is read.
+func (f *fastConn) drained() bool {
+	if !f.server.draining.Load() {
+		return false
+	}
+	_ = f.CloseRead() // or the peer is gone
+	if len(f.in) > 0 {
+		return false
+	}
+
+	f.grow(1)
+	f.readBy = time.Now().Add(f.server.limits.Timeout) // that of the request before may be over
+	_ = f.SetReadDeadline(f.readBy)
+	n, _ := f.UnixConn.Read(f.in[:cap(f.in)]) // an end, or an error after which nothing can be read either
+	f.in = f.in[:n]
+	return n == 0
+}
