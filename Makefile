@@ -7,6 +7,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+JOURNEY  ?= jwt/sign
 BENCH    ?= .
 BENCHFLAGS   ?=
 BENCH_SOAK   ?= 2000000
@@ -16,7 +17,7 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate module-path check install clean deps
+.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate path module-path check install clean deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -92,6 +93,9 @@ vuln: ## look for known vulnerabilities in what the code calls (needs the networ
 
 generate: ## write generated files anew
 	go generate ./...
+
+path: deps ## print the files and functions that a request runs through; JOURNEY=jwe/decrypt, ... or all
+	go run ./softhsm/path -journey $(JOURNEY)
 
 module-path: ## rename the Go module everywhere, MODULE=host/owner/signetd
 	@sh deploy/packaging/module-path.sh '$(MODULE)'

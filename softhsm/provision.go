@@ -64,7 +64,7 @@ func init() { //nolint:gochecknoinits // it must run before the main function of
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Fprintf(os.Stdout, "\n%s\n", result)
+	_, _ = fmt.Fprintf(os.Stdout, "\n%s\n", result)
 	os.Exit(0)
 }
 
