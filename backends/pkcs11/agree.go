@@ -14,30 +14,9 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
-
-// An agreement is how a token wants to be asked for ECDH (CKM_ECDH1_DERIVE with
-// CKD_NULL).
-type agreement struct {
-	form   pointForm
-	object object // that the shared secret becomes, until it is read
-}
-
-// A pointForm is how a token wants the other side's point.
-type pointForm int
-
-const (
-	barePoint pointForm = iota + 1 // uncompressed, as every token should take it (PKCS#11 2.40 Current Mechanisms section 2.3.9)
-	derPoint                       // the same in a DER OCTET STRING
-)
-
-func (f pointForm) encode(peer *ecdh.PublicKey) ([]byte, error) {
-	if f == derPoint {
-		return asn1.Marshal(peer.Bytes())
-	}
-	return peer.Bytes(), nil
-}
 
 // agreeing is the half of a key that implements signer.Agreer.
 type agreeing struct{ k *key }
@@ -52,11 +31,11 @@ func (a agreeing) AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byt
 		return nil, signer.ErrDecrypt
 	}
 	return a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return a.k.agree(s, h, a.k.agreement, peer)
+		return a.k.agree(s, h, a.k.agrees, peer)
 	})
 }
 
-// ecdh is the public half as ECDH has it.
+// ecdh returns the public half in the type of package ecdh.
 func (k *key) ecdh() (*ecdh.PublicKey, error) {
 	pub, ok := k.public.(*ecdsa.PublicKey)
 	if !ok {
@@ -65,41 +44,36 @@ func (k *key) ecdh() (*ecdh.PublicKey, error) {
 	return pub.ECDH()
 }
 
-// agree agrees with a peer on the curve of k. The shared secret is a session
-// object until it is read. CKA_ALWAYS_AUTHENTICATE is about signatures and
-// decryption (PKCS#11 2.40 section 4.9), not about this.
-func (k *key) agree(s *session, h p11.ObjectHandle, a agreement, peer *ecdh.PublicKey) ([]byte, error) {
-	point, err := a.form.encode(peer)
-	if err != nil {
-		return nil, err
+// agree agrees with a peer on the curve of k, and returns the x coordinate as RFC 7518
+// section 4.6 wants it, with its leading zeros.
+func (k *key) agree(s *session, h p11.ObjectHandle, strategy agreeStrategy, peer *ecdh.PublicKey) ([]byte, error) {
+	point := peer.Bytes()
+	if strategy.point == derPoint {
+		var err error
+		if point, err = asn1.Marshal(point); err != nil {
+			return nil, err
+		}
 	}
-	z := make([]byte, k.fieldSize())
-	n, err := s.derive(h, a.object, point, z)
+
+	// Without the PIN: CKA_ALWAYS_AUTHENTICATE is about signatures and decryption
+	// (PKCS#11 2.40 section 4.9), not about this.
+	z := make([]byte, len(peer.Bytes())/2) // of a point 0x04 || x || y
+	n, err := s.Derive(h, strategy.object, point, z)
 	switch {
 	case err != nil:
 		return nil, err
-	case n == len(z):
-		return z, nil
 	case n == 0:
 		return nil, fmt.Errorf("%w: pkcs11: the token agreed on an empty secret", signer.ErrUnavailable)
+	case n < len(z):
+		return padLeft(z, n), nil
+	default:
+		return z, nil
 	}
-	defer clear(z)
-	padded := make([]byte, len(z)) // a token may drop leading zeros
-	copy(padded[len(z)-n:], z[:n])
-	return padded, nil
 }
 
-func (k *key) fieldSize() int {
-	pub, ok := k.public.(*ecdsa.PublicKey)
-	if !ok {
-		return 0
-	}
-	return coordinateSize(pub.Curve)
-}
-
-// proveAgreement finds a way in which the token agrees, with a key of our own as
-// the other side.
-func (k *key) proveAgreement(t *trial) error {
+// probeAgreement finds a strategy by which the token agrees with a peer whose private half
+// is known here.
+func (k *key) probeAgreement(p *probe) error {
 	own, err := k.ecdh()
 	if err != nil {
 		return err
@@ -112,13 +86,24 @@ func (k *key) proveAgreement(t *trial) error {
 	if err != nil {
 		return err
 	}
+
 	var refusals []error
-	for _, form := range []pointForm{barePoint, derPoint} {
-		for _, o := range []object{{readable, len(want)}, {readable, 0}, {unsaid, len(want)}, {unsaid, 0}} {
-			a := agreement{form, o}
-			err := t.run(func(s *session, h p11.ObjectHandle) error { return k.proveAgreed(s, h, a, peer.PublicKey(), want) })
+	for _, point := range []pointForm{barePoint, derPoint} {
+		for _, o := range []cryptoki.Object{
+			{Access: cryptoki.Readable, Size: len(want)}, {Access: cryptoki.Readable},
+			{Access: cryptoki.Unspecified, Size: len(want)}, {Access: cryptoki.Unspecified},
+		} {
+			strategy := agreeStrategy{point, o}
+			err := p.run(func(s *session, h p11.ObjectHandle) error {
+				z, err := k.agree(s, h, strategy, peer.PublicKey())
+				if err == nil && !bytes.Equal(z, want) {
+					err = fmt.Errorf("%w: it agrees on another secret: the public half belongs to another key", signer.ErrInvalid)
+				}
+				clear(z)
+				return err
+			})
 			if err == nil {
-				k.agreement = a
+				k.agrees = strategy
 				k.addAlgs(signer.FamilyECDH)
 				return nil
 			}
@@ -129,22 +114,4 @@ func (k *key) proveAgreement(t *trial) error {
 		}
 	}
 	return fmt.Errorf("%w: the token does not agree on a secret that may be read (CKM_ECDH1_DERIVE): %w", signer.ErrUnsupported, errors.Join(refusals...))
-}
-
-func (k *key) proveAgreed(s *session, h p11.ObjectHandle, a agreement, peer *ecdh.PublicKey, want []byte) error {
-	z, err := k.agree(s, h, a, peer)
-	if err == nil && !bytes.Equal(z, want) {
-		err = fmt.Errorf("%w: it agrees on another secret: the public half belongs to another key", signer.ErrInvalid)
-	}
-	clear(z)
-	return err
-}
-
-// addAlgs adds the algorithms of a family that fit k.
-func (k *key) addAlgs(f signer.Family) {
-	for _, alg := range signer.Algs(k.public) {
-		if alg.Family() == f {
-			k.algs = append(k.algs, alg)
-		}
-	}
 }

@@ -29,9 +29,9 @@ type Config struct {
 	// PINFile is the path of a file that holds the user PIN and at most one
 	// newline after it. Users other than its owner and group may not read it.
 	PINFile string `yaml:"pin_file"`
-	// Sessions is the number of sessions, and thereby of operations that the
-	// token works on at once. Optional: twice the number of CPUs by default, and
-	// never more than the token allows.
+	// Sessions is the number of sessions, and so of operations that the token works on
+	// at once. Optional: four times the number of CPUs by default, and never more than
+	// the token allows.
 	Sessions int `yaml:"sessions"`
 	// KeepAlive is after how long without use a session is used for a cheap call,
 	// so that an HSM that drops idle sessions keeps it: a duration such as "20s",
@@ -72,7 +72,7 @@ func (c Config) check() error {
 	return nil
 }
 
-// keepAlive returns KeepAlive as a duration, or 0 if it is none.
+// keepAlive returns KeepAlive as a duration, or 0 if it is not one.
 func (c Config) keepAlive() time.Duration {
 	d, err := time.ParseDuration(c.KeepAlive)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c Config) keepAlive() time.Duration {
 	return d
 }
 
-// queue is how many operations may wait.
+// queue returns how many operations may wait.
 func (c Config) queue() int {
 	if c.Queue == 0 {
 		return defaultQueue
@@ -89,8 +89,8 @@ func (c Config) queue() int {
 	return c.Queue
 }
 
-// sessions is how many sessions to use on a token that allows limit of them (0:
-// as many as one likes), one of which keeps the login alive.
+// sessions returns how many sessions to use on a token that allows limit of them, or any
+// number if limit is 0. One of them keeps the login alive.
 func (c Config) sessions(limit uint) int {
 	n := c.Sessions
 	if n == 0 {
@@ -100,16 +100,4 @@ func (c Config) sessions(limit uint) int {
 		n = min(n, max(int(limit)-1, 1))
 	}
 	return n
-}
-
-// String names the token the way that errors do.
-func (c Config) String() string {
-	switch {
-	case c.Serial == "":
-		return fmt.Sprintf("token %q", c.Token)
-	case c.Token == "":
-		return fmt.Sprintf("token with serial %q", c.Serial)
-	default:
-		return fmt.Sprintf("token %q with serial %q", c.Token, c.Serial)
-	}
 }

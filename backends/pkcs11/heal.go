@@ -7,79 +7,111 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	p11 "github.com/miekg/pkcs11"
-
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
+// patience is how long a request waits for a repair that has just begun.
+const patience = time.Second
+
+// The pauses between attempts to get a token back. They are not those of
+// [signer.Presence], which may be 5 s long: an attempt shows no PIN that was refused and
+// costs the token a few calls, and a request that waits for the end of an outage must not
+// wait for seconds after it. Only where each attempt interrupts other backends of the
+// module are the pauses longer, and then longer than those of a Presence.
 const (
-	// patience is how long a request waits for a repair that has just begun.
-	patience = time.Second
-	// The pauses between attempts to get a token back. It is long only where an
-	// attempt interrupts other backends of the module.
-	firstPause, longestPause, crowdedPause = 50 * time.Millisecond, 700 * time.Millisecond, 30 * time.Second
-	// hiccup is about how long a request waits before it tries a device again.
-	hiccup = 10 * time.Millisecond
-	// probeEvery is how often bad ciphertexts make us look at the token.
-	probeEvery = time.Second
+	firstPause   = 50 * time.Millisecond
+	longestPause = 700 * time.Millisecond
+	sharedPause  = 30 * time.Second // if the module is initialised anew and has other users
 )
 
-// A healer gets a backend's token back after its login, its sessions or the
-// device were lost. One repair runs at a time, and requests wait for it.
-type healer struct {
-	b *Backend
-	// repaired is the stamp of the last repair. What has another is not used. Its
-	// epoch counts repairs.
-	repaired atomic.Pointer[stamp]
+// hiccupPause is about how long a request waits before it tries a device again.
+const hiccupPause = 10 * time.Millisecond
 
-	mu      sync.Mutex
-	repair  chan struct{} // closed at the end of the first attempt of the repair that runs
-	down    error         // what requests are told, while no attempt has helped
-	closing bool
-	keys    map[*key]struct{}
-	probed  time.Time
+// lookEvery is how often bad ciphertexts make us look at the token.
+const lookEvery = time.Second
+
+// A session is one of the pool's. Its stamp says whether it may still be used.
+type session struct {
+	*cryptoki.Session
+	stamp stamp
+}
+
+// A stamp says from when a session or the handle of an object is. With another stamp than
+// that of the last repair it may be dead, or that of another session or key.
+type stamp struct {
+	epoch   uint64 // of the login: C_Initialize or C_Login by any backend of the token
+	repairs uint64 // of this backend
+}
+
+// A healer gets a backend's token back after its login, its sessions or the device were
+// lost. One repair runs at a time, and requests wait for it.
+type healer struct {
+	login      *cryptoki.Login
+	credential func() (cryptoki.Credential, error)
+	askToken   func(context.Context) error
+
+	// repaired is the stamp of the last repair. It is written by the repair that runs.
+	repaired atomic.Pointer[stamp]
+	restarts atomic.Uint64 // attempts that initialised the module anew
+
+	mu      sync.Mutex             // guards what follows
+	repair  chan struct{}          // nil if none runs; closed after its first attempt
+	down    error                  // what requests are told; nil until an attempt has failed
+	closing bool                   // no new repair begins
+	finders []func(*session) error // one for each open key: finds it again
+	looked  time.Time              // when a bad ciphertext last made us look at the token
 
 	stop    chan struct{} // closed by close
 	running sync.WaitGroup
-
-	repairs, restarts atomic.Uint64
 }
 
-func newHealer(b *Backend) *healer {
-	h := &healer{b: b, keys: make(map[*key]struct{}), stop: make(chan struct{})}
-	h.repaired.Store(&stamp{b.module.generation.Load(), b.login.count.Load(), 0})
+func newHealer(l *cryptoki.Login, credential func() (cryptoki.Credential, error), askToken func(context.Context) error) *healer {
+	h := &healer{login: l, credential: credential, askToken: askToken, stop: make(chan struct{})}
+	h.repaired.Store(&stamp{epoch: l.Epoch()})
 	return h
 }
 
-func (h *healer) epoch() uint64 { return h.repaired.Load().epoch }
+// repairs returns how many repairs have succeeded.
+func (h *healer) repairs() uint64 { return h.repaired.Load().repairs }
 
-// current reports whether nobody has initialised the module or logged in since
-// the last repair of this backend.
-func (h *healer) current() bool {
-	r := h.repaired.Load()
-	return r.generation == h.b.module.generation.Load() && r.logins == h.b.login.count.Load()
+// outdated reports whether a backend of the same token has logged in, or any backend has
+// initialised the module, since the last repair of this one.
+func (h *healer) outdated() bool { return h.repaired.Load().epoch != h.login.Epoch() }
+
+// current reports whether s may be used. The caller has entered the module, so that this
+// stays true of initialisations until it leaves.
+func (h *healer) current(s *session) bool { return s.stamp == *h.repaired.Load() && !h.outdated() }
+
+// openSession opens a session. The caller has entered the module.
+func (h *healer) openSession() (*session, error) {
+	now := *h.repaired.Load() // before the call: a repair meanwhile makes the session stale
+	s, err := h.login.OpenSession()
+	if err != nil {
+		return nil, err
+	}
+	return &session{s, now}, nil
 }
 
-// good reports whether s may be used. The caller is inside the module, so what
-// it hears stays true as far as initialisations go.
-func (h *healer) good(s *session) bool { return s.stamp == *h.repaired.Load() && h.current() }
-
-// admit lets a request through, has it wait for a repair that has just begun, or
-// says at once that the token is gone.
+// admit lets a request through, has it wait for a repair that has just begun, or returns
+// at once that the token is gone.
 func (h *healer) admit(ctx context.Context) error {
-	if !h.current() {
-		h.begin(h.epoch(), false) // another backend has initialised the module or logged in anew
+	if h.outdated() {
+		h.begin(h.repairs(), false)
 	}
+
 	h.mu.Lock()
 	repair, down := h.repair, h.down
 	h.mu.Unlock()
 	if down != nil || repair == nil {
 		return down
 	}
+
 	wait := time.NewTimer(patience)
 	defer wait.Stop()
 	select {
@@ -90,26 +122,28 @@ func (h *healer) admit(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-wait.C:
-		return fmt.Errorf("%w: pkcs11: token %q is being brought back", signer.ErrUnavailable, h.b.id.label)
+		return fmt.Errorf("%w: pkcs11: token %q is being brought back", signer.ErrUnavailable, h.login.Token().Label)
 	}
 }
 
-// begin starts a repair, unless one runs or has ended since epoch.
-func (h *healer) begin(epoch uint64, restart bool) {
+// begin starts a repair, unless one runs, or one has succeeded since there were only the
+// given number of repairs.
+func (h *healer) begin(repairs uint64, restart bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.repair != nil || h.closing || h.epoch() != epoch {
+	if h.repair != nil || h.closing || h.repairs() != repairs {
 		return
 	}
 	h.repair = make(chan struct{})
 	h.running.Go(func() { h.run(restart) }) // a goroutine; ends when the token is back, or with close
 }
 
-// run repairs until it has helped.
+// run makes attempts until one succeeds.
 func (h *healer) run(restart bool) {
 	first := true
 	for pause := firstPause; ; pause *= 2 {
 		err := h.attempt(restart)
+
 		h.mu.Lock()
 		h.down = err
 		if first {
@@ -122,10 +156,11 @@ func (h *healer) run(restart bool) {
 			return
 		}
 		h.mu.Unlock()
+
 		restart = needsRestart(err)
 		pause = min(pause, longestPause)
-		if restart && h.b.module.crowded() {
-			pause = min(pause*4, crowdedPause)
+		if restart && h.login.Module().Shared() {
+			pause = min(pause*4, sharedPause)
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2+1)): // #nosec G404 -- jitter
@@ -135,21 +170,22 @@ func (h *healer) run(restart bool) {
 	}
 }
 
-// attempt is one try to get the token back: first with what is there, since a
-// new initialisation interrupts every backend of the module, and then anew.
+// attempt tries once to get the token back: first with what is there, since a new
+// initialisation interrupts every backend of the module, and then anew.
 func (h *healer) attempt(restart bool) error {
-	m := h.b.module
-	generation := m.generation.Load()
+	m := h.login.Module()
+	generation := m.Generation()
+
 	err := error(nil)
 	if !restart {
 		err = h.relogin()
-		if classOf(err) == classSession { // lost again in the middle of it
+		if cryptoki.ClassOf(err) == cryptoki.ClassSession { // lost again in the middle of it
 			err = h.relogin()
 		}
 	}
 	if restart || needsRestart(err) {
 		h.restarts.Add(1)
-		if err = m.restart(generation); err == nil {
+		if err = m.Restart(generation); err == nil {
 			err = h.relogin()
 		}
 	}
@@ -159,14 +195,13 @@ func (h *healer) attempt(restart bool) error {
 	return nil
 }
 
-// needsRestart reports whether err is one that only a new C_Initialize heals.
+// needsRestart reports whether only a new C_Initialize heals err.
 func needsRestart(err error) bool {
-	c := classOf(err)
-	return c == classDevice || c == classSession || errors.Is(err, errTokenGone)
+	return cryptoki.Lost(err) || errors.Is(err, cryptoki.ErrTokenGone)
 }
 
-// unavailable makes sure that a request hears ErrUnavailable, whatever it was
-// that went wrong with a repair.
+// unavailable makes err one that wraps ErrUnavailable and not ErrInvalid, which would
+// blame the request for what went wrong with the token.
 func unavailable(err error) error {
 	if errors.Is(err, signer.ErrUnavailable) && !errors.Is(err, signer.ErrInvalid) {
 		return err
@@ -174,79 +209,75 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %v", signer.ErrUnavailable, err) //nolint:errorlint // its sentinel would be the wrong one
 }
 
-// relogin logs in if nobody is, and finds every key again. From then on no
-// session and no handle of before is used.
+// relogin logs in if the user is not, and finds every key again. From then on no session
+// and no handle of before is used.
 func (h *healer) relogin() error {
-	b := h.b
-	b.module.gate.RLock()
-	defer b.module.gate.RUnlock()
-	if err := b.module.repairLogin(b.login, b.cfg, b.id, b.readCredential); err != nil {
+	m := h.login.Module()
+	m.Enter()
+	defer m.Leave()
+	if err := h.login.Repair(h.credential); err != nil {
 		return err
 	}
-	s, err := b.module.openSession(b.login.slotNow(b.module))
-	if err != nil && !full(err) { // with a full token, requests find their keys by themselves
-		return err
-	}
-	now := &stamp{b.module.generation.Load(), b.login.count.Load(), h.epoch() + 1}
-	if err == nil {
-		defer s.close()
-		s.stamp = *now
-		for _, k := range h.allKeys() {
-			// A key that is not there is that key's trouble: who uses it hears of it.
-			if _, err := k.findAgain(s); lost(err) {
+
+	now := &stamp{h.login.Epoch(), h.repairs() + 1}
+	s, err := h.login.OpenSession()
+	switch {
+	case err == nil:
+		defer s.Close()
+		for _, find := range h.allFinders() {
+			// A key that is not there fails its own requests, and no others.
+			if err := find(&session{s, *now}); cryptoki.Lost(err) {
 				return err
 			}
 		}
+	case !cryptoki.Full(err): // on a full token, requests find their keys by themselves
+		return err
 	}
 	h.repaired.Store(now)
-	h.repairs.Add(1)
 	return nil
 }
 
-func (h *healer) allKeys() []*key {
+func (h *healer) allFinders() []func(*session) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	keys := make([]*key, 0, len(h.keys))
-	for k := range h.keys {
-		keys = append(keys, k)
-	}
-	return keys
+	return slices.Clone(h.finders)
 }
 
-func (h *healer) add(k *key) {
+// add has each repair run find, which finds one key again.
+func (h *healer) add(find func(*session) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.keys[k] = struct{}{}
+	h.finders = append(h.finders, find)
 }
 
-// again says whether a request that failed with err should be tried once more,
-// and sets off what must be repaired before. epoch is that of the attempt.
-func (h *healer) again(ctx context.Context, err error, epoch uint64, last bool) bool {
-	var e *tokenError
-	switch classOf(err) {
-	case classInput:
-		h.probeSoon()
-	case classSession:
-		if !last && (!errors.As(err, &e) || !unfinished(e.rv)) { // that one needs another session only
-			h.begin(epoch, false)
+// retry reports whether a request that failed with err should be tried once more, and
+// begins the repair that it needs before. repairs is the number of repairs before the
+// attempt, and again is set if the attempt was the second.
+func (h *healer) retry(ctx context.Context, err error, repairs uint64, again bool) bool {
+	switch cryptoki.ClassOf(err) {
+	case cryptoki.ClassInput:
+		h.lookSoon()
+	case cryptoki.ClassSession:
+		if !again && !cryptoki.Unfinished(err) {
+			h.begin(repairs, false)
 		}
-		return !last
-	case classDevice:
-		// The second time in a row it is no passing cloud, whatever the token
-		// says of itself.
-		h.begin(epoch, last)
-		return !last && breathe(ctx)
-	case classCapacity:
-		return !last && breathe(ctx)
-	case classNone, classMisuse, classLogin:
+		return !again
+	case cryptoki.ClassDevice:
+		// If it fails twice in a row the device is gone, even if the token still says
+		// who it is.
+		h.begin(repairs, again)
+		return !again && hiccup(ctx)
+	case cryptoki.ClassCapacity:
+		return !again && hiccup(ctx)
+	case cryptoki.ClassNone, cryptoki.ClassMisuse, cryptoki.ClassLogin:
 	}
 	return false
 }
 
-// breathe waits for a moment: memory, a session or a busy device may be free
-// after it. It reports whether ctx lasts.
-func breathe(ctx context.Context) bool {
-	pause := time.NewTimer(hiccup/2 + rand.N(hiccup)) // #nosec G404 -- jitter
+// hiccup waits for a moment, after which memory, a session or a busy device may be free.
+// It reports false if ctx ends first.
+func hiccup(ctx context.Context) bool {
+	pause := time.NewTimer(hiccupPause/2 + rand.N(hiccupPause)) // #nosec G404 -- jitter
 	defer pause.Stop()
 	select {
 	case <-pause.C:
@@ -256,52 +287,24 @@ func breathe(ctx context.Context) bool {
 	}
 }
 
-// probeSoon looks whether the token is still there, in the background. Bad
-// ciphertexts look like a lost device with some tokens, and a lost device like a
-// bad ciphertext; the former come as often as somebody likes.
-func (h *healer) probeSoon() {
+// lookSoon looks in the background whether the token is still there, after a bad
+// ciphertext. With some tokens a bad ciphertext looks like a lost device and a lost device
+// like a bad ciphertext, and anyone may send bad ciphertexts as fast as they like.
+func (h *healer) lookSoon() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closing || h.repair != nil || time.Since(h.probed) < probeEvery {
+	if h.closing || h.repair != nil || time.Since(h.looked) < lookEvery {
 		return
 	}
-	h.probed = time.Now()
-	epoch := h.epoch()
+	h.looked = time.Now()
+	repairs := h.repairs()
 	h.running.Go(func() { // a goroutine; ends after a call or 5 s
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:forbidigo // it is nobody's request
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:forbidigo // no request asks for it
 		defer cancel()
-		if err := h.b.ask(ctx); needsRestart(err) {
-			h.begin(epoch, false)
+		if err := h.askToken(ctx); needsRestart(err) {
+			h.begin(repairs, false)
 		}
 	})
-}
-
-// keepAlive uses sessions that were idle for d, until close.
-func (h *healer) keepAlive(d time.Duration) {
-	tick := time.NewTicker(d / 2)
-	defer tick.Stop()
-	for {
-		select {
-		case <-h.stop:
-			return
-		case <-tick.C:
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), d) //nolint:forbidigo // it is nobody's request
-		epoch := h.epoch()
-		h.b.sessions.touch(ctx, d/2, func(s *session) error {
-			return h.b.inside(func() error {
-				in, err := s.loggedIn()
-				if lost(err) || err == nil && !in {
-					h.begin(epoch, false)
-				}
-				return err
-			})
-		})
-		cancel()
-		if err := h.b.inside(h.b.touchKeeper); lost(err) {
-			h.begin(epoch, false)
-		}
-	}
 }
 
 // close ends repairs. It waits for calls that run.
@@ -315,31 +318,14 @@ func (h *healer) close() {
 	h.running.Wait()
 }
 
-func (h *healer) stats(s *Stats) {
+// stats returns what the healer knows.
+func (h *healer) stats() Stats {
 	h.mu.Lock()
-	s.Down = h.down != nil
-	h.mu.Unlock()
-	s.RepairsTotal, s.RestartsTotal = h.repairs.Load(), h.restarts.Load()
-	s.LoginsTotal = h.b.login.count.Load()
-}
-
-// slotNow returns the slot that the token is in.
-func (l *login) slotNow(m *module) uint {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return l.slot
-}
-
-// touchKeeper uses the session that keeps the login.
-func (b *Backend) touchKeeper() error {
-	b.module.mu.Lock()
-	defer b.module.mu.Unlock()
-	if b.login.keeper == nil {
-		return nil
+	defer h.mu.Unlock()
+	return Stats{
+		Down:          h.down != nil,
+		RepairsTotal:  h.repairs(),
+		RestartsTotal: h.restarts.Load(),
+		LoginsTotal:   h.login.Count(),
 	}
-	in, err := b.login.keeper.loggedIn()
-	if err == nil && !in {
-		return callError("C_GetSessionInfo", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
-	}
-	return err
 }

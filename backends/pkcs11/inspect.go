@@ -14,6 +14,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
@@ -61,7 +62,7 @@ func newInspection(cfg Config, keys []KeyRef) *inspection {
 	in.Module.Path = cfg.Module
 	in.Slots, in.Keys = []SlotReport{}, []KeyReport{}
 	if in.choosing() {
-		in.Target = cfg.String()
+		in.Target = cfg.token().String()
 	}
 	return in
 }
@@ -88,7 +89,7 @@ func (in *inspection) run(ctx context.Context) {
 		}
 	}
 	in.at(ctx, "finalise the module")
-	if err := m.release(); err != nil {
+	if err := m.Release(); err != nil {
 		in.find(Warn, "finalize", "module", words(err), "report it to the module's vendor")
 	}
 }
@@ -109,7 +110,7 @@ func words(err error) string {
 }
 
 // loadModule loads and initialises the module, or reports why not.
-func (in *inspection) loadModule(ctx context.Context) *module {
+func (in *inspection) loadModule(ctx context.Context) *cryptoki.Module {
 	const subject = "module"
 	path := in.cfg.Module
 	if !filepath.IsAbs(path) {
@@ -117,7 +118,7 @@ func (in *inspection) loadModule(ctx context.Context) *module {
 		return nil
 	}
 	in.at(ctx, "load and initialise the module")
-	err := CheckModule(path)
+	err := cryptoki.CheckModule(path)
 	if _, missing := os.Stat(path); errors.Is(missing, os.ErrNotExist) {
 		in.find(Fail, "module-missing", subject, words(err), "install the HSM's client software, or correct the path")
 		return nil
@@ -126,7 +127,7 @@ func (in *inspection) loadModule(ctx context.Context) *module {
 		in.find(Fail, "module-unusable", subject, words(err), "name the HSM's PKCS#11 library for this architecture, readable by this user")
 		return nil
 	}
-	m, err := acquireModule(path, in.cfg.InitArgs)
+	m, err := cryptoki.Acquire(path, in.cfg.InitArgs)
 	if err != nil {
 		in.find(Fail, "module-refused", subject, words(err), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
 		return nil
@@ -137,16 +138,16 @@ func (in *inspection) loadModule(ctx context.Context) *module {
 }
 
 // askModule has the module say what it is and what is in its slots.
-func (in *inspection) askModule(ctx context.Context, m *module) {
+func (in *inspection) askModule(ctx context.Context, m *cryptoki.Module) {
 	in.at(ctx, "ask the module what it is (C_GetInfo)")
-	if info, err := m.ctx.GetInfo(); err == nil {
+	if info, err := m.Info(); err == nil {
 		in.Module.Description, in.Module.Manufacturer = info.LibraryDescription, info.ManufacturerID
 		in.Module.Version, in.Module.Cryptoki = versionText(info.LibraryVersion), versionText(info.CryptokiVersion)
 	}
 	in.at(ctx, "list the slots (C_GetSlotList)")
-	slots, err := m.ctx.GetSlotList(true)
+	slots, err := m.Slots()
 	if err != nil {
-		in.find(Fail, "slots", "module", words(callError("C_GetSlotList", err)), "see whether the HSM can be reached")
+		in.find(Fail, "slots", "module", words(err), "see whether the HSM can be reached")
 		return
 	}
 	for _, id := range slots {
@@ -155,14 +156,14 @@ func (in *inspection) askModule(ctx context.Context, m *module) {
 	}
 }
 
-func (in *inspection) askSlot(m *module, id uint) SlotReport {
+func (in *inspection) askSlot(m *cryptoki.Module, id uint) SlotReport {
 	s := SlotReport{ID: id}
-	if info, err := m.ctx.GetSlotInfo(id); err == nil {
+	if info, err := m.SlotInfo(id); err == nil {
 		s.Description = info.SlotDescription
 	}
-	info, err := m.ctx.GetTokenInfo(id)
+	info, err := m.TokenInfo(id)
 	if err != nil {
-		s.Error = words(callError("C_GetTokenInfo", err))
+		s.Error = words(err)
 		in.find(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
 		return s
 	}
@@ -170,12 +171,12 @@ func (in *inspection) askSlot(m *module, id uint) SlotReport {
 	if !s.Token.Initialized {
 		return s
 	}
-	mechanisms, err := m.ctx.GetMechanismList(id)
+	mechanisms, err := m.Mechanisms(id)
 	if err != nil {
-		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(callError("C_GetMechanismList", err)), "")
+		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(err), "")
 	}
 	for _, mechanism := range mechanisms {
-		s.Token.Mechanisms = append(s.Token.Mechanisms, mechanismName(uint64(mechanism.Mechanism)))
+		s.Token.Mechanisms = append(s.Token.Mechanisms, cryptoki.MechanismName(mechanism))
 	}
 	return s
 }

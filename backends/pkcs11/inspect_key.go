@@ -7,15 +7,19 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
@@ -72,7 +76,7 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 
 // read finds the key and reads its attributes.
 func (r *KeyReport) read(ctx context.Context, b *Backend, u URI) error {
-	read, err := try(ctx, b, func(s *session) (KeyReport, error) {
+	read, err := onSession(ctx, b, func(s *session) (KeyReport, error) {
 		read := *r
 		h, err := (&key{backend: b, ref: u}).find(s)
 		if err != nil {
@@ -90,24 +94,24 @@ func (r *KeyReport) read(ctx context.Context, b *Backend, u URI) error {
 func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 	r.Attributes = make(map[string]bool)
 	for _, f := range keyFlags {
-		v, err := s.attribute(h, f.typ)
-		if err != nil && lost(err) {
+		v, err := s.Attribute(h, f.typ)
+		if err != nil && cryptoki.Lost(err) {
 			return err
 		}
 		if err == nil && len(v) == 1 { // else it does not tell
 			r.Attributes[f.name] = v[0] != 0
 		}
 	}
-	if typ, err := s.attribute(h, p11.CKA_KEY_TYPE); err == nil {
+	if typ, err := s.Attribute(h, p11.CKA_KEY_TYPE); err == nil {
 		r.Type = typeName(ulong(typ))
 	}
-	allowed, err := s.attribute(h, p11.CKA_ALLOWED_MECHANISMS)
+	allowed, err := s.Attribute(h, p11.CKA_ALLOWED_MECHANISMS)
 	if err != nil {
 		return nil //nolint:nilerr // many tokens do not know it, and say so in many ways
 	}
 	const size = strconv.IntSize / 8 // of a CK_ULONG, a long in C
 	for number := range slices.Chunk(allowed, size) {
-		r.AllowedMechanisms = append(r.AllowedMechanisms, mechanismName(ulong(number)))
+		r.AllowedMechanisms = append(r.AllowedMechanisms, cryptoki.MechanismName(uint(ulong(number))))
 	}
 	return nil
 }
@@ -167,7 +171,7 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	measured := make(map[string]bool)
 	for _, alg := range can {
 		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
-		a := AlgReport{Alg: alg, Way: wayOf(k, alg)}
+		a := AlgReport{Alg: alg, Way: strategyOf(k, alg)}
 		if err := proveAlg(ctx, k, alg); err != nil {
 			a.Error = words(err)
 			in.find(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
@@ -219,19 +223,19 @@ func algsOf(k signer.Key) []signer.Alg {
 	return signer.Algs(k.Public())
 }
 
-// wayOf says how the token does alg with k, and what is left to do here.
-func wayOf(k signer.Key, alg signer.Alg) string {
+// strategyOf says how the token does alg with k, and what is left to do here.
+func strategyOf(k signer.Key, alg signer.Alg) string {
 	i := inner(k)
 	if i == nil {
 		return ""
 	}
 	switch alg.Family() { //nolint:exhaustive // the token does the others nowhere
 	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA, signer.FamilyEdDSA:
-		return signWay(alg, i.forms[alg])
+		return signText(alg, i.signs[alg])
 	case signer.FamilyHMAC:
-		return mechanismName(uint64(tokenHashes[alg.Hash()].hmac))
+		return cryptoki.MechanismName(cryptoki.Hashes[alg.Hash()].HMAC)
 	case signer.FamilyOAEP:
-		return i.oaep[alg.Hash()].String()
+		return i.opens[alg.Hash()].String()
 	case signer.FamilyECDH:
 		return "CKM_ECDH1_DERIVE; the shared secret read and destroyed, the Concat KDF done here"
 	case signer.FamilyAESKW:
@@ -246,17 +250,114 @@ func wayOf(k signer.Key, alg signer.Alg) string {
 	return ""
 }
 
-func signWay(alg signer.Alg, f form) string {
-	m, _ := signMechanism(alg, f, nil)
-	name := mechanismName(uint64(m.typ))
+func signText(alg signer.Alg, strategy signStrategy) string {
+	m, _ := signMechanism(alg, strategy, nil)
+	name := m.Name()
 	switch {
 	case alg.Hash() == 0:
 		return name
-	case f == ofMessage:
+	case strategy == signMessage:
 		return name + " over the message"
 	case alg.Family() == signer.FamilyPKCS1v15:
 		return name + "; DigestInfo made here"
 	default:
 		return name + " over a digest"
 	}
+}
+
+// proveAlg uses the key once with alg and checks the answer with the public key.
+func proveAlg(ctx context.Context, k signer.Key, alg signer.Alg) error {
+	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}})
+	if err != nil {
+		return err
+	}
+	return v.Prove(ctx)
+}
+
+// Bounds of a measurement: whichever comes first.
+const (
+	measureFor = 300 * time.Millisecond
+	measureMax = 1000 // operations
+)
+
+// inFlight is how many operations at once are measured.
+var inFlight = []int{1, 8}
+
+// measureAlg measures alg without what the daemon does around it. It returns what it has when an operation fails: the proof came out
+// right a moment ago, and a report of latencies is no place for that.
+func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
+	operate, err := operation(ctx, k, alg)
+	if err != nil {
+		return nil
+	}
+	var out []Latency
+	for _, n := range inFlight {
+		took := runFor(ctx, n, operate)
+		if len(took) == 0 {
+			break
+		}
+		slices.Sort(took)
+		out = append(out, Latency{n, len(took), took[len(took)/2], took[len(took)*99/100]})
+	}
+	return out
+}
+
+// operation returns what to measure: the signature of a message, its MAC, or the
+// opening of a JWE.
+func operation(ctx context.Context, k signer.Key, alg signer.Alg) (func(context.Context) error, error) {
+	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}, SkipVerify: true})
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	if alg.Use() == signer.UseSig {
+		return func(ctx context.Context) error {
+			_, err := v.SignMessage(ctx, alg, secret)
+			return err
+		}, nil
+	}
+	enc := "" // the default
+	if key, ok := k.Public().(signer.Secret); ok && alg == signer.Dir {
+		enc = fmt.Sprintf("A%dGCM", 8*key.Size)
+	}
+	jwe, err := v.EncryptJWE(ctx, enc, signer.Header{}, secret)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := signer.ParseSealed(jwe)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		plaintext, err := v.DecryptJWE(ctx, sealed, sealed.Recipients[0])
+		clear(plaintext)
+		return err
+	}, nil
+}
+
+// runFor keeps n operations in flight within the bounds, and returns how long
+// each took that came out right.
+func runFor(ctx context.Context, n int, operate func(context.Context) error) []time.Duration {
+	var (
+		mu   sync.Mutex
+		took []time.Duration
+		all  sync.WaitGroup
+	)
+	end := time.Now().Add(measureFor)
+	for range n {
+		all.Go(func() { // a goroutine; ends within the bounds, or when an operation fails
+			for range measureMax / n {
+				start := time.Now()
+				if start.After(end) || operate(ctx) != nil {
+					return
+				}
+				mu.Lock()
+				took = append(took, time.Since(start))
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return took
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	p11 "github.com/miekg/pkcs11"
+
+	"signetd/backends/pkcs11/cryptoki"
 )
 
 const fixLocked = "have the security officer unlock it and set a new PIN"
@@ -27,9 +29,9 @@ func (in *inspection) mayChoose() bool {
 }
 
 // chooseToken finds the token that is asked for among those of the report.
-func (in *inspection) chooseToken(ctx context.Context, m *module) *TokenReport {
+func (in *inspection) chooseToken(ctx context.Context, m *cryptoki.Module) *TokenReport {
 	in.at(ctx, "find the token")
-	slot, _, err := m.findToken(in.cfg)
+	slot, _, err := m.FindToken(in.cfg.token())
 	if err != nil {
 		in.find(Fail, "token", in.Target, words(err), "name one of the tokens that are there by label or serial, or make it (signetd hsm init)")
 		return nil
@@ -103,13 +105,13 @@ func (in *inspection) mayLogIn(t *TokenReport) bool {
 }
 
 // useToken logs in and looks at the keys.
-func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
+func (in *inspection) useToken(ctx context.Context, m *cryptoki.Module, t *TokenReport) {
 	in.at(ctx, "log in")
 	b, err := Open(ctx, in.cfg)
 	if err != nil {
 		in.Login.Error = words(err)
 		fix := "if it is the PIN, correct " + in.cfg.PINFile + " before you try again: tokens count wrong ones, and lock"
-		if answered(err, p11.CKR_PIN_LOCKED) { // some tokens have no flag for it
+		if cryptoki.Answered(err, p11.CKR_PIN_LOCKED) { // some tokens have no flag for it
 			fix = fixLocked
 		}
 		in.find(Fail, "login", in.Target, words(err), fix)
@@ -129,9 +131,9 @@ func (in *inspection) useToken(ctx context.Context, m *module, t *TokenReport) {
 }
 
 // askPINAgain reports what a login that failed did to the PIN's state.
-func (in *inspection) askPINAgain(ctx context.Context, m *module, t *TokenReport) {
+func (in *inspection) askPINAgain(ctx context.Context, m *cryptoki.Module, t *TokenReport) {
 	in.at(ctx, "ask the token for its PIN state")
-	_, info, err := m.findToken(in.cfg)
+	_, info, err := m.FindToken(in.cfg.token())
 	if err != nil {
 		return // the login's error says it all
 	}

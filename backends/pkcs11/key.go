@@ -9,33 +9,39 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
-// A key is a private or secret key in the token. What callers get embeds it and
-// adds the operations that the token allows, see [key.kind].
+// A key is a private or secret key in the token. What callers get embeds it and adds the
+// operations that worked when it was opened, see [key.withCapabilities]. All members but
+// found are set before OpenKey returns, and never again.
 type key struct {
 	backend *Backend
 	ref     URI
-	public  crypto.PublicKey // a [signer.Secret] for a secret key
-	algs    []signer.Alg     // that worked when the key was opened
-	may     uses
-	always  bool // it wants the PIN for each operation: CKA_ALWAYS_AUTHENTICATE
-	tells   bool // its sessions know when they are logged in
 
-	// How to use it: what the probes passed. What is empty it does not do.
-	forms     map[signer.Alg]form // to sign
-	oaep      map[crypto.Hash]way // to decrypt
-	agreement agreement
-	wraps     map[signer.WrapForm]wrapping
-	seals     bool
-	sample    []byte // what a secret key made when it was opened, to know it again
+	public crypto.PublicKey // a [signer.Secret] for a secret key
+	algs   []signer.Alg     // that worked
+	may    uses             // what its attributes allow
 
-	found atomic.Pointer[handle]
+	wantsPIN   bool // for each operation: CKA_ALWAYS_AUTHENTICATE
+	tellsLogin bool // its sessions know whether the user is logged in
+
+	// How the token does each operation, as the probes found. What is empty it does not do.
+	signs  map[signer.Alg]signStrategy
+	opens  map[crypto.Hash]oaepStrategy
+	agrees agreeStrategy
+	wraps  map[signer.WrapForm]wrapStrategy
+	seals  bool
+
+	// sameSecret returns an error if the secret key h is not the one that was opened. It
+	// is nil for private keys.
+	sameSecret func(s *session, h p11.ObjectHandle) error
+
+	found atomic.Pointer[handle] // where the key was last found
 }
 
 // A handle is a CK_OBJECT_HANDLE, good on sessions of the same stamp.
@@ -44,6 +50,8 @@ type handle struct {
 	stamp  stamp
 }
 
+var _ signer.Prover = (*key)(nil)
+
 // Public returns the public half, which was read when the key was opened, or the
 // [signer.Secret] that describes a secret key.
 func (k *key) Public() crypto.PublicKey { return k.public }
@@ -51,55 +59,56 @@ func (k *key) Public() crypto.PublicKey { return k.public }
 // Algs returns the algorithms that worked when the key was opened.
 func (k *key) Algs() []signer.Alg { return slices.Clone(k.algs) }
 
-// OpenKey finds the one private or secret key that ref, a pkcs11: URI, names. It
-// reads the public half, and uses the key once in each way that the token lets it,
-// to prove that both halves belong together and to see what the token has.
+// Proven reports whether OpenKey has used the key with alg. It uses all algorithms that
+// decrypt RSA-OAEP, but only the first of each family that signs.
+func (k *key) Proven(alg signer.Alg) bool {
+	switch family := alg.Family(); family { //nolint:exhaustive // the others are proven again
+	case signer.FamilyOAEP:
+		return slices.Contains(k.algs, alg)
+	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA:
+		first := slices.IndexFunc(k.algs, func(a signer.Alg) bool { return a.Family() == family })
+		return first >= 0 && k.algs[first] == alg
+	}
+	return false
+}
+
+// addAlgs adds the algorithms of a family that fit k.
+func (k *key) addAlgs(f signer.Family) {
+	for _, alg := range signer.Algs(k.public) {
+		if alg.Family() == f {
+			k.algs = append(k.algs, alg)
+		}
+	}
+}
+
+// OpenKey finds the one private or secret key that ref, a pkcs11: URI, names. It reads the
+// public half, and uses the key once in each way that the token lets it, to prove that
+// both halves belong together and to see what the token has.
 //
-// The Key implements those of the interfaces of package signer whose operations
-// worked, and always signer.AlgLister.
+// The Key implements those of the interfaces of package signer whose operations worked,
+// and always signer.AlgLister.
 func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	u, err := ParseURI(ref)
 	if err != nil {
 		return nil, err
 	}
-	if u.Token != "" && u.Token != b.id.label || u.Serial != "" && u.Serial != b.id.serial {
-		return nil, fmt.Errorf("%w: %v is not in token %q with serial %q, which this backend has open", signer.ErrInvalid, u, b.id.label, b.id.serial)
+	token := b.login.Token()
+	if u.Token != "" && u.Token != token.Label || u.Serial != "" && u.Serial != token.Serial {
+		return nil, fmt.Errorf("%w: %v is not in %v, which this backend has open", signer.ErrInvalid, u, token)
 	}
-	k, err := try(ctx, b, func(s *session) (*key, error) {
+
+	k, err := onSession(ctx, b, func(s *session) (*key, error) {
 		k := &key{backend: b, ref: u}
 		return k, k.open(s)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
 	}
-	b.healer.add(k)
-	return k.kind(), nil
-}
-
-// open finds the key, reads what it is, and proves it.
-func (k *key) open(s *session) error {
-	h, err := k.find(s)
-	if err != nil {
+	b.healer.add(func(s *session) error {
+		_, err := k.findAgain(s)
 		return err
-	}
-	if k.public, err = readPublic(s, h); err != nil {
-		return err
-	}
-	if len(signer.Algs(k.public)) == 0 {
-		return fmt.Errorf("%w: no algorithm of JOSE fits the key: RSA keys need %d bits or more, HMAC keys 32 bytes", signer.ErrUnsupported, signer.MinRSABits)
-	}
-	if err := k.readUse(s, h); err != nil {
-		return err
-	}
-	t := &trial{session: s, h: h, k: k}
-	defer t.end()
-	if err := k.prove(t); err != nil {
-		return err
-	}
-	in, err := s.loggedIn()
-	k.tells = err == nil && in
-	k.found.Store(&handle{h, s.stamp})
-	return nil
+	})
+	return k.withCapabilities(), nil
 }
 
 // find returns the handle of the one key that k.ref names.
@@ -112,21 +121,28 @@ func (k *key) find(s *session) (p11.ObjectHandle, error) {
 		classes = classes[1:]
 	}
 	for _, class := range classes {
-		found, err := s.find(k.template(class))
-		if err != nil {
+		found, err := s.Find(k.template(class))
+		switch {
+		case err != nil:
 			return 0, err
-		}
-		if len(found) > 0 {
-			return one(found, "key", k.ref)
+		case len(found) == 1:
+			return found[0], nil
+		case len(found) == cryptoki.MaxFound:
+			return 0, fmt.Errorf("%w: the token has %d keys or more that match %v: give the id, too", signer.ErrInvalid, len(found), k.ref)
+		case len(found) > 1:
+			return 0, fmt.Errorf("%w: the token has %d keys that match %v: give the id, too", signer.ErrInvalid, len(found), k.ref)
 		}
 	}
-	// A token shows no private objects to strangers.
-	if in, err := s.loggedIn(); err != nil {
+
+	// A token hides private objects while the user is not logged in.
+	in, err := s.LoggedIn()
+	if err != nil {
 		return 0, err
-	} else if !in {
-		return 0, callError("C_FindObjects", p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
 	}
-	return one(nil, "private or secret key", k.ref)
+	if !in {
+		return 0, cryptoki.NotLoggedIn("C_FindObjects")
+	}
+	return 0, fmt.Errorf("%w: the token has no private or secret key that matches %v", signer.ErrNotFound, k.ref)
 }
 
 func (k *key) template(class uint) []*p11.Attribute {
@@ -140,52 +156,10 @@ func (k *key) template(class uint) []*p11.Attribute {
 	return template
 }
 
-// withPIN runs f, which uses the key once, with the PIN if the key wants it.
-func (k *key) withPIN(f func(pin []byte) (int, error)) (int, error) {
-	if !k.always {
-		return f(nil)
-	}
-	b := k.backend
-	return b.module.showPIN(b.login, b.id, b.readCredential, f)
-}
-
-// try runs f on a session of b. If the session, the login or the token turns out
-// to be lost it has that repaired and runs f once more, so f must be something
-// that may happen twice.
-func try[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
-	last := false
-	for patient := time.Now().Add(patience); ; {
-		if err := b.healer.admit(ctx); err != nil {
-			var zero T
-			return zero, err
-		}
-		epoch := b.healer.epoch()
-		v, err := do(ctx, b.sessions, func(s *session) (v T, err error) {
-			err = b.inside(func() error {
-				if !b.healer.good(s) {
-					return errRestarting
-				}
-				v, err = f(s)
-				return err
-			})
-			return v, err
-		})
-		switch {
-		case err == nil:
-			return v, nil
-		case errors.Is(err, errRestarting) && time.Now().Before(patient) && breathe(ctx):
-			// Another backend needed it. Admit has our own repair follow.
-		case !b.healer.again(ctx, err, epoch, last):
-			return v, err
-		default:
-			last = true
-		}
-	}
-}
-
-// use runs f with the key's handle on a session of the backend.
+// use runs f with the key's handle on a session of the backend. It may run f twice, see
+// [onSession].
 func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byte, error)) ([]byte, error) {
-	return try(ctx, k.backend, func(s *session) ([]byte, error) {
+	return onSession(ctx, k.backend, func(s *session) ([]byte, error) {
 		h := k.found.Load()
 		if h == nil || h.stamp != s.stamp {
 			var err error
@@ -194,57 +168,91 @@ func (k *key) use(ctx context.Context, f func(*session, p11.ObjectHandle) ([]byt
 			}
 		}
 		out, err := f(s, h.object)
-		if err != nil && k.tells {
-			err = s.doubt(err)
+		if err != nil && k.tellsLogin {
+			err = s.Doubt(err)
 		}
 		return out, err
 	})
 }
 
-// findAgain finds a key that was open before, and makes sure that it still is
-// the same one. Errors wrap ErrUnavailable and no other sentinel: a key that
-// was there and is not is no mistake of whoever uses it.
+// withPIN runs f, which uses the key once, with the PIN if the key wants it.
+func (k *key) withPIN(f func(pin []byte) (int, error)) (int, error) {
+	if !k.wantsPIN {
+		return f(nil)
+	}
+	return k.backend.login.ShowPIN(k.backend.readCredential, f)
+}
+
+// exactly returns the n bytes that a token wrote to out, which must be want.
+func exactly(out []byte, n, want int) ([]byte, error) {
+	if n != want {
+		clear(out)
+		return nil, fmt.Errorf("%w: pkcs11: the token answered %d bytes, not %d", signer.ErrUnavailable, n, want)
+	}
+	return out[:n], nil
+}
+
+// padLeft returns the n bytes that a token wrote to out as a number as long as out: some
+// tokens drop leading zeros. It wipes out.
+func padLeft(out []byte, n int) []byte {
+	padded := make([]byte, len(out))
+	copy(padded[len(out)-n:], out[:n])
+	clear(out)
+	return padded
+}
+
+// errAnotherKey means that the key that was found again is not the one that was open.
+var errAnotherKey = errors.New("another key has its name")
+
+// findAgain finds a key that was open before, and makes sure that it still is the same
+// one. An error wraps ErrUnavailable and no other sentinel: that the key has gone is not
+// the mistake of the request.
 func (k *key) findAgain(s *session) (*handle, error) {
 	object, err := k.find(s)
-	if err != nil {
-		return nil, k.gone(err)
+	if err == nil {
+		err = k.same(s, object)
 	}
-	public, err := readPublic(s, object)
-	if err != nil {
-		return nil, k.gone(err)
-	}
-	if err := k.same(s, object, public); err != nil {
-		return nil, k.gone(err)
+	switch {
+	case cryptoki.Lost(err):
+		return nil, err // the pool must see that the session is lost
+	case err != nil:
+		return nil, fmt.Errorf("%w: pkcs11: %v was open and cannot be found again: %v", signer.ErrUnavailable, k.ref, err) //nolint:errorlint // its sentinel would be the wrong one
 	}
 	h := &handle{object, s.stamp}
 	k.found.Store(h)
 	return h, nil
 }
 
-// same returns an error if the key that was found again is not the one that was
-// open: it has another public half or, if it is secret, does not give again what
-// that one gave.
-func (k *key) same(s *session, h p11.ObjectHandle, public crypto.PublicKey) error {
-	same := false
+// same returns an error if the key h is not the one that was open: it has another public
+// half or, if it is secret, does not make again what that one made.
+func (k *key) same(s *session, h p11.ObjectHandle) error {
+	public, err := readPublic(s, h)
+	if err != nil {
+		return err
+	}
 	switch was := k.public.(type) {
 	case signer.Secret:
 		if was == public {
 			return k.sameSecret(s, h)
 		}
 	case interface{ Equal(crypto.PublicKey) bool }:
-		same = was.Equal(public)
+		if was.Equal(public) {
+			return nil
+		}
 	}
-	if !same {
-		return errAnotherKey
-	}
-	return nil
+	return errAnotherKey
 }
 
-var errAnotherKey = errors.New("another key has its name")
-
-func (k *key) gone(err error) error {
-	if lost(err) {
-		return err // the pool must see that the session is of no more use
+// undoes returns a check that a secret key is the one that was opened: undo, which opens
+// what that key made, works with no other. There is no public half to compare, and the
+// check values of tokens (CKA_CHECK_VALUE) differ or are absent.
+func undoes(undo func(*session, p11.ObjectHandle) ([]byte, error)) func(*session, p11.ObjectHandle) error {
+	return func(s *session, h p11.ObjectHandle) error {
+		got, err := undo(s, h)
+		clear(got)
+		if errors.Is(err, signer.ErrDecrypt) {
+			return errAnotherKey
+		}
+		return err
 	}
-	return fmt.Errorf("%w: pkcs11: %v was open and cannot be found again: %v", signer.ErrUnavailable, k.ref, err) //nolint:errorlint // its sentinel would be the wrong one
 }

@@ -41,7 +41,7 @@ var ed25519Params = [][]byte{
 	append([]byte{0x13, 0x0c}, "edwards25519"...),
 }
 
-// Types of keys and of PKCS#11 v3.0 for which the binding has no names.
+// Key types of PKCS#11 v3.0 that the binding has no names for.
 const (
 	ckkEdwards    = 0x40
 	ckkSHA256HMAC = 0x2b
@@ -56,15 +56,14 @@ func isRSA(pub crypto.PublicKey) bool {
 	return ok
 }
 
-// canAgree reports whether ECDH of JOSE is for keys like pub.
-func canAgree(pub crypto.PublicKey) bool { return signer.ECDHES.Fits(pub) == nil }
-
-// readPublic reads the public half of the private key h, or what a secret key is.
+// readPublic reads the public half of the private key h, or the type and length of the
+// secret key h.
 func readPublic(s *session, h p11.ObjectHandle) (crypto.PublicKey, error) {
-	v, err := s.attribute(h, p11.CKA_KEY_TYPE)
+	v, err := s.Attribute(h, p11.CKA_KEY_TYPE)
 	if err != nil {
 		return nil, err
 	}
+
 	switch typ := ulong(v); typ {
 	case p11.CKK_RSA:
 		return readRSA(s, h)
@@ -81,9 +80,9 @@ func readPublic(s *session, h p11.ObjectHandle) (crypto.PublicKey, error) {
 	}
 }
 
-// readSecret reads how long a secret key is.
+// readSecret reads the length of a secret key.
 func readSecret(s *session, h p11.ObjectHandle, typ signer.SecretType) (crypto.PublicKey, error) {
-	v, err := s.attribute(h, p11.CKA_VALUE_LEN)
+	v, err := s.Attribute(h, p11.CKA_VALUE_LEN)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +93,7 @@ func readSecret(s *session, h p11.ObjectHandle, typ signer.SecretType) (crypto.P
 	return signer.Secret{Type: typ, Size: int(size)}, nil
 }
 
-// maxSecret is more bytes than any secret key has.
+// maxSecret is an upper bound of the length of a secret key in bytes.
 const maxSecret = 1 << 20
 
 // ulong is the value of a CK_ULONG attribute.
@@ -109,16 +108,17 @@ func ulong(v []byte) uint64 {
 	}
 }
 
-// readRSA reads modulus and exponent, which a private key object has, too.
+// readRSA reads modulus and public exponent, which a private key object has, too.
 func readRSA(s *session, h p11.ObjectHandle) (*rsa.PublicKey, error) {
-	modulus, err := s.attribute(h, p11.CKA_MODULUS)
+	modulus, err := s.Attribute(h, p11.CKA_MODULUS)
 	if err != nil {
 		return nil, err
 	}
-	exponent, err := s.attribute(h, p11.CKA_PUBLIC_EXPONENT)
+	exponent, err := s.Attribute(h, p11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
+
 	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
 	if n.Bit(0) == 0 || e.Bit(0) == 0 || e.BitLen() < 2 || e.BitLen() > 31 {
 		return nil, fmt.Errorf("%w: the private key shows no usable CKA_MODULUS and CKA_PUBLIC_EXPONENT", signer.ErrUnsupported)
@@ -128,7 +128,7 @@ func readRSA(s *session, h p11.ObjectHandle) (*rsa.PublicKey, error) {
 
 // readEC reads the public half of a key on a curve of ECDSA.
 func readEC(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
-	params, err := s.attribute(private, p11.CKA_EC_PARAMS)
+	params, err := s.Attribute(private, p11.CKA_EC_PARAMS)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func readEC(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
 
 // readEd25519 is readEC for Ed25519.
 func readEd25519(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
-	params, err := s.attribute(private, p11.CKA_EC_PARAMS)
+	params, err := s.Attribute(private, p11.CKA_EC_PARAMS)
 	if err != nil {
 		return nil, err
 	}
@@ -154,18 +154,18 @@ func readEd25519(s *session, private p11.ObjectHandle) (crypto.PublicKey, error)
 // A publicKey is one of the standard library's.
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// readPoint reads the point from the public key object that has the private key's
-// id and label and is on its curve, which one of params names. A private key
-// object has no point, and a public key that merely has the same label may be a
-// stranger's.
+// readPoint reads the point from the public key object that has the private key's id and
+// label and its curve, which one of params names. A private key object has no point, and a
+// public key that has only the same label may belong to another key.
 func readPoint(s *session, private p11.ObjectHandle, keyType uint, params [][]byte, parse func([]byte) (publicKey, error)) (crypto.PublicKey, error) {
 	found, err := findPublic(s, private, keyType, params)
 	if err != nil {
 		return nil, err
 	}
+
 	var pub publicKey
 	for _, h := range found {
-		v, err := s.attribute(h, p11.CKA_EC_POINT)
+		v, err := s.Attribute(h, p11.CKA_EC_POINT)
 		if err != nil {
 			return nil, err
 		}
@@ -178,6 +178,7 @@ func readPoint(s *session, private p11.ObjectHandle, keyType uint, params [][]by
 		}
 		pub = p
 	}
+
 	if pub == nil {
 		return nil, fmt.Errorf("%w: an EC private key without its public half: the token needs a public key object with the same id and label", signer.ErrInvalid)
 	}
@@ -193,17 +194,17 @@ func curveOf(params []byte) elliptic.Curve {
 	return nil
 }
 
-// findPublic returns the public key objects whose id and label are those of the
-// private key, and whose curve is one of params. It compares by itself what it put in the template: an
-// empty value there matches all in some tokens and nothing in others.
+// findPublic returns the public key objects whose id and label are those of the private
+// key, and whose curve is one of params.
 func findPublic(s *session, private p11.ObjectHandle, keyType uint, params [][]byte) ([]p11.ObjectHandle, error) {
 	template := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY),
 		p11.NewAttribute(p11.CKA_KEY_TYPE, keyType),
 	}
+
 	want := map[uint][][]byte{p11.CKA_EC_PARAMS: params}
 	for _, typ := range []uint{p11.CKA_ID, p11.CKA_LABEL} {
-		v, err := s.attribute(private, typ)
+		v, err := s.Attribute(private, typ)
 		if err != nil {
 			return nil, err
 		}
@@ -212,13 +213,16 @@ func findPublic(s *session, private p11.ObjectHandle, keyType uint, params [][]b
 			template = append(template, p11.NewAttribute(typ, v))
 		}
 	}
-	found, err := s.find(template)
+	found, err := s.Find(template)
 	if err != nil {
 		return nil, err
 	}
+
+	// What the template says is compared here once more: an empty value in a template
+	// matches everything in some tokens and nothing in others.
 	var matching []p11.ObjectHandle
 	for _, h := range found {
-		ok, err := s.has(h, want)
+		ok, err := has(s, h, want)
 		if err != nil {
 			return nil, err
 		}
@@ -229,10 +233,10 @@ func findPublic(s *session, private p11.ObjectHandle, keyType uint, params [][]b
 	return matching, nil
 }
 
-// has reports whether each attribute of o has one of the given values.
-func (s *session) has(o p11.ObjectHandle, want map[uint][][]byte) (bool, error) {
+// has reports whether each attribute of o has one of the values that want lists for it.
+func has(s *session, o p11.ObjectHandle, want map[uint][][]byte) (bool, error) {
 	for typ, values := range want {
-		v, err := s.attribute(o, typ)
+		v, err := s.Attribute(o, typ)
 		if err != nil || !slices.ContainsFunc(values, func(value []byte) bool { return bytes.Equal(v, value) }) {
 			return false, err
 		}
@@ -246,7 +250,7 @@ func parsePoint(curve elliptic.Curve, v []byte) (publicKey, error) {
 	if len(v) != 1+2*coordinateSize(curve) {
 		var inner []byte
 		if rest, err := asn1.Unmarshal(v, &inner); err != nil || len(rest) != 0 {
-			return nil, errors.New("its CKA_EC_POINT is no point")
+			return nil, errors.New("its CKA_EC_POINT is not a point")
 		}
 		v = inner
 	}
@@ -258,20 +262,21 @@ func parsePoint(curve elliptic.Curve, v []byte) (publicKey, error) {
 }
 
 // parseEd25519 parses CKA_EC_POINT of a key on Ed25519: 32 bytes (RFC 8032 section
-// 5.1.5), bare as PKCS#11 v3.0 section 2.3.5 wants them, in an OCTET STRING as for
-// other curves, or in a BIT STRING.
+// 5.1.5), bare as PKCS#11 v3.0 section 2.3.5 wants them, in an OCTET STRING as for other
+// curves, or in a BIT STRING.
 func parseEd25519(v []byte) (publicKey, error) {
 	if len(v) != ed25519.PublicKeySize {
 		var octets []byte
 		var bits asn1.BitString
 		if rest, err := asn1.Unmarshal(v, &octets); err != nil || len(rest) != 0 {
 			if rest, err := asn1.Unmarshal(v, &bits); err != nil || len(rest) != 0 || bits.BitLength%8 != 0 {
-				return nil, errors.New("its CKA_EC_POINT is no point")
+				return nil, errors.New("its CKA_EC_POINT is not a point")
 			}
 			octets = bits.Bytes
 		}
 		v = octets
 	}
+
 	if len(v) != ed25519.PublicKeySize {
 		return nil, errors.New("its CKA_EC_POINT is not one of Ed25519")
 	}

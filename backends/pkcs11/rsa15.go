@@ -17,18 +17,16 @@ import (
 	"signetd/signer"
 )
 
-var _ signer.SessionKeyDecrypter = decryptKey{}
-
-// DecryptSessionKeyContext decrypts RSAES-PKCS1-v1_5; see
-// [signer.SessionKeyDecrypter]. The token does the raw operation, and the padding is
-// looked at here: what CKM_RSA_PKCS says of a padding is an oracle (Bleichenbacher,
-// CRYPTO 1998). A key that the raw operation is not for, since it may sign or the
-// token holds on to CEKs, is ErrUnsupported.
+// DecryptSessionKeyContext decrypts RSAES-PKCS1-v1_5; see [signer.SessionKeyDecrypter].
+// The token does the raw operation and the padding is looked at here, because what
+// CKM_RSA_PKCS says of a padding is an oracle (Bleichenbacher, CRYPTO 1998). A key that
+// may sign, or whose CEKs the token holds, is not for the raw operation and is
+// ErrUnsupported.
 //
-// No key is opened with it: that the token has the mechanism [signer.Version.Prove]
-// shows, for keys whose config lists the algorithm.
+// OpenKey does not try it. [signer.Version.Prove] does, for keys whose config lists the
+// algorithm.
 func (o opening) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error) {
-	if !slices.Contains(o.k.ways(), raw) {
+	if !slices.Contains(o.k.oaepStrategies(), oaepRaw) {
 		return nil, fmt.Errorf("%w: %s is decrypted by the raw operation, which this key is not for: it needs CKA_DECRYPT, without CKA_SIGN and hold_cek", signer.ErrUnsupported, signer.RSA15)
 	}
 	random := make([]byte, size)
@@ -37,29 +35,39 @@ func (o opening) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte
 	if !ok || !signer.FitsModulus(pub, ciphertext) {
 		return random, nil
 	}
+
 	ciphertext = bytes.Clone(ciphertext) // the token may read it after the caller has left
 	em, err := o.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return o.k.decryptRaw(s, h, ciphertext)
+		out := make([]byte, len(ciphertext))
+		n, err := o.k.withPIN(func(pin []byte) (int, error) {
+			return s.Decrypt(oaepRaw.mechanism(0), h, pin, ciphertext, out)
+		})
+		if err != nil {
+			return nil, err
+		}
+		return padLeft(out, n), nil
 	})
-	if errors.Is(err, signer.ErrDecrypt) {
+	switch {
+	case errors.Is(err, signer.ErrDecrypt):
 		return random, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
+	default:
+		return sessionKey(em, random), nil
 	}
-	return sessionKey(em, random), nil
 }
 
 // sessionKey returns the key in an EM = 0x00 || 0x02 || PS || 0x00 || key (RFC 8017
-// section 7.2.2) that is as long as random, or random if em has another form. It does
-// not branch on em, and wipes it.
+// section 7.2.2) that is as long as random, or random if em has another form. It does not
+// branch on em, and wipes it.
 func sessionKey(em, random []byte) []byte {
 	defer clear(em)
 	const least = 3 + 8 // the three bytes and a PS of eight
 	start := len(em) - len(random)
 	if start < least {
-		return random // of public lengths only
+		return random // depends on public lengths alone
 	}
+
 	good := subtle.ConstantTimeByteEq(em[0], 0) & subtle.ConstantTimeByteEq(em[1], 2) & subtle.ConstantTimeByteEq(em[start-1], 0)
 	for _, b := range em[2 : start-1] {
 		good &= 1 ^ subtle.ConstantTimeByteEq(b, 0)

@@ -6,18 +6,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
-// ckmGCM is the mechanism of [sealing].
-var ckmGCM = mechanism{typ: p11.CKM_AES_GCM}
+var aesGCM = cryptoki.NewMechanism(p11.CKM_AES_GCM)
 
-// sealing is the half of a key that implements signer.AEAD.
+// sealing is the half of a key that implements signer.AEAD, with AES-GCM.
 type sealing struct{ k *key }
 
 // SealContext encrypts; see [signer.AEAD].
@@ -40,20 +41,23 @@ func (a sealing) OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byt
 	if err := signer.CheckSealed(iv, sealed); err != nil {
 		return nil, err
 	}
-	g, sealed := gcm{bytes.Clone(iv), bytes.Clone(aad)}, bytes.Clone(sealed)
+	g, sealed := cryptoki.GCM{IV: bytes.Clone(iv), AAD: bytes.Clone(aad)}, bytes.Clone(sealed)
 	return a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
 		return a.k.openSealed(s, h, g, sealed)
 	})
 }
 
-// seal returns the IV, the ciphertext and the tag. The IV is from here, and new for
-// each try: a token takes an old one, or none, without complaint. One that makes
-// its own instead tells it.
+// seal returns the IV, the ciphertext and the tag.
 func (k *key) seal(s *session, h p11.ObjectHandle, aad, plaintext []byte) ([]byte, error) {
 	out := make([]byte, signer.GCMIVSize+len(plaintext)+signer.GCMTagSize)
 	iv, sealed := out[:signer.GCMIVSize], out[signer.GCMIVSize:]
+
+	// The IV is made here, and anew for each try: a token takes an old one, or none,
+	// without complaint. A token that makes its own writes it over ours.
 	rand.Read(iv)
-	n, err := k.withPIN(func(pin []byte) (int, error) { return s.seal(ckmGCM, h, pin, gcm{iv, aad}, plaintext, sealed) })
+	n, err := k.withPIN(func(pin []byte) (int, error) {
+		return s.Seal(aesGCM, h, pin, cryptoki.GCM{IV: iv, AAD: aad}, plaintext, sealed)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -63,31 +67,54 @@ func (k *key) seal(s *session, h p11.ObjectHandle, aad, plaintext []byte) ([]byt
 	return out, nil
 }
 
-func (k *key) openSealed(s *session, h p11.ObjectHandle, g gcm, sealed []byte) ([]byte, error) {
+func (k *key) openSealed(s *session, h p11.ObjectHandle, g cryptoki.GCM, sealed []byte) ([]byte, error) {
 	out := make([]byte, len(sealed)) // tokens want more than the plaintext needs
-	n, err := k.withPIN(func(pin []byte) (int, error) { return s.open(ckmGCM, h, pin, g, sealed, out) })
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.Open(aesGCM, h, pin, g, sealed, out) })
 	if err != nil {
 		return nil, err
 	}
 	return exactly(out, n, len(sealed)-signer.GCMTagSize)
 }
 
-// proveSealing sets k.seals if the token encrypts with AES-GCM and opens that again.
-func (k *key) proveSealing(t *trial) error {
+// probeAES finds out how the key wraps keys and encrypts. A key that does one direction
+// alone is of no use: no other key could make what it is to open, or open what it made.
+func (k *key) probeAES(p *probe) error {
+	wrapErr := k.probeWrapping(p)
+	if final(wrapErr) {
+		return fmt.Errorf("wrap: %w", wrapErr)
+	}
+	sealErr := k.probeSealing(p)
+	if final(sealErr) {
+		return fmt.Errorf("encrypt: %w", sealErr)
+	}
+	if len(k.algs) == 0 {
+		return fmt.Errorf("%w: the token neither wraps keys with this one nor encrypts by AES-GCM, in both directions (CKA_ENCRYPT and CKA_DECRYPT, or CKA_WRAP and CKA_UNWRAP): %w",
+			signer.ErrUnsupported, errors.Join(wrapErr, sealErr))
+	}
+	return nil
+}
+
+// probeSealing sets k.seals if the token encrypts with AES-GCM and decrypts that again.
+func (k *key) probeSealing(p *probe) error {
 	if !k.may.encrypt || !k.may.decrypt {
 		return nil
 	}
-	secret, aad := proofKey(), []byte(proofMessage)
-	var sealed []byte
-	err := t.run(func(s *session, h p11.ObjectHandle) (err error) {
-		sealed, err = k.seal(s, h, aad, secret)
+	secret, aad := probeSecret(), []byte(probeMessage)
+	var out []byte
+	err := p.run(func(s *session, h p11.ObjectHandle) (err error) {
+		out, err = k.seal(s, h, aad, secret)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = t.run(func(s *session, h p11.ObjectHandle) error {
-		got, err := k.openSealed(s, h, gcm{slices.Clone(sealed[:signer.GCMIVSize]), aad}, sealed[signer.GCMIVSize:])
+
+	iv, sealed := out[:signer.GCMIVSize], out[signer.GCMIVSize:]
+	open := func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return k.openSealed(s, h, cryptoki.GCM{IV: slices.Clone(iv), AAD: aad}, sealed)
+	}
+	err = p.run(func(s *session, h p11.ObjectHandle) error {
+		got, err := open(s, h)
 		if err == nil && !bytes.Equal(got, secret) {
 			err = fmt.Errorf("%w: what it encrypts decrypts to something else", signer.ErrUnavailable)
 		}
@@ -96,9 +123,12 @@ func (k *key) proveSealing(t *trial) error {
 	if err != nil {
 		return err
 	}
+
 	k.seals = true
-	if k.sample == nil {
-		k.sample = sealed
+	k.addAlgs(signer.FamilyGCMKW)
+	k.addAlgs(signer.FamilyDir)
+	if k.sameSecret == nil {
+		k.sameSecret = undoes(open)
 	}
 	return nil
 }

@@ -16,44 +16,21 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 	"signetd/signer/supervise"
 )
 
-// digestInfo is what precedes the digest in a PKCS #1 v1.5 signature (RFC 8017
-// section 9.2, note 1). It is made here, and not by the token, since every
-// token has CKM_RSA_PKCS.
+// digestInfo is what precedes the digest in a PKCS #1 v1.5 signature (RFC 8017 section
+// 9.2, note 1). It is added here and not by the token, because every token has
+// CKM_RSA_PKCS.
 var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA256: {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
 	crypto.SHA384: {0x30, 0x41, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05, 0x00, 0x04, 0x30},
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// A tokenHash is a hash in the words of PKCS#11: by itself, as the mask of PSS and
-// OAEP, and within the mechanisms that hash the message.
-type tokenHash struct{ mechanism, mgf, pkcs1, pss, ecdsa, hmac uint }
-
-var tokenHashes = map[crypto.Hash]tokenHash{
-	crypto.SHA1:   {mechanism: p11.CKM_SHA_1, mgf: p11.CKG_MGF1_SHA1}, // for OAEP alone
-	crypto.SHA256: {p11.CKM_SHA256, p11.CKG_MGF1_SHA256, p11.CKM_SHA256_RSA_PKCS, p11.CKM_SHA256_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA256, p11.CKM_SHA256_HMAC},
-	crypto.SHA384: {p11.CKM_SHA384, p11.CKG_MGF1_SHA384, p11.CKM_SHA384_RSA_PKCS, p11.CKM_SHA384_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA384, p11.CKM_SHA384_HMAC},
-	crypto.SHA512: {p11.CKM_SHA512, p11.CKG_MGF1_SHA512, p11.CKM_SHA512_RSA_PKCS, p11.CKM_SHA512_RSA_PKCS_PSS, p11.CKM_ECDSA_SHA512, p11.CKM_SHA512_HMAC},
-}
-
-// ckmEdDSA is CKM_EDDSA of PKCS#11 v3.0 section 2.3.14, for which the binding has
-// no name. Without a parameter and with a key on Ed25519 it is pure Ed25519.
-const ckmEdDSA = 0x1057
-
-// A form is what a token signs with one algorithm.
-type form int
-
-const (
-	ofDigest  form = iota + 1 // made here
-	ofMessage                 // the token makes the digest, or there is none
-)
-
-// signing is the half of a key that implements signer.MessageSigner and
-// signer.RawSigner.
+// signing is the half of a key that implements signer.MessageSigner and signer.RawSigner.
 type signing struct{ k *key }
 
 // Sign is SignContext without a deadline. The token has its own randomness.
@@ -73,7 +50,7 @@ func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 // SignMessageContext signs a message; see [signer.MessageSigner].
 func (s signing) SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if message == nil {
-		message = []byte{} // it is known, and empty
+		message = []byte{} // SignRaw takes nil for a message that is not known
 	}
 	digest := message
 	if opts != nil && opts.HashFunc() != 0 && opts.HashFunc().Available() {
@@ -95,10 +72,9 @@ func (s signing) signDER(ctx context.Context, alg signer.Alg, digest, message []
 	return signer.DERECDSA(sig)
 }
 
-// SignRaw signs a digest, or its message if the token wants that; see
-// [signer.RawSigner].
+// SignRaw signs a digest, or its message if the token wants that; see [signer.RawSigner].
 func (s signing) SignRaw(ctx context.Context, alg signer.Alg, digest, message []byte) ([]byte, error) {
-	f, ok := s.k.forms[alg]
+	strategy, ok := s.k.signs[alg]
 	if !ok {
 		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
 	}
@@ -106,29 +82,20 @@ func (s signing) SignRaw(ctx context.Context, alg signer.Alg, digest, message []
 	if hash != 0 && len(digest) != hash.Size() {
 		return nil, fmt.Errorf("%w: %s signs a digest of %d bytes, not %d", signer.ErrInvalid, alg, hash.Size(), len(digest))
 	}
+
 	data := digest
-	if f == ofMessage && hash != 0 {
+	if strategy == signMessage && hash != 0 {
 		if message == nil {
 			return nil, fmt.Errorf("%w: the token signs %s of a message, and not of its digest", signer.ErrUnsupported, alg)
 		}
 		data = message
 	}
-	return s.k.signData(ctx, alg, f, data)
-}
-
-func digestOf(hash crypto.Hash, message []byte) []byte {
-	h := hash.New()
-	h.Write(message)
-	return h.Sum(nil)
-}
-
-// signData signs data, which has the form f.
-func (k *key) signData(ctx context.Context, alg signer.Alg, f form, data []byte) ([]byte, error) {
 	if !supervise.Supervised(ctx) {
 		data = bytes.Clone(data) // the token may read it after the caller has left
 	}
-	sig, err := k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return k.sign(s, h, alg, f, data)
+
+	sig, err := s.k.use(ctx, func(session *session, h p11.ObjectHandle) ([]byte, error) {
+		return s.k.sign(session, h, alg, strategy, data)
 	})
 	if err != nil || alg.Family() != signer.FamilyECDSA {
 		return sig, err
@@ -143,11 +110,11 @@ func isZero(n []byte) bool {
 	return !slices.ContainsFunc(n, func(b byte) bool { return b != 0 })
 }
 
-// sign signs data and returns the signature as JOSE has it.
-func (k *key) sign(s *session, h p11.ObjectHandle, alg signer.Alg, f form, data []byte) ([]byte, error) {
-	mechanism, data := signMechanism(alg, f, data)
+// sign signs data, a digest or a message, and returns the signature in the form of JOSE.
+func (k *key) sign(s *session, h p11.ObjectHandle, alg signer.Alg, strategy signStrategy, data []byte) ([]byte, error) {
+	mechanism, data := signMechanism(alg, strategy, data)
 	sig := make([]byte, signatureSize(k.public))
-	n, err := k.withPIN(func(pin []byte) (int, error) { return s.sign(mechanism, h, pin, data, sig) })
+	n, err := k.withPIN(func(pin []byte) (int, error) { return s.Sign(mechanism, h, pin, data, sig) })
 	if err != nil {
 		return nil, err
 	}
@@ -157,35 +124,35 @@ func (k *key) sign(s *session, h p11.ObjectHandle, alg signer.Alg, f form, data 
 	return sig, nil
 }
 
-// signMechanism returns the mechanism for alg and what it signs.
-func signMechanism(alg signer.Alg, f form, data []byte) (mechanism, []byte) {
+// signMechanism returns the mechanism for alg, and what it signs.
+func signMechanism(alg signer.Alg, strategy signStrategy, data []byte) (cryptoki.Mechanism, []byte) {
 	hash := alg.Hash()
-	h := tokenHashes[hash]
-	digest := f == ofDigest
+	h := cryptoki.Hashes[hash]
+	digest := strategy == signDigest
 	switch alg.Family() { //nolint:exhaustive // CheckDigest lets only these four through
 	case signer.FamilyPKCS1v15:
 		if digest {
-			return mechanism{typ: p11.CKM_RSA_PKCS}, slices.Concat(digestInfo[hash], data)
+			return cryptoki.NewMechanism(p11.CKM_RSA_PKCS), slices.Concat(digestInfo[hash], data)
 		}
-		return mechanism{typ: h.pkcs1}, data
+		return cryptoki.NewMechanism(h.PKCS1), data
 	case signer.FamilyPSS:
-		// Tokens take any salt length, so it is given: that of the hash.
-		m := mechanism{h.pss, [5]uint{h.mechanism, h.mgf, uint(hash.Size())}, 3}
+		typ := h.PSS
 		if digest {
-			m.typ = p11.CKM_RSA_PKCS_PSS
+			typ = p11.CKM_RSA_PKCS_PSS
 		}
-		return m, data
+		// Tokens take any salt length; RFC 7518 section 3.5 has that of the hash.
+		return cryptoki.NewMechanism(typ, h.Mechanism, h.MGF, uint(hash.Size())), data
 	case signer.FamilyECDSA:
 		if digest {
-			return mechanism{typ: p11.CKM_ECDSA}, data
+			return cryptoki.NewMechanism(p11.CKM_ECDSA), data
 		}
-		return mechanism{typ: h.ecdsa}, data
+		return cryptoki.NewMechanism(h.ECDSA), data
 	default: // signer.FamilyEdDSA
-		return mechanism{typ: ckmEdDSA}, data
+		return cryptoki.NewMechanism(cryptoki.EdDSA), data
 	}
 }
 
-// signatureSize is the length of what the token returns: r || s for ECDSA.
+// signatureSize is the length in bytes of what the token returns: r || s for ECDSA.
 func signatureSize(pub crypto.PublicKey) int {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -199,37 +166,36 @@ func signatureSize(pub crypto.PublicKey) int {
 	}
 }
 
-// proofMessage is what a key signs when it is opened. It can be no JWS signing
-// input (RFC 7515 section 5.1): those have no spaces.
-const proofMessage = "signetd signs this to see that the two halves of the key belong together"
-
-// proveSigning signs once for each algorithm that fits, verifies, and notes those
-// that the token has. The form that takes a digest comes first: more tokens have
-// it, and it is the same for every hash.
-func (k *key) proveSigning(t *trial) error {
-	k.forms = make(map[signer.Alg]form)
+// probeSigning signs once for each algorithm that fits, verifies, and notes the strategies
+// that work.
+func (k *key) probeSigning(p *probe) error {
+	k.signs = make(map[signer.Alg]signStrategy)
 	var refusals []error
-	digests := make(map[signer.Family]bool) // whether the token signs them, if it was asked
+	digests := make(map[signer.Family]bool) // whether the token signs digests, if it was asked
 	for _, alg := range signer.Algs(k.public) {
 		if alg.Use() != signer.UseSig {
 			continue
 		}
+
+		// Digests come first: more tokens sign them, and one mechanism does so for every
+		// hash, which need not be tried again.
 		family, err := alg.Family(), error(nil)
 		works, asked := digests[family]
 		if !asked && alg.Hash() != 0 {
-			err = k.proveAlg(t, alg, ofDigest)
+			err = k.probeAlg(p, alg, signDigest)
 			works, digests[family] = err == nil, err == nil
 		}
-		f := ofDigest
+		strategy := signDigest
 		if !works && (err == nil || lacks(err)) {
 			refusal := err
-			if f, err = ofMessage, k.proveAlg(t, alg, ofMessage); lacks(err) {
+			if strategy, err = signMessage, k.probeAlg(p, alg, signMessage); lacks(err) {
 				err = errors.Join(refusal, err)
 			}
 		}
+
 		switch {
 		case err == nil:
-			k.forms[alg] = f
+			k.signs[alg] = strategy
 			k.algs = append(k.algs, alg)
 		case lacks(err):
 			refusals = append(refusals, fmt.Errorf("sign %s: %w", alg, err))
@@ -237,24 +203,24 @@ func (k *key) proveSigning(t *trial) error {
 			return fmt.Errorf("sign %s: %w", alg, err)
 		}
 	}
-	if len(k.forms) == 0 {
+	if len(k.signs) == 0 {
 		return errors.Join(refusals...)
 	}
 	return nil
 }
 
-// proveAlg signs in one form and verifies.
-func (k *key) proveAlg(t *trial, alg signer.Alg, f form) error {
-	digest := []byte(proofMessage)
+// probeAlg signs with one strategy and verifies.
+func (k *key) probeAlg(p *probe, alg signer.Alg, strategy signStrategy) error {
+	digest := []byte(probeMessage)
 	if alg.Hash() != 0 {
 		digest = digestOf(alg.Hash(), digest)
 	}
 	data := digest
-	if f == ofMessage {
-		data = []byte(proofMessage)
+	if strategy == signMessage {
+		data = []byte(probeMessage)
 	}
-	return t.run(func(s *session, h p11.ObjectHandle) error {
-		sig, err := k.sign(s, h, alg, f, data)
+	return p.run(func(s *session, h p11.ObjectHandle) error {
+		sig, err := k.sign(s, h, alg, strategy, data)
 		if err == nil && !signer.VerifyDigest(k.public, alg, digest, sig) {
 			return fmt.Errorf("%w: the signature does not verify: the public half belongs to another key", signer.ErrInvalid)
 		}

@@ -32,3 +32,10 @@ func (*Backend) Close() error { return nil }
 func errNoCgo() error {
 	return fmt.Errorf("%w: pkcs11: this binary was built without cgo; the one built with CGO_ENABLED=1 and a C compiler (make build) has PKCS#11", signer.ErrUnsupported)
 }
+
+// Inspect reports that this build has no PKCS#11.
+func Inspect(_ context.Context, cfg Config, _ []KeyRef) Report {
+	r := Report{Module: ModuleReport{Path: cfg.Module}, Slots: []SlotReport{}, Keys: []KeyReport{}}
+	r.find(Fail, "build", "signetd", errNoCgo().Error(), "run a signetd that was built with cgo")
+	return r
+}

@@ -10,62 +10,26 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
-// ckmKeyWrapKWP is CKM_AES_KEY_WRAP_KWP of PKCS#11 v3.0 section 2.14, for which
-// the binding has no name.
-const ckmKeyWrapKWP = 0x210b
-
-// A wrapping is how a token wraps keys in one form, and unwraps them.
-type wrapping struct {
-	wrap, unwrap wrapWay
-	sample       []byte // a key that it wrapped when it was opened
-}
-
-// A wrapWay is how a token does one direction of key wrap.
-type wrapWay struct {
-	how       wrapHow
-	mechanism uint
-	access    access // to the unwrapped key
-}
-
-type wrapHow int
-
-const (
-	byCipher wrapHow = iota + 1 // C_Encrypt or C_Decrypt with the mechanism, as NSS has it
-	byObject                    // C_WrapKey of a session object, or C_UnwrapKey to one, which is read
-	byBlocks                    // RFC 3394 and 5649 done here, with CKM_AES_ECB for each block
-)
-
-// String says how the token does it.
-func (w wrapWay) String() string {
-	switch name := mechanismName(uint64(w.mechanism)); w.how {
-	case byCipher:
-		return "C_Encrypt and C_Decrypt with " + name
-	case byObject:
-		return "C_WrapKey and C_UnwrapKey with " + name
-	case byBlocks:
-		return "CKM_AES_ECB; key wrap done here, block by block"
-	}
-	return ""
-}
-
-// keyWrapping is the half of a key that implements signer.Wrapper.
-type keyWrapping struct{ k *key }
+// wrapping is the half of a key that implements signer.Wrapper.
+type wrapping struct{ k *key }
 
 // WrapContext wraps a key; see [signer.Wrapper].
-func (w keyWrapping) WrapContext(ctx context.Context, form signer.WrapForm, value []byte) ([]byte, error) {
+func (w wrapping) WrapContext(ctx context.Context, form signer.WrapForm, value []byte) ([]byte, error) {
 	if err := signer.CheckWrap(form, value); err != nil {
 		return nil, err
 	}
-	way, err := w.k.wrapping(form)
+	strategy, err := w.strategy(form)
 	if err != nil {
 		return nil, err
 	}
+
 	value = bytes.Clone(value) // the token may read it after the caller has left
 	wrapped, err := w.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return w.k.wrapKey(s, h, form, way.wrap, value)
+		return w.k.wrapKey(s, h, form, strategy.wrap, value)
 	})
 	if err == nil || ctx.Err() == nil { // else a call may still read it
 		clear(value)
@@ -74,39 +38,41 @@ func (w keyWrapping) WrapContext(ctx context.Context, form signer.WrapForm, valu
 }
 
 // UnwrapContext unwraps a key; see [signer.Wrapper].
-func (w keyWrapping) UnwrapContext(ctx context.Context, form signer.WrapForm, wrapped []byte) ([]byte, error) {
+func (w wrapping) UnwrapContext(ctx context.Context, form signer.WrapForm, wrapped []byte) ([]byte, error) {
 	if err := signer.CheckWrapped(form, wrapped); err != nil {
 		return nil, err
 	}
-	way, err := w.k.wrapping(form)
+	strategy, err := w.strategy(form)
 	if err != nil {
 		return nil, err
 	}
+
 	wrapped = bytes.Clone(wrapped)
 	return w.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return w.k.unwrapKey(s, h, form, way, wrapped)
+		return w.k.unwrapKey(s, h, form, strategy.unwrap, wrapped)
 	})
 }
 
-func (k *key) wrapping(form signer.WrapForm) (wrapping, error) {
-	w, ok := k.wraps[form]
+func (w wrapping) strategy(form signer.WrapForm) (wrapStrategy, error) {
+	strategy, ok := w.k.wraps[form]
 	if !ok {
-		return w, fmt.Errorf("%w: the token does not wrap with this key in form %d", signer.ErrUnsupported, form)
+		return strategy, fmt.Errorf("%w: the token does not wrap with this key in form %d", signer.ErrUnsupported, form)
 	}
-	return w, nil
+	return strategy, nil
 }
 
-func (k *key) wrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wrapWay, value []byte) ([]byte, error) {
-	if w.how == byBlocks {
-		return signer.WrapBlocks(form, value, func(block []byte) error { return k.block(h, s.seal, block) })
+func (k *key) wrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wrapStep, value []byte) ([]byte, error) {
+	if w.how == wrapByBlocks {
+		return signer.WrapBlocks(form, value, func(block []byte) error { return k.block(h, s.Seal, block) })
 	}
+
 	want := (len(value)+7)/8*8 + 8
 	out := make([]byte, want+16) // room for what another form would make
 	n, err := k.withPIN(func(pin []byte) (int, error) {
-		if w.how == byObject {
-			return s.wrap(mechanism{typ: w.mechanism}, h, value, out)
+		if w.how == wrapByObject {
+			return s.Wrap(cryptoki.NewMechanism(w.mechanism), h, value, out)
 		}
-		return s.seal(mechanism{typ: w.mechanism}, h, pin, gcm{}, value, out)
+		return s.Seal(cryptoki.NewMechanism(w.mechanism), h, pin, cryptoki.GCM{}, value, out)
 	})
 	if err != nil {
 		return nil, err
@@ -114,17 +80,17 @@ func (k *key) wrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wr
 	return exactly(out, n, want)
 }
 
-func (k *key) unwrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, way wrapping, wrapped []byte) ([]byte, error) {
-	w := way.unwrap
-	if w.how == byBlocks {
-		return signer.UnwrapBlocks(form, wrapped, func(block []byte) error { return k.block(h, s.open, block) })
+func (k *key) unwrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, w wrapStep, wrapped []byte) ([]byte, error) {
+	if w.how == wrapByBlocks {
+		return signer.UnwrapBlocks(form, wrapped, func(block []byte) error { return k.block(h, s.Open, block) })
 	}
+
 	out := make([]byte, len(wrapped)) // tokens want more than the key needs
 	n, err := k.withPIN(func(pin []byte) (int, error) {
-		if w.how == byObject {
-			return s.unwrap(mechanism{typ: w.mechanism}, h, object{access: w.access}, wrapped, out)
+		if w.how == wrapByObject {
+			return s.Unwrap(cryptoki.NewMechanism(w.mechanism), h, cryptoki.Object{Access: w.access}, wrapped, out)
 		}
-		return s.decrypt(mechanism{typ: w.mechanism}, h, pin, wrapped, out)
+		return s.Decrypt(cryptoki.NewMechanism(w.mechanism), h, pin, wrapped, out)
 	})
 	switch {
 	case err != nil:
@@ -136,15 +102,15 @@ func (k *key) unwrapKey(s *session, h p11.ObjectHandle, form signer.WrapForm, wa
 	}
 }
 
-// A cipherCall is the session's seal or open.
-type cipherCall func(m mechanism, key p11.ObjectHandle, pin []byte, g gcm, in, out []byte) (int, error)
+// A cipherCall is [cryptoki.Session.Seal] or [cryptoki.Session.Open].
+type cipherCall func(m cryptoki.Mechanism, key p11.ObjectHandle, pin []byte, g cryptoki.GCM, in, out []byte) (int, error)
 
 // block encrypts or decrypts a block of 16 bytes in place.
 func (k *key) block(h p11.ObjectHandle, call cipherCall, block []byte) error {
 	var out [16]byte
 	defer clear(out[:])
 	n, err := k.withPIN(func(pin []byte) (int, error) {
-		return call(mechanism{typ: p11.CKM_AES_ECB}, h, pin, gcm{}, block, out[:])
+		return call(cryptoki.NewMechanism(p11.CKM_AES_ECB), h, pin, cryptoki.GCM{}, block, out[:])
 	})
 	if err == nil && n != len(block) {
 		err = fmt.Errorf("%w: pkcs11: the token made a block of %d bytes", signer.ErrUnavailable, n)
@@ -155,63 +121,70 @@ func (k *key) block(h p11.ObjectHandle, call cipherCall, block []byte) error {
 	return err
 }
 
-// wrapMechanisms are those of each form. CKM_AES_KEY_WRAP_PAD is RFC 5649 in some
-// tokens and something else in others.
+// wrapMechanisms are the mechanisms of each form, in the order in which they are tried.
+// CKM_AES_KEY_WRAP_PAD is RFC 5649 in some tokens and something else in others.
 var wrapMechanisms = map[signer.WrapForm][]uint{
 	signer.WrapRFC3394: {p11.CKM_AES_KEY_WRAP},
-	signer.WrapRFC5649: {ckmKeyWrapKWP, p11.CKM_AES_KEY_WRAP_PAD},
+	signer.WrapRFC5649: {cryptoki.AESKeyWrapKWP, p11.CKM_AES_KEY_WRAP_PAD},
 }
 
-// proveWrapping finds for each form a way in which the token wraps keys, and one
-// in which it unwraps them again. An error says why there is none for RFC 3394.
-func (k *key) proveWrapping(t *trial) (map[signer.WrapForm]wrapping, error) {
-	found := make(map[signer.WrapForm]wrapping)
+// probeWrapping finds for each form how the token wraps keys and unwraps them again. It
+// returns an error if it finds nothing for RFC 3394, which JOSE has.
+func (k *key) probeWrapping(p *probe) error {
+	found := make(map[signer.WrapForm]wrapStrategy)
 	for _, form := range []signer.WrapForm{signer.WrapRFC3394, signer.WrapRFC5649} {
-		w, err := k.tryWrapping(t, form)
+		strategy, wrapped, err := k.probeForm(p, form)
 		switch {
-		case err == nil:
-			found[form] = w
-		case form == signer.WrapRFC3394 || final(err):
-			return nil, err
+		case err != nil && (form == signer.WrapRFC3394 || final(err)):
+			return err
+		case err != nil:
+			continue
+		case form == signer.WrapRFC3394:
+			k.addAlgs(signer.FamilyAESKW)
+			k.sameSecret = undoes(func(s *session, h p11.ObjectHandle) ([]byte, error) {
+				return k.unwrapKey(s, h, form, strategy.unwrap, wrapped)
+			})
 		}
+		found[form] = strategy
 	}
-	return found, nil
+	k.wraps = found
+	return nil
 }
 
-// tryWrapping tries each way to wrap with each way to unwrap. A way that is right in
-// one direction may be wrong in the other: SoftHSM2 unwraps by RFC 5649, and pads
-// what it wraps before it comes to that.
-func (k *key) tryWrapping(t *trial, form signer.WrapForm) (wrapping, error) {
-	keys := [][]byte{proofKey()} // whose wrapped length is another in other forms with padding
+// probeForm tries each way to wrap with each way to unwrap, and returns a key that was
+// wrapped, too. A token may be right in one direction and wrong in the other: SoftHSM2
+// unwraps by RFC 5649, and adds a padding of its own to what it wraps.
+func (k *key) probeForm(p *probe, form signer.WrapForm) (wrapStrategy, []byte, error) {
+	keys := [][]byte{probeSecret()}
 	if form == signer.WrapRFC5649 {
-		keys = append(keys, proofKey()[:21])
+		keys = append(keys, probeSecret()[:21]) // its wrapped length is another in other forms with padding
 	}
+
 	refusals := []error{fmt.Errorf("%w: no way to wrap keys and to unwrap them", signer.ErrUnsupported)}
-	for _, wrap := range k.waysToWrap(form) {
-		wrapped, err := k.wrapAll(t, form, wrap, keys)
+	for _, wrap := range k.wrapSteps(form) {
+		wrapped, err := k.wrapAll(p, form, wrap, keys)
 		if final(err) {
-			return wrapping{}, err
+			return wrapStrategy{}, nil, err
 		}
 		if err != nil {
 			refusals = append(refusals, fmt.Errorf("wrap by %v: %w", wrap, err))
 			continue
 		}
-		for _, unwrap := range k.waysToUnwrap(form) {
-			w := wrapping{wrap, unwrap, wrapped[0]}
-			err := k.unwrapAll(t, form, w, wrapped, keys)
+		for _, unwrap := range k.unwrapSteps(form) {
+			err := k.unwrapAll(p, form, unwrap, wrapped, keys)
 			if err == nil || final(err) {
-				return w, err
+				return wrapStrategy{wrap, unwrap}, wrapped[0], err
 			}
 			refusals = append(refusals, fmt.Errorf("unwrap by %v: %w", unwrap, err))
 		}
 	}
-	return wrapping{}, errors.Join(refusals...)
+	return wrapStrategy{}, nil, errors.Join(refusals...)
 }
 
-func (k *key) wrapAll(t *trial, form signer.WrapForm, way wrapWay, keys [][]byte) (wrapped [][]byte, err error) {
+func (k *key) wrapAll(p *probe, form signer.WrapForm, step wrapStep, keys [][]byte) (wrapped [][]byte, err error) {
 	for _, key := range keys {
-		err := t.run(func(s *session, h p11.ObjectHandle) error {
-			w, err := k.wrapKey(s, h, form, way, key)
+		err := p.run(func(s *session, h p11.ObjectHandle) error {
+			w, err := k.wrapKey(s, h, form, step, key)
 			wrapped = append(wrapped, w)
 			return err
 		})
@@ -222,10 +195,10 @@ func (k *key) wrapAll(t *trial, form signer.WrapForm, way wrapWay, keys [][]byte
 	return wrapped, nil
 }
 
-func (k *key) unwrapAll(t *trial, form signer.WrapForm, w wrapping, wrapped, keys [][]byte) error {
+func (k *key) unwrapAll(p *probe, form signer.WrapForm, step wrapStep, wrapped, keys [][]byte) error {
 	for i := range wrapped {
-		err := t.run(func(s *session, h p11.ObjectHandle) error {
-			got, err := k.unwrapKey(s, h, form, w, wrapped[i])
+		err := p.run(func(s *session, h p11.ObjectHandle) error {
+			got, err := k.unwrapKey(s, h, form, step, wrapped[i])
 			if err == nil && !bytes.Equal(got, keys[i]) {
 				err = fmt.Errorf("%w: it unwraps to something else", signer.ErrUnsupported)
 			}
@@ -238,32 +211,34 @@ func (k *key) unwrapAll(t *trial, form signer.WrapForm, w wrapping, wrapped, key
 	return nil
 }
 
-func (k *key) waysToWrap(form signer.WrapForm) (ways []wrapWay) {
+// wrapSteps are the ways to wrap that the key's attributes allow.
+func (k *key) wrapSteps(form signer.WrapForm) (steps []wrapStep) {
 	for _, m := range wrapMechanisms[form] {
 		if k.may.encrypt {
-			ways = append(ways, wrapWay{how: byCipher, mechanism: m})
+			steps = append(steps, wrapStep{how: wrapByCipher, mechanism: m})
 		}
 		if k.may.wrap {
-			ways = append(ways, wrapWay{how: byObject, mechanism: m})
+			steps = append(steps, wrapStep{how: wrapByObject, mechanism: m})
 		}
 	}
 	if k.may.encrypt {
-		ways = append(ways, wrapWay{how: byBlocks})
+		steps = append(steps, wrapStep{how: wrapByBlocks})
 	}
-	return ways
+	return steps
 }
 
-func (k *key) waysToUnwrap(form signer.WrapForm) (ways []wrapWay) {
+// unwrapSteps are the ways to unwrap that the key's attributes allow.
+func (k *key) unwrapSteps(form signer.WrapForm) (steps []wrapStep) {
 	for _, m := range wrapMechanisms[form] {
 		if k.may.decrypt {
-			ways = append(ways, wrapWay{how: byCipher, mechanism: m})
+			steps = append(steps, wrapStep{how: wrapByCipher, mechanism: m})
 		}
 		if k.may.unwrap {
-			ways = append(ways, wrapWay{byObject, m, readable}, wrapWay{byObject, m, unsaid})
+			steps = append(steps, wrapStep{wrapByObject, m, cryptoki.Readable}, wrapStep{wrapByObject, m, cryptoki.Unspecified})
 		}
 	}
 	if k.may.decrypt {
-		ways = append(ways, wrapWay{how: byBlocks})
+		steps = append(steps, wrapStep{how: wrapByBlocks})
 	}
-	return ways
+	return steps
 }

@@ -8,7 +8,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
-	"signetd/backends/pkcs11"
+	"signetd/backends/pkcs11/cryptoki"
 	"signetd/signer"
 )
 
@@ -152,7 +152,7 @@ func withModule(path string, f func(*p11.Ctx) error) (err error) {
 // load loads the module. It is never unloaded: the process ends soon, and not
 // every module survives it.
 func load(path string) (*p11.Ctx, error) {
-	if err := pkcs11.CheckModule(path); err != nil {
+	if err := cryptoki.CheckModule(path); err != nil {
 		return nil, err
 	}
 	ctx := p11.New(path)

@@ -52,7 +52,7 @@ func TestWaysToWrap(t *testing.T) {
 			defer r.f.Inject(tt.rules...)()
 			k := mustOpenKey(t, r.b, "pkcs11:object="+label)
 			for form, want := range map[signer.WrapForm]string{signer.WrapRFC3394: tt.want, signer.WrapRFC5649: tt.wantPads} {
-				if got := pkcs11.WayOfWrap(k, form); got != want {
+				if got := pkcs11.WrapStrategyOf(k, form); got != want {
 					t.Errorf("form %d: by %q, want %q", form, got, want)
 				}
 				if want == " / " {

@@ -1,4 +1,4 @@
-package pkcs11
+package cryptoki
 
 import (
 	"debug/elf"

@@ -1,6 +1,6 @@
 //go:build cgo
 
-package pkcs11
+package cryptoki
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 	"signetd/signer"
 )
 
-// The calls that are told apart. The answers of those from callDecrypt on can
-// depend on a secret.
+// The calls whose answers are classified in a way of their own. The answers of those from
+// callDecrypt on can depend on a secret.
 const (
 	callLogin   = "C_Login"
 	callSign    = "C_Sign"
@@ -26,17 +26,18 @@ const (
 	callContentInit = "C_DecryptInit with the new key"
 )
 
-// A class says what an answer of the module asks us to do.
-type class int
+// A Class says what an answer of the module asks the caller to do.
+type Class int
 
+// The classes of answers.
 const (
-	classNone     class = iota
-	classMisuse         // what is asked does not fit key or token: nothing to repair
-	classInput          // a ciphertext is bad, or so it seems: one error for all, and a look at the token
-	classSession        // login, session or handles are lost: log in, open and find again
-	classDevice         // the token may be gone: see, and begin anew if it is
-	classLogin          // the token refuses the PIN: wait for the operator
-	classCapacity       // no more sessions or memory: use fewer
+	ClassNone     Class = iota // no error, or none of the module
+	ClassMisuse                // what was asked does not fit the key or the token: nothing to repair
+	ClassInput                 // the ciphertext is bad, or so it seems: one error for all, and a look at the token
+	ClassSession               // the login, the session or its handles are lost: log in, open and find again
+	ClassDevice                // the token may be gone: look, and initialise the module anew if it is
+	ClassLogin                 // the token refuses the PIN: wait for the operator
+	ClassCapacity              // no more sessions or memory: use fewer
 )
 
 // Codes of PKCS#11 v3.0 and later that the binding has no names for.
@@ -50,49 +51,49 @@ const (
 	ckrParameterSetUnknown   p11.Error = 0x209
 )
 
-// classify says what it means that call answered rv, which is not CKR_OK, and
-// which of the errors of package signer it is.
+// classify returns the class of an answer rv of call, which is not CKR_OK, and the error
+// of package signer that it is.
 //
-// What C_Decrypt, C_UnwrapKey and C_DeriveKey say about their input is ErrDecrypt
-// and nothing else, and so is what is said of the key that they made of it.
-// Tokens use general and device errors, and codes of their own, for that, so those
-// are no news of the device when they come from there. A new key that stays where
-// it is goes with its session.
-func classify(call string, rv p11.Error) (class, error) {
+// What C_Decrypt, C_UnwrapKey and C_DeriveKey answer about their input is ErrDecrypt and
+// nothing else, and so is what is answered about the key that they made of it. Tokens use
+// general errors, device errors and codes of their own for a bad input, so those say
+// nothing about the device when they come from there.
+func classify(call string, rv p11.Error) (Class, error) {
 	switch call {
 	case callDecrypt, callUnwrap, callDerive:
 		if saysBadInput(rv) {
-			return classInput, signer.ErrDecrypt
+			return ClassInput, signer.ErrDecrypt
 		}
 	case callTake, callContentInit:
 		if saysBadKey(rv) {
-			return classInput, signer.ErrDecrypt
+			return ClassInput, signer.ErrDecrypt
 		}
 	case callDestroy:
-		if c, is := classify("", rv); c != classMisuse {
+		// A new key that cannot be destroyed goes with its session.
+		if c, is := classify("", rv); c != ClassMisuse {
 			return c, is
 		}
-		return classSession, signer.ErrUnavailable
+		return ClassSession, signer.ErrUnavailable
 	case callLogin:
 		if refusesPIN(rv) {
-			return classLogin, signer.ErrUnavailable
+			return ClassLogin, signer.ErrUnavailable
 		}
 	}
+
 	switch {
 	case saysLost(rv):
-		return classSession, signer.ErrUnavailable
+		return ClassSession, signer.ErrUnavailable
 	case saysMisuse(rv):
-		return classMisuse, signer.ErrUnsupported
-	}
-	switch {
+		return ClassMisuse, signer.ErrUnsupported
 	case saysFull(rv):
-		return classCapacity, signer.ErrOverloaded
+		return ClassCapacity, signer.ErrOverloaded
 	case saysLoginRefused(rv):
-		return classLogin, signer.ErrUnavailable
+		return ClassLogin, signer.ErrUnavailable
+	default:
+		// CKR_DEVICE_*, CKR_TOKEN_*, general errors, vendors' own codes, and all that
+		// is unknown.
+		return ClassDevice, signer.ErrUnavailable
 	}
-	// CKR_DEVICE_*, CKR_TOKEN_*, general errors, vendors' own codes, and what
-	// nobody has heard of.
-	return classDevice, signer.ErrUnavailable
 }
 
 // saysFull reports whether rv means that the token or the host has no more room.
@@ -116,10 +117,10 @@ func saysLoginRefused(rv p11.Error) bool {
 	return false
 }
 
-// saysBadInput reports whether an operation may answer rv because of a
-// ciphertext. Tokens use nearly any code for that, so it is all but those that
-// can only be about the session, the login, the device, memory or the mechanism:
-// an answer that told one bad ciphertext from another would be an oracle.
+// saysBadInput reports whether an operation may answer rv because of a ciphertext. Tokens
+// use nearly any code for that. So it is true for all codes but those that can only be
+// about the session, the login, the device, memory or the mechanism: an answer that told
+// one bad ciphertext from another would be an oracle.
 func saysBadInput(rv p11.Error) bool {
 	switch rv {
 	case p11.CKR_BUFFER_TOO_SMALL: // ours is as large as the modulus
@@ -132,9 +133,8 @@ func saysBadInput(rv p11.Error) bool {
 	return !saysLost(rv) && !saysFull(rv) && !saysLoginRefused(rv)
 }
 
-// saysBadKey is saysBadInput for the use of a key that the operation has just
-// made of its input. What the token rules out for every such key is no word on
-// this one.
+// saysBadKey is saysBadInput for the use of a key that the operation has just made of its
+// input. What the token rules out for every such key says nothing about this one.
 func saysBadKey(rv p11.Error) bool {
 	switch rv {
 	case p11.CKR_ATTRIBUTE_SENSITIVE, p11.CKR_ATTRIBUTE_TYPE_INVALID:
@@ -145,8 +145,8 @@ func saysBadKey(rv p11.Error) bool {
 	return saysBadInput(rv)
 }
 
-// saysLost reports whether rv means that the session, its login or its handles
-// are of no more use.
+// saysLost reports whether rv means that the session, its login or its handles can no
+// longer be used.
 func saysLost(rv p11.Error) bool {
 	switch rv {
 	case p11.CKR_SESSION_CLOSED, p11.CKR_SESSION_HANDLE_INVALID,
@@ -156,12 +156,12 @@ func saysLost(rv p11.Error) bool {
 		p11.CKR_KEY_TYPE_INCONSISTENT, p11.CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT: // NSS, after a logout
 		return true
 	}
-	return unfinished(rv)
+	return saysUnfinished(rv)
 }
 
-// unfinished reports whether rv means that a session is in the middle of an
-// operation that nobody will finish. Only another session helps.
-func unfinished(rv p11.Error) bool {
+// saysUnfinished reports whether rv means that the session is in the middle of an operation
+// that will not be finished.
+func saysUnfinished(rv p11.Error) bool {
 	switch rv {
 	case p11.CKR_OPERATION_ACTIVE, p11.CKR_OPERATION_NOT_INITIALIZED, p11.CKR_BUFFER_TOO_SMALL,
 		p11.CKR_CANCEL, p11.CKR_FUNCTION_CANCELED, ckrOperationCancelFailed, ckrPending:
@@ -198,8 +198,8 @@ func saysMisuse(rv p11.Error) bool {
 	return false
 }
 
-// refusesPIN reports whether rv is C_Login's word on the PIN rather than on the
-// state of the token.
+// refusesPIN reports whether an answer rv of C_Login is about the PIN, not about the state
+// of the token.
 func refusesPIN(rv p11.Error) bool {
 	switch rv {
 	case p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_EXPIRED,
@@ -209,13 +209,12 @@ func refusesPIN(rv p11.Error) bool {
 	return false
 }
 
-// A tokenError is what a call into the module answered, what that asks for, and
-// which of the errors of package signer it is.
+// A tokenError is an error that the module answered.
 type tokenError struct {
 	call  string
 	rv    p11.Error
-	class class
-	is    error
+	class Class
+	is    error // of package signer
 }
 
 func (e *tokenError) Error() string {
@@ -224,46 +223,62 @@ func (e *tokenError) Error() string {
 
 func (e *tokenError) Unwrap() error { return e.is }
 
-// callError turns the error of a call into the module into one of package
-// signer's: ErrDecrypt itself, or a [tokenError].
+// callError turns the error of a call into the module into one of package signer's:
+// ErrDecrypt itself, or a [tokenError].
 func callError(call string, err error) error {
 	var rv p11.Error
 	if err == nil || !errors.As(err, &rv) {
 		return err
 	}
 	c, is := classify(call, rv)
-	if c == classInput {
-		return is
+	if c == ClassInput {
+		return is // bare, so that no text tells one bad ciphertext from another
 	}
 	return &tokenError{call, rv, c, is}
 }
 
-// classOf returns the class of err.
-func classOf(err error) class {
+// NotLoggedIn returns the error of a call that shows that the user is not logged in,
+// whatever it answered.
+func NotLoggedIn(call string) error {
+	return callError(call, p11.Error(p11.CKR_USER_NOT_LOGGED_IN))
+}
+
+// ClassOf returns the class of err.
+func ClassOf(err error) Class {
 	if err == nil {
-		return classNone // without what errors.As would allocate, after each call that went well
+		return ClassNone // errors.As would allocate, after each call that went well
 	}
 	var e *tokenError
 	switch {
 	case errors.As(err, &e):
 		return e.class
 	case errors.Is(err, signer.ErrDecrypt):
-		return classInput
+		return ClassInput
 	default:
-		return classNone
+		return ClassNone
 	}
 }
 
-// lost reports whether the session that err came from is of no more use.
-func lost(err error) bool {
-	c := classOf(err)
-	return c == classSession || c == classDevice
+// Lost reports whether the session that err came from can no longer be used.
+func Lost(err error) bool {
+	c := ClassOf(err)
+	return c == ClassSession || c == ClassDevice
 }
 
-// answered reports whether err is the module's answer rv.
-func answered(err error, rv p11.Error) bool {
+// Full reports whether err means that the token has no more sessions.
+func Full(err error) bool { return Answered(err, p11.CKR_SESSION_COUNT) }
+
+// Unfinished reports whether err means that the session is in the middle of an operation
+// that will not be finished. Another session helps, and nothing else needs repair.
+func Unfinished(err error) bool {
+	var e *tokenError
+	return errors.As(err, &e) && saysUnfinished(e.rv)
+}
+
+// Answered reports whether err is the module's answer rv.
+func Answered(err error, rv p11.Error) bool {
 	if err == nil {
-		return false // as in classOf
+		return false // as in ClassOf
 	}
 	var e *tokenError
 	return errors.As(err, &e) && e.rv == rv

@@ -1,6 +1,6 @@
 /*
  * The calls into a PKCS#11 module that each request needs, as one C function
- * for each operation. See hot.go.
+ * for each operation. See fastcall.go.
  *
  * Nothing here allocates, keeps a pointer, or calls back. Outputs go into the
  * caller's buffer, which is wiped when the operation fails.
@@ -10,8 +10,8 @@
  * in section 5, and the packing and calling convention of Unix, which are the
  * platform's own (section 2.1).
  */
-#ifndef SIGNETD_PKCS11_HOT_H
-#define SIGNETD_PKCS11_HOT_H
+#ifndef SIGNETD_CRYPTOKI_FASTCALL_H
+#define SIGNETD_CRYPTOKI_FASTCALL_H
 
 #include <dlfcn.h>
 #include <string.h>
@@ -68,7 +68,7 @@ typedef struct {
 	ck_wrap C_WrapKey;
 	ck_unwrap C_UnwrapKey;
 	ck_derive C_DeriveKey;
-} hot_functions; /* the rest of the list is not called here */
+} fast_functions; /* the rest of the list is not called here */
 
 enum { CKU_CONTEXT_SPECIFIC = 2, CKR_BUFFER_TOO_SMALL = 0x150, CKR_WRAPPED_KEY_LEN_RANGE = 0x112 };
 enum { CKO_SECRET_KEY = 4, CKK_GENERIC_SECRET = 0x10, CKK_AES = 0x1f };
@@ -79,40 +79,40 @@ enum {
 enum { CKM_ECDH1_DERIVE = 0x1050, CKM_AES_GCM = 0x1087, CKD_NULL = 1 };
 
 /* The steps of an operation. */
-enum { HOT_INIT = 1, HOT_LOGIN, HOT_OPERATION, HOT_MAKE, HOT_READ, HOT_CONTENT_INIT, HOT_CONTENT, HOT_DESTROY };
+enum { FAST_INIT = 1, FAST_LOGIN, FAST_OPERATION, FAST_MAKE, FAST_READ, FAST_CONTENT_INIT, FAST_CONTENT, FAST_DESTROY };
 
 /* What the module answered, in which step, and the length of the output. */
-typedef struct { CK_ULONG rv, step, out; } hot_answer;
+typedef struct { CK_ULONG rv, step, out; } fast_answer;
 
-typedef struct { const CK_BYTE *p; CK_ULONG n; } hot_bytes;
-typedef struct { CK_BYTE *p; CK_ULONG n; } hot_buffer;
+typedef struct { const CK_BYTE *p; CK_ULONG n; } fast_bytes;
+typedef struct { CK_BYTE *p; CK_ULONG n; } fast_buffer;
 
 /* A key and what to do with it. */
 typedef struct {
-	const hot_functions *f;
+	const fast_functions *f;
 	CK_ULONG session, mechanism;
 	CK_ULONG params[5]; /* none of its words is a pointer that is not NULL */
 	CK_ULONG params_len, key;
-} hot_use;
+} fast_use;
 
 /* What AES-GCM works on beside the text. The IV has 12 bytes and the tag 16; a
  * module that makes its own IV writes it there. iv is NULL for other mechanisms. */
-typedef struct { CK_BYTE *iv; hot_bytes aad; } hot_gcm;
+typedef struct { CK_BYTE *iv; fast_bytes aad; } fast_gcm;
 
 /* The attributes of a session object: whether its value may be read, or is said
  * to stay in the token, or neither is said. Modules differ in what they allow. */
-enum { HOT_READABLE = 1, HOT_HIDDEN, HOT_UNSAID };
-typedef struct { CK_ULONG key_type, access, value_len; } hot_object; /* value_len is given if it is not 0 */
+enum { FAST_READABLE = 1, FAST_HIDDEN, FAST_UNSAID };
+typedef struct { CK_ULONG key_type, access, value_len; } fast_object; /* value_len is given if it is not 0 */
 
 /* Returns NULL, and the loader's words in *why or the module's answer in *rv. */
-static hot_functions *hot_load(const char *path, const char **why, CK_ULONG *rv) {
-	hot_functions *f = NULL;
+static fast_functions *fast_load(const char *path, const char **why, CK_ULONG *rv) {
+	fast_functions *f = NULL;
 	void *lib = dlopen(path, RTLD_NOW); /* never closed: the module's threads may still run */
 	if (lib == NULL) {
 		*why = dlerror();
 		return NULL;
 	}
-	CK_ULONG (*list)(hot_functions **) = (CK_ULONG (*)(hot_functions **))dlsym(lib, "C_GetFunctionList");
+	CK_ULONG (*list)(fast_functions **) = (CK_ULONG (*)(fast_functions **))dlsym(lib, "C_GetFunctionList");
 	if (list == NULL) {
 		*why = dlerror();
 		return NULL;
@@ -121,17 +121,17 @@ static hot_functions *hot_load(const char *path, const char **why, CK_ULONG *rv)
 	return *rv == 0 ? f : NULL;
 }
 
-static CK_ULONG hot_login(const hot_functions *f, CK_ULONG session, CK_ULONG user, const CK_BYTE *pin, CK_ULONG len) {
+static CK_ULONG fast_login(const fast_functions *f, CK_ULONG session, CK_ULONG user, const CK_BYTE *pin, CK_ULONG len) {
 	return f->C_Login(session, user, pin, len);
 }
 
-static CK_MECHANISM hot_mechanism(const hot_use *u) {
+static CK_MECHANISM fast_mechanism(const fast_use *u) {
 	CK_MECHANISM m = {u->mechanism, u->params_len ? u->params : NULL, u->params_len};
 	return m;
 }
 
 /* Ends every operation: of one that failed, nothing stays in out. */
-static hot_answer hot_end(hot_answer a, hot_buffer out) {
+static fast_answer fast_end(fast_answer a, fast_buffer out) {
 	if (a.rv == 0 && a.out > out.n) a.rv = CKR_BUFFER_TOO_SMALL;
 	if (a.rv != 0) {
 		memset(out.p, 0, out.n);
@@ -140,153 +140,153 @@ static hot_answer hot_end(hot_answer a, hot_buffer out) {
 	return a;
 }
 
-static hot_answer hot_operate(ck_init init, ck_operate operate, const hot_use *u, CK_MECHANISM m, hot_bytes pin,
-	hot_bytes in, hot_buffer out) {
-	hot_answer a = {0, HOT_INIT, out.n};
+static fast_answer fast_operate(ck_init init, ck_operate operate, const fast_use *u, CK_MECHANISM m, fast_bytes pin,
+	fast_bytes in, fast_buffer out) {
+	fast_answer a = {0, FAST_INIT, out.n};
 	a.rv = init(u->session, &m, u->key);
 	if (a.rv == 0 && pin.p != NULL) {
-		a.step = HOT_LOGIN;
+		a.step = FAST_LOGIN;
 		a.rv = u->f->C_Login(u->session, CKU_CONTEXT_SPECIFIC, pin.p, pin.n);
 	}
 	if (a.rv == 0) {
-		a.step = HOT_OPERATION;
+		a.step = FAST_OPERATION;
 		a.rv = operate(u->session, in.p != NULL ? in.p : (const CK_BYTE *)"", in.n, out.p, &a.out);
 	}
-	return hot_end(a, out);
+	return fast_end(a, out);
 }
 
-static hot_answer hot_sign(const hot_use *u, hot_bytes pin, hot_bytes in, hot_buffer out) {
-	return hot_operate(u->f->C_SignInit, u->f->C_Sign, u, hot_mechanism(u), pin, in, out);
+static fast_answer fast_sign(const fast_use *u, fast_bytes pin, fast_bytes in, fast_buffer out) {
+	return fast_operate(u->f->C_SignInit, u->f->C_Sign, u, fast_mechanism(u), pin, in, out);
 }
 
-static CK_GCM_PARAMS hot_gcm_params(hot_gcm g) {
+static CK_GCM_PARAMS fast_gcm_params(fast_gcm g) {
 	CK_GCM_PARAMS p = {g.iv, 12, 96, g.aad.p, g.aad.n, 128};
 	return p;
 }
 
 /* Decrypts, or encrypts if seal is set. */
-static hot_answer hot_cipher(const hot_use *u, int seal, hot_bytes pin, hot_gcm g, hot_bytes in, hot_buffer out) {
-	CK_GCM_PARAMS params = hot_gcm_params(g);
-	CK_MECHANISM m = hot_mechanism(u);
+static fast_answer fast_cipher(const fast_use *u, int seal, fast_bytes pin, fast_gcm g, fast_bytes in, fast_buffer out) {
+	CK_GCM_PARAMS params = fast_gcm_params(g);
+	CK_MECHANISM m = fast_mechanism(u);
 	if (g.iv != NULL) {
 		m.params = &params;
 		m.len = sizeof params;
 	}
-	return seal ? hot_operate(u->f->C_EncryptInit, u->f->C_Encrypt, u, m, pin, in, out)
-		: hot_operate(u->f->C_DecryptInit, u->f->C_Decrypt, u, m, pin, in, out);
+	return seal ? fast_operate(u->f->C_EncryptInit, u->f->C_Encrypt, u, m, pin, in, out)
+		: fast_operate(u->f->C_DecryptInit, u->f->C_Decrypt, u, m, pin, in, out);
 }
 
-static CK_ATTRIBUTE hot_attribute(CK_ULONG type, const void *value, CK_ULONG len) {
+static CK_ATTRIBUTE fast_attribute(CK_ULONG type, const void *value, CK_ULONG len) {
 	CK_ATTRIBUTE a = {type, value, len};
 	return a;
 }
 
 /* Fills in a template of at most 8 attributes that point into o, and returns how
  * many they are. */
-static CK_ULONG hot_template(const hot_object *o, CK_ATTRIBUTE *t) {
+static CK_ULONG fast_template(const fast_object *o, CK_ATTRIBUTE *t) {
 	static const CK_ULONG secret = CKO_SECRET_KEY;
 	static const CK_BYTE yes = 1, no = 0;
 	CK_ULONG n = 0;
-	t[n++] = hot_attribute(CKA_CLASS, &secret, sizeof secret);
-	t[n++] = hot_attribute(CKA_KEY_TYPE, &o->key_type, sizeof o->key_type);
-	t[n++] = hot_attribute(CKA_TOKEN, &no, sizeof no);
-	if (o->access != HOT_UNSAID) {
-		t[n++] = hot_attribute(CKA_SENSITIVE, o->access == HOT_HIDDEN ? &yes : &no, sizeof yes);
-		t[n++] = hot_attribute(CKA_EXTRACTABLE, o->access == HOT_HIDDEN ? &no : &yes, sizeof yes);
+	t[n++] = fast_attribute(CKA_CLASS, &secret, sizeof secret);
+	t[n++] = fast_attribute(CKA_KEY_TYPE, &o->key_type, sizeof o->key_type);
+	t[n++] = fast_attribute(CKA_TOKEN, &no, sizeof no);
+	if (o->access != FAST_UNSAID) {
+		t[n++] = fast_attribute(CKA_SENSITIVE, o->access == FAST_HIDDEN ? &yes : &no, sizeof yes);
+		t[n++] = fast_attribute(CKA_EXTRACTABLE, o->access == FAST_HIDDEN ? &no : &yes, sizeof yes);
 	}
-	if (o->key_type == CKK_AES) t[n++] = hot_attribute(CKA_DECRYPT, &yes, sizeof yes);
-	if (o->value_len != 0) t[n++] = hot_attribute(CKA_VALUE_LEN, &o->value_len, sizeof o->value_len);
+	if (o->key_type == CKK_AES) t[n++] = fast_attribute(CKA_DECRYPT, &yes, sizeof yes);
+	if (o->value_len != 0) t[n++] = fast_attribute(CKA_VALUE_LEN, &o->value_len, sizeof o->value_len);
 	return n;
 }
 
 /* Destroys a session object, whatever came of its use. If it stays that is what
  * the caller must hear: the session must go. */
-static void hot_destroy(const hot_use *u, CK_ULONG object, hot_answer *a) {
+static void fast_destroy(const fast_use *u, CK_ULONG object, fast_answer *a) {
 	CK_ULONG rv = u->f->C_DestroyObject(u->session, object);
 	if (rv != 0) {
 		a->rv = rv;
-		a->step = HOT_DESTROY;
+		a->step = FAST_DESTROY;
 	}
 }
 
 /* Reads the value of a new session object and destroys it. */
-static hot_answer hot_take(const hot_use *u, CK_ULONG object, hot_buffer out) {
+static fast_answer fast_take(const fast_use *u, CK_ULONG object, fast_buffer out) {
 	CK_ATTRIBUTE value = {CKA_VALUE, out.p, out.n};
-	hot_answer a = {0, HOT_READ, 0};
+	fast_answer a = {0, FAST_READ, 0};
 	a.rv = u->f->C_GetAttributeValue(u->session, object, &value, 1);
 	a.out = value.len; /* CK_UNAVAILABLE_INFORMATION is larger than any buffer */
-	hot_destroy(u, object, &a);
-	return hot_end(a, out);
+	fast_destroy(u, object, &a);
+	return fast_end(a, out);
 }
 
-static hot_answer hot_unwrap(const hot_use *u, hot_object o, hot_bytes wrapped, hot_buffer out) {
+static fast_answer fast_unwrap(const fast_use *u, fast_object o, fast_bytes wrapped, fast_buffer out) {
 	CK_ATTRIBUTE t[8];
-	CK_MECHANISM m = hot_mechanism(u);
+	CK_MECHANISM m = fast_mechanism(u);
 	CK_ULONG object = 0;
-	hot_answer a = {0, HOT_MAKE, 0};
-	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, hot_template(&o, t), &object);
-	return a.rv == 0 ? hot_take(u, object, out) : hot_end(a, out);
+	fast_answer a = {0, FAST_MAKE, 0};
+	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, fast_template(&o, t), &object);
+	return a.rv == 0 ? fast_take(u, object, out) : fast_end(a, out);
 }
 
-static hot_answer hot_derive(const hot_use *u, hot_object o, hot_bytes point, hot_buffer out) {
+static fast_answer fast_derive(const fast_use *u, fast_object o, fast_bytes point, fast_buffer out) {
 	CK_ATTRIBUTE t[8];
 	CK_ECDH1_DERIVE_PARAMS params = {CKD_NULL, 0, NULL, point.n, point.p};
 	CK_MECHANISM m = {CKM_ECDH1_DERIVE, &params, sizeof params};
 	CK_ULONG object = 0;
-	hot_answer a = {0, HOT_MAKE, 0};
-	a.rv = u->f->C_DeriveKey(u->session, &m, u->key, t, hot_template(&o, t), &object);
-	return a.rv == 0 ? hot_take(u, object, out) : hot_end(a, out);
+	fast_answer a = {0, FAST_MAKE, 0};
+	a.rv = u->f->C_DeriveKey(u->session, &m, u->key, t, fast_template(&o, t), &object);
+	return a.rv == 0 ? fast_take(u, object, out) : fast_end(a, out);
 }
 
 /* Decrypts with a new session object that must be a key of size bytes. Not every
  * module tells: SoftHSM2 says that an unwrapped key has none. */
-static hot_answer hot_use_cek(const hot_use *u, CK_ULONG object, CK_ULONG size, hot_gcm g, hot_bytes in, hot_buffer out) {
-	CK_GCM_PARAMS params = hot_gcm_params(g);
+static fast_answer fast_use_cek(const fast_use *u, CK_ULONG object, CK_ULONG size, fast_gcm g, fast_bytes in, fast_buffer out) {
+	CK_GCM_PARAMS params = fast_gcm_params(g);
 	CK_MECHANISM m = {CKM_AES_GCM, &params, sizeof params};
 	CK_ULONG len = 0;
 	CK_ATTRIBUTE value_len = {CKA_VALUE_LEN, &len, sizeof len};
-	hot_answer a = {CKR_WRAPPED_KEY_LEN_RANGE, HOT_CONTENT, out.n};
+	fast_answer a = {CKR_WRAPPED_KEY_LEN_RANGE, FAST_CONTENT, out.n};
 	if (u->f->C_GetAttributeValue(u->session, object, &value_len, 1) != 0) len = 0;
 	if (len == 0 || len == size) {
-		a.step = HOT_CONTENT_INIT;
+		a.step = FAST_CONTENT_INIT;
 		a.rv = u->f->C_DecryptInit(u->session, &m, object);
 	}
 	if (a.rv == 0) {
-		a.step = HOT_CONTENT;
+		a.step = FAST_CONTENT;
 		a.rv = u->f->C_Decrypt(u->session, in.p, in.n, out.p, &a.out);
 	}
 	return a;
 }
 
 /* Unwraps a CEK of size bytes, which stays in the token, and decrypts in with it. */
-static hot_answer hot_open(const hot_use *u, hot_object o, CK_ULONG size, hot_bytes wrapped, hot_gcm g, hot_bytes in, hot_buffer out) {
+static fast_answer fast_open(const fast_use *u, fast_object o, CK_ULONG size, fast_bytes wrapped, fast_gcm g, fast_bytes in, fast_buffer out) {
 	CK_ATTRIBUTE t[8];
-	CK_MECHANISM m = hot_mechanism(u);
+	CK_MECHANISM m = fast_mechanism(u);
 	CK_ULONG object = 0;
-	hot_answer a = {0, HOT_MAKE, 0};
-	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, hot_template(&o, t), &object);
+	fast_answer a = {0, FAST_MAKE, 0};
+	a.rv = u->f->C_UnwrapKey(u->session, &m, u->key, wrapped.p, wrapped.n, t, fast_template(&o, t), &object);
 	if (a.rv == 0) {
-		a = hot_use_cek(u, object, size, g, in, out);
-		hot_destroy(u, object, &a);
+		a = fast_use_cek(u, object, size, g, in, out);
+		fast_destroy(u, object, &a);
 	}
-	return hot_end(a, out);
+	return fast_end(a, out);
 }
 
 /* Wraps a value, which must be a session object for as long as that takes. */
-static hot_answer hot_wrap(const hot_use *u, hot_bytes value, hot_buffer out) {
+static fast_answer fast_wrap(const fast_use *u, fast_bytes value, fast_buffer out) {
 	CK_ATTRIBUTE t[8];
-	CK_MECHANISM m = hot_mechanism(u);
-	hot_object o = {CKK_GENERIC_SECRET, HOT_READABLE, 0};
-	CK_ULONG object = 0, n = hot_template(&o, t);
-	hot_answer a = {0, HOT_MAKE, out.n};
-	t[n++] = hot_attribute(CKA_VALUE, value.p, value.n);
+	CK_MECHANISM m = fast_mechanism(u);
+	fast_object o = {CKK_GENERIC_SECRET, FAST_READABLE, 0};
+	CK_ULONG object = 0, n = fast_template(&o, t);
+	fast_answer a = {0, FAST_MAKE, out.n};
+	t[n++] = fast_attribute(CKA_VALUE, value.p, value.n);
 	a.rv = u->f->C_CreateObject(u->session, t, n, &object);
 	if (a.rv == 0) {
-		a.step = HOT_OPERATION;
+		a.step = FAST_OPERATION;
 		a.rv = u->f->C_WrapKey(u->session, &m, u->key, object, out.p, &a.out);
-		hot_destroy(u, object, &a);
+		fast_destroy(u, object, &a);
 	}
-	return hot_end(a, out);
+	return fast_end(a, out);
 }
 
 #endif

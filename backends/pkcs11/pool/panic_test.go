@@ -1,6 +1,4 @@
-//go:build cgo
-
-package pkcs11
+package pool
 
 import (
 	"testing"
@@ -22,14 +20,14 @@ func TestPoolPanic(t *testing.T) {
 					t.Error("the panic was lost")
 				}
 			}()
-			_, _ = do(supervise.NewContext(time.Hour), p, func(*fakeSession) ([]byte, error) { panic("a bug") })
+			_, _ = Do(supervise.NewContext(time.Hour), p, func(*fakeSession) ([]byte, error) { panic("a bug") })
 		}()
-		if s := p.stats(); s.Busy != 0 || f.open.Load() != 0 {
+		if s := p.Stats(); s.Busy != 0 || f.open.Load() != 0 {
 			t.Fatalf("%d sessions open, stats: %+v", f.open.Load(), s)
 		}
-		if v, err := do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
+		if v, err := Do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
 			t.Errorf("the next: %q, %v", v, err)
 		}
-		p.close()
+		p.Close()
 	})
 }

@@ -119,7 +119,7 @@ func TestWaysToDecrypt(t *testing.T) {
 			}
 			defer r.f.Inject(tt.rules...)()
 			k := mustOpenKey(t, b, "pkcs11:object="+label)
-			if got := pkcs11.WayOf(k, signer.RSAOAEP); got != tt.want {
+			if got := pkcs11.StrategyOf(k, signer.RSAOAEP); got != tt.want {
 				t.Errorf("RSA-OAEP by %q, want %q", got, tt.want)
 			}
 			holds := k.(signer.ContentDecrypter).HoldsCEK(signer.RSAOAEP)

@@ -1,6 +1,4 @@
-//go:build cgo
-
-package pkcs11
+package pool
 
 import (
 	"context"
@@ -21,9 +19,9 @@ func TestPoolUsesLastSessionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(4)
-		defer p.close()
+		defer p.Close()
 		run := func(d time.Duration) (used *fakeSession) {
-			_, err := do(t.Context(), p, func(s *fakeSession) (none struct{}, err error) {
+			_, err := Do(t.Context(), p, func(s *fakeSession) (none struct{}, err error) {
 				used = s
 				_, err = f.takes(d, "", nil)(s)
 				return none, err
@@ -51,12 +49,12 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 3}
 		p := f.pool(1)
-		defer p.close()
+		defer p.Close()
 		var order []int
 		var wg sync.WaitGroup
 		for i := range 4 { // one runs, three wait
 			wg.Go(func() {
-				_, err := do(t.Context(), p, func(*fakeSession) (none struct{}, err error) {
+				_, err := Do(t.Context(), p, func(*fakeSession) (none struct{}, err error) {
 					order = append(order, i)
 					time.Sleep(time.Second)
 					return none, nil
@@ -68,13 +66,13 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 			synctest.Wait()
 		}
 		start := time.Now()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
 			t.Errorf("one more: %v, want ErrOverloaded", err)
 		}
 		if d := time.Since(start); d != 0 {
 			t.Errorf("it was refused after %v, want at once", d)
 		}
-		if s := p.stats(); s.Busy != 1 || s.Waiting != 3 || s.OverloadedTotal != 1 {
+		if s := p.Stats(); s.Busy != 1 || s.Waiting != 3 || s.OverloadedTotal != 1 {
 			t.Errorf("stats: %+v", s)
 		}
 		wg.Wait()
@@ -91,18 +89,18 @@ func TestPoolQueueForgetsTheDeparted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 1}
 		p := f.pool(1)
-		defer p.close()
+		defer p.Close()
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = do(t.Context(), p, f.takes(time.Minute, "", nil)) })
+		wg.Go(func() { _, _ = Do(t.Context(), p, f.takes(time.Minute, "", nil)) })
 		synctest.Wait()
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if _, err := do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := Do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("do: %v, want the deadline", err)
 			}
 			cancel()
 		}
-		if s := p.stats(); s.Waiting != 0 || s.ExpiredTotal != 5 {
+		if s := p.Stats(); s.Waiting != 0 || s.ExpiredTotal != 5 {
 			t.Errorf("stats: %+v", s)
 		}
 		wg.Wait()
@@ -115,13 +113,13 @@ func TestPoolStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(2)
-		defer p.close()
+		defer p.Close()
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				if _, err := do(ctx, p, f.takes(time.Hour, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+				if _, err := Do(ctx, p, f.takes(time.Hour, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("a call that hangs: %v", err)
 				}
 			})
@@ -129,7 +127,7 @@ func TestPoolStuck(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		wg.Go(func() {
-			if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+			if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
 				t.Errorf("who waited: %v, want ErrUnavailable", err)
 			}
 			if d := time.Since(start); d != time.Second+hangAfter {
@@ -137,17 +135,17 @@ func TestPoolStuck(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("who comes then: %v, want ErrUnavailable", err)
 		}
-		if s := p.stats(); s.Abandoned != 2 || s.AbandonedTotal != 2 || s.StuckTotal != 2 {
+		if s := p.Stats(); s.Abandoned != 2 || s.AbandonedTotal != 2 || s.StuckTotal != 2 {
 			t.Errorf("stats: %+v", s)
 		}
 		time.Sleep(2 * time.Hour)
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); err != nil {
 			t.Errorf("when the calls have returned: %v", err)
 		}
-		if s := p.stats(); s.Abandoned != 0 || f.opened.Load() != 2 {
+		if s := p.Stats(); s.Abandoned != 0 || f.opened.Load() != 2 {
 			t.Errorf("%d sessions, stats: %+v", f.opened.Load(), s)
 		}
 	})
@@ -161,12 +159,12 @@ func TestPoolShrinks(t *testing.T) {
 		most.Store(2)
 		f := &fakeToken{t: t, queue: 100, most: &most}
 		p := f.pool(4)
-		defer p.close()
+		defer p.Close()
 		burst := func() {
 			var wg sync.WaitGroup
 			for range 16 {
 				wg.Go(func() {
-					if _, err := do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
+					if _, err := Do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
 						t.Error(err)
 					}
 				})
@@ -174,7 +172,7 @@ func TestPoolShrinks(t *testing.T) {
 			wg.Wait()
 		}
 		burst()
-		if s := p.stats(); s.Sessions != 2 || f.open.Load() != 2 {
+		if s := p.Stats(); s.Sessions != 2 || f.open.Load() != 2 {
 			t.Errorf("%d sessions open, stats: %+v", f.open.Load(), s)
 		}
 		most.Store(4)
@@ -182,7 +180,7 @@ func TestPoolShrinks(t *testing.T) {
 			time.Sleep(growAfter + time.Second)
 			burst()
 		}
-		if s := p.stats(); s.Sessions != 4 || f.open.Load() != 4 {
+		if s := p.Stats(); s.Sessions != 4 || f.open.Load() != 4 {
 			t.Errorf("when the token has room again: %d sessions open, stats: %+v", f.open.Load(), s)
 		}
 	})
@@ -192,15 +190,15 @@ func TestPoolTouch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(2)
-		defer p.close()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+		defer p.Close()
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); err != nil {
 			t.Fatal(err)
 		}
 		touched := 0
 		touch := func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			p.touch(ctx, 20*time.Second, func(*fakeSession) error { touched++; return nil })
+			p.Touch(ctx, 20*time.Second, func(*fakeSession) error { touched++; return nil })
 		}
 		if touch(); touched != 0 {
 			t.Error("a session that was just used was touched")
@@ -222,31 +220,31 @@ func TestPoolSupervised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
-		defer p.close()
+		defer p.Close()
 		start := time.Now()
 		ctx := supervise.NewContext(time.Second)
 		waited := make(chan error, 1)
 		time.AfterFunc(time.Second/2, func() {
-			_, err := do(t.Context(), p, f.takes(0, "", nil))
+			_, err := Do(t.Context(), p, f.takes(0, "", nil))
 			waited <- err
 			if d := time.Since(start); d < time.Second+hangAfter || d > time.Second+2*hangAfter {
 				t.Errorf("the job behind it was refused after %v", d)
 			}
-			if s := p.stats(); s.Abandoned != 1 || s.StuckTotal != 1 {
+			if s := p.Stats(); s.Abandoned != 1 || s.StuckTotal != 1 {
 				t.Errorf("meanwhile: %+v", s)
 			}
 		})
-		v, err := do(ctx, p, f.takes(time.Minute, "late", nil))
+		v, err := Do(ctx, p, f.takes(time.Minute, "late", nil))
 		if err != nil || string(v) != "late" || time.Since(start) != time.Minute {
 			t.Errorf("do: %q, %v after %v; want what the job returned, when it did", v, err, time.Since(start))
 		}
 		if err := <-waited; !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("the job behind it: %v, want ErrUnavailable", err)
 		}
-		if s := p.stats(); s.Abandoned != 0 || s.AbandonedTotal != 1 || s.Busy != 0 {
+		if s := p.Stats(); s.Abandoned != 0 || s.AbandonedTotal != 1 || s.Busy != 0 {
 			t.Errorf("afterwards: %+v", s)
 		}
-		if v, err := do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
+		if v, err := Do(supervise.NewContext(time.Hour), p, f.takes(0, "next", nil)); err != nil || string(v) != "next" {
 			t.Errorf("the next: %q, %v", v, err)
 		}
 	})

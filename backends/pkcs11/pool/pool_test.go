@@ -1,19 +1,23 @@
-//go:build cgo
-
-package pkcs11
+package pool
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	p11 "github.com/miekg/pkcs11"
-
 	"signetd/signer"
+)
+
+// What a token may answer.
+var (
+	errFull = fmt.Errorf("%w: no more sessions", signer.ErrOverloaded)
+	errLost = fmt.Errorf("%w: the session is lost", signer.ErrUnavailable)
+	errBusy = fmt.Errorf("%w: no memory", signer.ErrOverloaded) // the session is as good as before
 )
 
 // A fakeToken opens sessions and sees to it that nobody shares one.
@@ -27,23 +31,23 @@ type fakeToken struct {
 
 type fakeSession struct{ busy atomic.Bool }
 
-func (f *fakeToken) pool(size int) *pool[*fakeSession] {
-	return newPool(poolConfig[*fakeSession]{size: size, queue: f.queue, open: func() (*fakeSession, error) {
+func (f *fakeToken) pool(size int) *Pool[*fakeSession] {
+	return New(Config[*fakeSession]{Size: size, Queue: f.queue, Open: func() (*fakeSession, error) {
 		if f.refuse != nil {
 			return nil, f.refuse
 		}
 		if f.most != nil && f.open.Load() >= f.most.Load() {
-			return nil, callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))
+			return nil, errFull
 		}
 		f.opened.Add(1)
 		f.open.Add(1)
 		return new(fakeSession), nil
-	}, shut: func(s *fakeSession) {
+	}, Close: func(s *fakeSession) {
 		if s.busy.Load() {
 			f.t.Error("a busy session was closed")
 		}
 		f.open.Add(-1)
-	}})
+	}, Lost: func(err error) bool { return errors.Is(err, errLost) }, Full: func(err error) bool { return errors.Is(err, errFull) }})
 }
 
 // takes returns a job that takes d and then answers v and err.
@@ -66,7 +70,7 @@ func TestPoolBounds(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 9 {
 			wg.Go(func() {
-				if v, err := do(t.Context(), p, f.takes(time.Second, "v", nil)); err != nil || string(v) != "v" {
+				if v, err := Do(t.Context(), p, f.takes(time.Second, "v", nil)); err != nil || string(v) != "v" {
 					t.Errorf("do: %q, %v", v, err)
 				}
 			})
@@ -78,7 +82,7 @@ func TestPoolBounds(t *testing.T) {
 		if n := f.opened.Load(); n != 3 {
 			t.Errorf("%d sessions were opened, want 3", n)
 		}
-		p.close()
+		p.Close()
 		if n := f.open.Load(); n != 0 {
 			t.Errorf("%d sessions are open after close", n)
 		}
@@ -89,7 +93,7 @@ func TestPoolOpensLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(3)
-		defer p.close()
+		defer p.Close()
 		if n := f.opened.Load(); n != 0 {
 			t.Errorf("%d sessions were opened for no job", n)
 		}
@@ -100,11 +104,11 @@ func TestPoolCallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(2)
-		defer p.close()
+		defer p.Close()
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := do(ctx, p, f.takes(time.Minute, "late", nil)); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := Do(ctx, p, f.takes(time.Minute, "late", nil)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the call that hangs: %v", err)
 		}
 		if d := time.Since(start); d != time.Second {
@@ -112,17 +116,17 @@ func TestPoolCallerLeaves(t *testing.T) {
 		}
 
 		// The other session is busy: this one waits and leaves.
-		go func() { _, _ = do(t.Context(), p, f.takes(time.Minute-time.Second, "", nil)) }() // ends with its job
+		go func() { _, _ = Do(t.Context(), p, f.takes(time.Minute-time.Second, "", nil)) }() // ends with its job
 		synctest.Wait()
 		reached := false
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := do(ctx, p, func(*fakeSession) ([]byte, error) { reached = true; return nil, nil })
+		_, err := Do(ctx, p, func(*fakeSession) ([]byte, error) { reached = true; return nil, nil })
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the call behind it: %v", err)
 		}
 
-		v, err := do(t.Context(), p, f.takes(0, "mine", nil))
+		v, err := Do(t.Context(), p, f.takes(0, "mine", nil))
 		if err != nil || string(v) != "mine" {
 			t.Errorf("the patient call: %q, %v", v, err)
 		}
@@ -139,10 +143,10 @@ func TestPoolContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
-		defer p.close()
+		defer p.Close()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.Canceled) {
+		if _, err := Do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.Canceled) {
 			t.Errorf("do: %v, want context.Canceled", err)
 		}
 		if n := f.opened.Load(); n != 0 {
@@ -159,19 +163,19 @@ func TestPoolCloseDrains(t *testing.T) {
 		var done atomic.Int32
 		for range 3 { // one runs, two wait
 			go func() { // ends when its job is done
-				if _, err := do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
+				if _, err := Do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
 					t.Errorf("begun before close: %v", err)
 				}
 				done.Add(1)
 			}()
 		}
 		synctest.Wait()
-		go p.close() // a second close; ends with the first
+		go p.Close() // a second close; ends with the first
 		synctest.Wait()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("after close: %v, want ErrUnavailable", err)
 		}
-		p.close()
+		p.Close()
 		if d := time.Since(start); d != 3*time.Second {
 			t.Errorf("close took %v, want 3 s", d)
 		}
@@ -192,8 +196,8 @@ func TestPoolCloseWaitsForAbandonedCall(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, _ = do(ctx, p, f.takes(time.Minute, "", nil)) // TestPoolCallerLeaves looks at the error
-		p.close()
+		_, _ = Do(ctx, p, f.takes(time.Minute, "", nil)) // TestPoolCallerLeaves looks at the error
+		p.Close()
 		if d := time.Since(start); d != time.Minute {
 			t.Errorf("close returned after %v, want 1 min: the call was running", d)
 		}
@@ -204,22 +208,21 @@ func TestPoolReplacesLostSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
-		defer p.close()
+		defer p.Close()
 		for _, tt := range []struct {
-			rv     p11.Error
+			err    error
 			opened int32
 		}{
-			{p11.CKR_HOST_MEMORY, 1},
-			{p11.CKR_SESSION_HANDLE_INVALID, 1},
-			{p11.CKR_DEVICE_REMOVED, 2}, // here the loss before shows
-			{p11.CKR_HOST_MEMORY, 3},
+			{errBusy, 1},
+			{errLost, 1},
+			{errLost, 2}, // here the loss before shows
+			{errBusy, 3},
 		} {
-			want := callError("C_Sign", tt.rv)
-			if _, err := do(t.Context(), p, f.takes(0, "", want)); !errors.Is(err, want) {
-				t.Errorf("do: %v, want %v", err, want)
+			if _, err := Do(t.Context(), p, f.takes(0, "", tt.err)); !errors.Is(err, tt.err) {
+				t.Errorf("Do: %v, want %v", err, tt.err)
 			}
 			if n := f.opened.Load(); n != tt.opened {
-				t.Errorf("%v: %d sessions were opened, want %d", tt.rv, n, tt.opened)
+				t.Errorf("%v: %d sessions were opened, want %d", tt.err, n, tt.opened)
 			}
 		}
 	})
@@ -227,14 +230,14 @@ func TestPoolReplacesLostSessions(t *testing.T) {
 
 func TestPoolOpenFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeToken{t: t, queue: 100, refuse: callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT))}
+		f := &fakeToken{t: t, queue: 100, refuse: errFull}
 		p := f.pool(1)
-		defer p.close()
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
+		defer p.Close()
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
 			t.Errorf("do: %v, want ErrOverloaded", err)
 		}
 		f.refuse = nil
-		if _, err := do(t.Context(), p, f.takes(0, "", nil)); err != nil {
+		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); err != nil {
 			t.Errorf("when the token has room again: %v", err)
 		}
 	})
@@ -248,14 +251,14 @@ func TestPoolWipesAbandonedResult(t *testing.T) {
 		out := []byte("plaintext")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := do(ctx, p, func(*fakeSession) ([]byte, error) {
+		_, err := Do(ctx, p, func(*fakeSession) ([]byte, error) {
 			time.Sleep(time.Minute)
 			return out, nil
 		})
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("do: %v", err)
 		}
-		p.close()
+		p.Close()
 		if string(out) != "\x00\x00\x00\x00\x00\x00\x00\x00\x00" {
 			t.Errorf("%q is left", out)
 		}

@@ -1,0 +1,181 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"fmt"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"signetd/signer"
+)
+
+// uses are what the attributes of a key allow.
+type uses struct{ sign, decrypt, encrypt, unwrap, wrap, derive bool }
+
+// open finds the key, reads what it is, and finds out what the token can do with it.
+func (k *key) open(s *session) error {
+	h, err := k.find(s)
+	if err != nil {
+		return err
+	}
+	if k.public, err = readPublic(s, h); err != nil {
+		return err
+	}
+	if len(signer.Algs(k.public)) == 0 {
+		return fmt.Errorf("%w: no algorithm of JOSE fits the key: RSA keys need %d bits or more, HMAC keys 32 bytes", signer.ErrUnsupported, signer.MinRSABits)
+	}
+
+	for typ, flag := range map[uint]*bool{
+		p11.CKA_SIGN: &k.may.sign, p11.CKA_DECRYPT: &k.may.decrypt, p11.CKA_ENCRYPT: &k.may.encrypt,
+		p11.CKA_UNWRAP: &k.may.unwrap, p11.CKA_WRAP: &k.may.wrap, p11.CKA_DERIVE: &k.may.derive,
+		p11.CKA_ALWAYS_AUTHENTICATE: &k.wantsPIN,
+	} {
+		if *flag, err = s.Flag(h, typ); err != nil {
+			return err
+		}
+	}
+
+	p := &probe{session: s, h: h, backend: k.backend}
+	defer p.end()
+	if err := k.probe(p); err != nil {
+		return err
+	}
+
+	in, err := s.LoggedIn()
+	k.tellsLogin = err == nil && in
+	k.found.Store(&handle{h, s.stamp})
+	return nil
+}
+
+// probe uses the key in each way that its type and its attributes allow, and notes what
+// works.
+func (k *key) probe(p *probe) error {
+	if secret, ok := k.public.(signer.Secret); ok {
+		if secret.Type == signer.SecretHMAC {
+			return k.probeMAC(p)
+		}
+		return k.probeAES(p)
+	}
+
+	opens := isRSA(k.public) && (k.may.decrypt || k.may.unwrap)
+	agrees := signer.ECDHES.Fits(k.public) == nil && k.may.derive
+	if !k.may.sign && !opens && !agrees {
+		return fmt.Errorf("%w: the token lets the key neither sign (CKA_SIGN) nor decrypt (CKA_DECRYPT, CKA_UNWRAP) nor agree (CKA_DERIVE)", signer.ErrUnsupported)
+	}
+
+	if k.may.sign {
+		if err := k.probeSigning(p); err != nil {
+			return err
+		}
+	}
+	var err error
+	if opens {
+		err = k.probeDecryption(p)
+	}
+	if agrees {
+		err = k.probeAgreement(p)
+	}
+	if len(k.signs) > 0 && lacks(err) {
+		return nil // it is a key that signs and does nothing else
+	}
+	return err
+}
+
+// What OpenKey returns: a key with the operations that worked.
+type (
+	signKey struct {
+		*key
+		signing
+	}
+	decryptKey struct {
+		*key
+		opening
+	}
+	dualKey struct { // RSA
+		*key
+		signing
+		opening
+	}
+	agreeKey struct {
+		*key
+		agreeing
+	}
+	signAgreeKey struct {
+		*key
+		signing
+		agreeing
+	}
+	macKey struct {
+		*key
+		macing
+	}
+	wrapKey struct {
+		*key
+		wrapping
+	}
+	sealKey struct {
+		*key
+		sealing
+	}
+	aesKey struct {
+		*key
+		wrapping
+		sealing
+	}
+)
+
+var (
+	_ signer.MessageSigner       = signKey{}
+	_ signer.RawSigner           = signKey{}
+	_ signer.ContentDecrypter    = decryptKey{}
+	_ signer.SessionKeyDecrypter = decryptKey{}
+	_ signer.MessageSigner       = dualKey{}
+	_ signer.RawSigner           = dualKey{}
+	_ signer.ContentDecrypter    = dualKey{}
+	_ signer.Agreer              = agreeKey{}
+	_ signer.MessageSigner       = signAgreeKey{}
+	_ signer.RawSigner           = signAgreeKey{}
+	_ signer.Agreer              = signAgreeKey{}
+	_ signer.MACer               = macKey{}
+	_ signer.Wrapper             = wrapKey{}
+	_ signer.AEAD                = sealKey{}
+	_ signer.Wrapper             = aesKey{}
+	_ signer.AEAD                = aesKey{}
+	_ signer.AlgLister           = aesKey{}
+)
+
+// withCapabilities returns k with the operations that worked.
+func (k *key) withCapabilities() signer.Key {
+	signs, opens, agrees, wraps := len(k.signs) > 0, len(k.opens) > 0, k.agrees.point != 0, len(k.wraps) > 0
+	switch {
+	case signs && opens:
+		return dualKey{k, signing{k}, opening{k}}
+	case signs && agrees:
+		return signAgreeKey{k, signing{k}, agreeing{k}}
+	case signs:
+		return signKey{k, signing{k}}
+	case opens:
+		return decryptKey{k, opening{k}}
+	case agrees:
+		return agreeKey{k, agreeing{k}}
+	case wraps && k.seals:
+		return aesKey{k, wrapping{k}, sealing{k}}
+	case wraps:
+		return wrapKey{k, wrapping{k}}
+	case k.seals:
+		return sealKey{k, sealing{k}}
+	default:
+		return macKey{k, macing{k}}
+	}
+}
+
+// inner returns the key that withCapabilities wrapped, or nil.
+func inner(k signer.Key) *key {
+	if i, ok := k.(interface{ inner() *key }); ok {
+		return i.inner()
+	}
+	return nil
+}
+
+func (k *key) inner() *key { return k }
