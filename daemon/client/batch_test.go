@@ -30,9 +30,14 @@ func TestBatch(t *testing.T) {
 	if r := results[1]; !errors.Is(r.Err, signer.ErrDenied) || !errors.As(r.Err, &e) || e.RequestID == "" || r.Answer != nil {
 		t.Errorf("result 1 = %+v, want ErrDenied with the id of the request", r)
 	}
+
 	opened, err := client.Batch(ctx, c, api.DecryptJWE, []api.DecryptJWERequest{{JWE: "a.b.c.d.e"}})
 	if err != nil || len(opened) != 1 || opened[0].Err == nil || opened[0].Err.Error() != signer.ErrDecrypt.Error() {
 		t.Errorf("Batch() = %+v, %v; want the one text of ErrDecrypt", opened, err)
+	}
+
+	if r, err := client.Batch(ctx, c, api.ReloadConfig, make([]api.Reload, 1)); !errors.Is(err, signer.ErrInvalid) {
+		t.Errorf("Batch() of reloads = %+v, %v; want ErrInvalid", r, err)
 	}
 	if r, err := client.Batch(ctx, c, api.SignJWT, nil); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("Batch() of nothing = %+v, %v; want ErrInvalid", r, err)

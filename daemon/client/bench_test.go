@@ -48,11 +48,12 @@ func TestMain(m *testing.M) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// answerAlike answers each request alike, as the daemon does: in order, and what has
-// come at once with one write.
+// answerAlike gives each request the same answer, in the way of the daemon: in order, and
+// with one write for all requests that have come.
 func answerAlike(conn net.Conn) {
 	const body = `{"token":"eyJhbGciOiJFUzI1NiIsImtpZCI6IjEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjMifQ.eyJzdWIiOiJhbGljZSIsImF1ZCI6ImFwaSIsInNjb3BlIjoicmVhZCB3cml0ZSIsImNsaWVudF9pZCI6InM2QmhkUmtxdDMifQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q","kid":"1234567890123456789012345678901234567890123"}` + "\n"
 	text := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nRequest-Id: 0123456789abcdef\r\nDate: Wed, 25 Nov 2026 17:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+
 	in := bufio.NewReaderSize(conn, 16<<10)
 	var out []byte
 	for {
@@ -72,6 +73,7 @@ func answerAlike(conn net.Conn) {
 		if _, err := in.Discard(length); err != nil {
 			return
 		}
+
 		out = append(out, text...)
 		if in.Buffered() > 0 {
 			continue
@@ -98,6 +100,7 @@ func benchServer(b *testing.B) (socket string) {
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "s")
+
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), benchServerEnv+"="+socket)
 	stdin, err := cmd.StdinPipe()
@@ -108,6 +111,7 @@ func benchServer(b *testing.B) (socket string) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+
 	for range 1000 {
 		if conn, err := net.Dial("unix", socket); err == nil {
 			_ = conn.Close()
@@ -204,7 +208,7 @@ func signByNetHTTP(ctx context.Context, c *http.Client, req *api.SignJWTRequest)
 	return err
 }
 
-// cpu is the processor's time that this process has had.
+// cpu returns the processor time that this process has used.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)

@@ -22,7 +22,7 @@ import (
 	"signetd/signer"
 )
 
-// respond answers every request alike.
+// respond returns a handler that gives every request the same answer.
 func respond(status int, body any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -36,11 +36,13 @@ func TestCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	const asSent = `{"aud":"api","sub":"alice & <bob>",`
 	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(signed.Token, ".")[1])
 	if err != nil || !strings.HasPrefix(string(payload), asSent) {
 		t.Errorf("claims signed: %s, %v; want them to begin with %s", payload, err, asSent)
 	}
+
 	verified, err := c.VerifyJWT(ctx, api.VerifyJWTRequest{Token: signed.Token, Audience: "api"})
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +54,7 @@ func TestCalls(t *testing.T) {
 	if want := (api.JWSHeader{Alg: "ES256", KID: signed.KID, Typ: "JWT"}); verified.Header != want || verified.Key != "oidc" {
 		t.Errorf("VerifyJWT() = %+v, %q, want %+v", verified.Header, verified.Key, want)
 	}
+
 	sealed, err := c.EncryptJWE(ctx, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte("hello")})
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +63,7 @@ func TestCalls(t *testing.T) {
 	if err != nil || string(opened.Plaintext) != "hello" || opened.KID != sealed.KID {
 		t.Errorf("DecryptJWE() = %+v, %v", opened, err)
 	}
+
 	jws, err := c.SignJWS(ctx, api.SignJWSRequest{Key: "rsa", Payload: []byte("bytes"), Alg: "PS256"})
 	if err != nil || jws.JWS != jws.Protected+".Ynl0ZXM."+jws.Signature {
 		t.Errorf("SignJWS() = %+v, %v", jws, err)
@@ -72,6 +76,7 @@ func TestAsk(t *testing.T) {
 	if err != nil || len(keys.Keys) != len(testKeys)-1 {
 		t.Fatalf("Keys() = %+v, %v; want all but the hidden one", keys, err)
 	}
+
 	one, err := c.Key(ctx, "es256")
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +84,7 @@ func TestAsk(t *testing.T) {
 	if diff := cmp.Diff(&keys.Keys[0], one); diff != "" {
 		t.Errorf("Key() differs from Keys() (-list +one):\n%s", diff)
 	}
+
 	if set, err := c.JWKS(ctx); err != nil || len(set.Key(one.Versions[0].KID)) != 1 {
 		t.Errorf("JWKS() = %+v, %v", set, err)
 	}
@@ -91,20 +97,22 @@ func TestAsk(t *testing.T) {
 	if r, err := c.Reload(ctx); err != nil || r.Keys != len(testKeys) {
 		t.Errorf("Reload() = %+v, %v", r, err)
 	}
+
 	ready, err := c.Ready(ctx)
 	if diff := cmp.Diff(&api.Ready{Ready: true, Backends: map[string]string{"soft": "ok"}}, ready); err != nil || diff != "" {
 		t.Errorf("Ready() = %v (-want +got):\n%s", err, diff)
 	}
 }
 
-// TestReady asks a daemon that is not: the answer is no error, although its
-// status is that of one.
+// TestReady asks a daemon that is not ready: that is not an error, although the status of
+// the answer is 503.
 func TestReady(t *testing.T) {
 	want := &api.Ready{Backends: map[string]string{"hsm": "unavailable", "kms": "ok"}}
 	got, err := connect(t, respond(http.StatusServiceUnavailable, want)).Ready(t.Context())
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("Ready() = %v (-want +got):\n%s", err, diff)
 	}
+
 	c := connect(t, respond(http.StatusServiceUnavailable, api.ErrorResponse{Error: api.Error{Code: "unavailable"}}))
 	if ready, err := c.Ready(t.Context()); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("Ready() = %+v, %v, want ErrUnavailable", ready, err)
@@ -138,6 +146,7 @@ func TestKeepsConnections(t *testing.T) {
 	socket, l := listen(t)
 	go func() { _ = srv.Serve(l) }() // until Close
 	t.Cleanup(func() { _ = srv.Close() })
+
 	c := client.New(client.Config{Socket: socket})
 	for range 20 {
 		if _, err := c.Health(t.Context()); err != nil {
@@ -149,8 +158,8 @@ func TestKeepsConnections(t *testing.T) {
 	}
 }
 
-// script serves one socket by hand: connection n is given to the n-th function,
-// with the request read, and closed after.
+// script serves a socket by hand: the n-th function serves the n-th connection, which is
+// closed when the function returns. seen counts the connections.
 func script(t *testing.T, replies ...func(net.Conn)) (socket string, seen *atomic.Int32) {
 	t.Helper()
 	socket, l := listen(t)
@@ -172,7 +181,7 @@ func script(t *testing.T, replies ...func(net.Conn)) (socket string, seen *atomi
 	return socket, seen
 }
 
-// reads reads a request and writes text, as often as there are texts.
+// reads returns a function that reads a request and writes the text, for each text.
 func reads(texts ...string) func(net.Conn) {
 	return func(conn net.Conn) {
 		br := bufio.NewReader(conn)
@@ -190,7 +199,7 @@ func reads(texts ...string) func(net.Conn) {
 const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{\"token\":\"t\",\"kid\":\"kid\"}"
 
 func TestRetry(t *testing.T) {
-	hangUp := func(net.Conn) {} // without reading: the client sees a reset
+	hangUp := func(net.Conn) {} // it reads nothing, so the client sees a reset
 	tests := []struct {
 		name    string
 		replies []func(net.Conn)
@@ -211,6 +220,7 @@ func TestRetry(t *testing.T) {
 			socket, seen := script(t, tt.replies...)
 			c := client.New(client.Config{Socket: socket})
 			t.Cleanup(func() { _ = c.Close() })
+
 			var err error
 			for range tt.calls {
 				_, err = c.SignJWT(t.Context(), api.SignJWTRequest{Key: "k", Claims: json.RawMessage("{}")})
@@ -234,16 +244,19 @@ func TestContext(t *testing.T) {
 		}
 	}))
 	defer close(block)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := c.Health(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Health(short deadline) = %v, want context.DeadlineExceeded", err)
 	}
+
 	ctx, cancel = context.WithCancel(t.Context())
 	time.AfterFunc(20*time.Millisecond, cancel)
 	if _, err := c.Health(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Health(cancelled on the way) = %v, want context.Canceled", err)
 	}
+
 	impatient := client.New(client.Config{Socket: c.Socket(), Timeout: 20 * time.Millisecond})
 	if _, err := impatient.Health(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Health() with a short Config.Timeout = %v, want context.DeadlineExceeded", err)
@@ -283,8 +296,8 @@ func TestAnswerIsNoAPI(t *testing.T) {
 	}
 }
 
-// TestDecryptUniform holds that a JWE that is damaged anywhere has one error with
-// one text.
+// TestDecryptUniform holds that a JWE gives the same error with the same text, wherever it
+// is damaged.
 func TestDecryptUniform(t *testing.T) {
 	c := connectDaemon(t)
 	sealed, err := c.EncryptJWE(t.Context(), api.EncryptJWERequest{Key: "inbox", Plaintext: []byte("hello")})
@@ -303,8 +316,8 @@ func TestDecryptUniform(t *testing.T) {
 
 func TestBadClaims(t *testing.T) {
 	_, err := connectDaemon(t).SignJWT(t.Context(), api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"sub":`)})
-	var wire *client.Error
-	if !errors.Is(err, signer.ErrInvalid) || errors.As(err, &wire) {
+	var refused *client.Error
+	if !errors.Is(err, signer.ErrInvalid) || errors.As(err, &refused) {
 		t.Errorf("SignJWT(half an object) = %v, want ErrInvalid without a call of the daemon", err)
 	}
 }

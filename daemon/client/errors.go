@@ -16,25 +16,26 @@ import (
 	"signetd/signer"
 )
 
-// An Error is the daemon's refusal of a request. It wraps the error of package
-// signer that Code stands for, so that errors.Is tells the cases apart.
+// An Error is a refusal by the daemon. It wraps the error of package signer that Code
+// stands for, so that errors.Is tells the cases apart.
 type Error struct {
-	Code      string // one of package signer's
-	Message   string // for people
-	RequestID string // finds the request in the daemon's log and audit records
+	Code      string // one of the codes of package signer
+	Message   string // what is wrong, for a person
+	RequestID string // the id of the request in the daemon's log and audit records
 	Rule      string // the rule on claims or tokens that refused, if one did
-	Status    int    // of HTTP; 0 for one request of a batch
-	// RetryAfter is how long the daemon asks to wait before the next attempt; 0 if
-	// it did not say. The client never waits and retries by itself.
+	Status    int    // the HTTP status; 0 for one request of a batch
+	// RetryAfter is how long to wait before the next attempt, or 0 if the daemon did not
+	// say. The client never waits and retries by itself.
 	RetryAfter time.Duration
 }
 
-// Error implements error. Every failure to decrypt has the text of
-// signer.ErrDecrypt and no other.
+// Error implements error. Every failure to decrypt has the text of signer.ErrDecrypt and
+// nothing more, so that a log or a caller that passes the text on is no oracle.
 func (e *Error) Error() string {
 	if errors.Is(e, signer.ErrDecrypt) {
 		return signer.ErrDecrypt.Error()
 	}
+
 	text := e.Message
 	if text == "" {
 		text = e.Code
@@ -45,8 +46,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the error of package signer, or nil if the daemon failed for a
-// reason that has none.
+// Unwrap returns the error of package signer, or nil if Code stands for none.
 func (e *Error) Unwrap() error { return signer.FromCode(e.Code) }
 
 // refusal returns the error of an answer that is not a success.
@@ -87,6 +87,8 @@ func (c *Client) sendError(err error) error {
 		return fmt.Errorf("%w: the client is closed", signer.ErrUnavailable)
 	case !isDial(err):
 		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
+
+	// No connection could be made: what to do depends on the system's error.
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: no daemon answers on %s: is it running? (%w)", signer.ErrUnavailable, c.socket, cause(err))
 	case errors.Is(err, syscall.EACCES):
@@ -98,8 +100,7 @@ func (c *Client) sendError(err error) error {
 	}
 }
 
-// cause is the error of the system without the address, which is in the text
-// already.
+// cause returns the system's error without the address, which the text has already.
 func cause(err error) error {
 	var no syscall.Errno
 	if errors.As(err, &no) {

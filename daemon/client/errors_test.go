@@ -39,8 +39,9 @@ func TestErrors(t *testing.T) {
 			if !errors.Is(err, tt.want) {
 				t.Errorf("DecryptJWE() = %v, want %v", err, tt.want)
 			}
-			var wire *client.Error
-			if !errors.As(err, &wire) || wire.Status != tt.status || wire.RequestID != "r7" || wire.Message != "words" {
+
+			var refused *client.Error
+			if !errors.As(err, &refused) || refused.Status != tt.status || refused.RequestID != "r7" || refused.Message != "words" {
 				t.Errorf("DecryptJWE() = %#v, want a *client.Error", err)
 			}
 			if signer.Code(err) != tt.code {
@@ -70,16 +71,16 @@ func TestInternalError(t *testing.T) {
 	c := connect(t, respond(500, api.ErrorResponse{Error: api.Error{Code: "internal", Message: "internal error", RequestID: "r7"}}))
 	_, err := c.Keys(t.Context())
 	if err == nil || errors.Unwrap(err) != nil || !strings.Contains(err.Error(), "r7") {
-		t.Errorf("Keys() = %v, want an error of no kind with the request's id", err)
+		t.Errorf("Keys() = %v, want an error without a sentinel and with the request's id", err)
 	}
 }
 
 func TestStrangerAnswers(t *testing.T) {
 	c := connect(t, http.NotFoundHandler())
 	_, err := c.Keys(t.Context())
-	var wire *client.Error
-	if !errors.As(err, &wire) || wire.Status != 404 || errors.Is(err, signer.ErrNotFound) || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("Keys() = %v, want an error that asks who listens", err)
+	var refused *client.Error
+	if !errors.As(err, &refused) || refused.Status != 404 || errors.Is(err, signer.ErrNotFound) || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("Keys() = %v, want an error that asks which program listens", err)
 	}
 }
 
@@ -90,8 +91,8 @@ func TestRetryAfter(t *testing.T) {
 			respond(429, api.ErrorResponse{Error: api.Error{Code: "overloaded"}}).ServeHTTP(w, r)
 		}))
 		_, err := c.Keys(t.Context())
-		var wire *client.Error
-		if !errors.As(err, &wire) || wire.RetryAfter != want {
+		var refused *client.Error
+		if !errors.As(err, &refused) || refused.RetryAfter != want {
 			t.Errorf("Retry-After %q: Keys() = %#v, want %v", header, err, want)
 		}
 	}
@@ -100,22 +101,25 @@ func TestRetryAfter(t *testing.T) {
 func TestNoDaemon(t *testing.T) {
 	missing := daemontest.SocketPath(t)
 	dead := daemontest.SocketPath(t)
+
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
+
 	plain := daemontest.SocketPath(t)
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	tests := []struct {
 		name, socket string
 		cause        error
 	}{
 		{"no file", missing, syscall.ENOENT},
-		{"nobody listens", dead, syscall.ECONNREFUSED},
+		{"no process listens", dead, syscall.ECONNREFUSED},
 		{"no socket", plain, syscall.ECONNREFUSED},
 	}
 	for _, tt := range tests {

@@ -19,7 +19,7 @@ import (
 // key's policy says.
 func ExampleClient_SignJWT() {
 	ctx := context.Background()
-	c := client.New(client.Config{}) // $SIGNETD_SOCKET or /run/signetd/signetd.sock; one does for a process
+	c := client.New(client.Config{}) // $SIGNETD_SOCKET or /run/signetd/signetd.sock; one is enough for a process
 
 	resp, err := c.SignJWT(ctx, api.SignJWTRequest{
 		Key:    "oidc",
@@ -38,8 +38,7 @@ func ExampleClient_SignJWT() {
 	fmt.Println(resp.Token)
 }
 
-// A library that makes its own tokens with go-jose takes the key as an opaque
-// signer.
+// A library that makes tokens with go-jose takes the key as an opaque signer.
 func ExampleSigner_Opaque() {
 	ctx := context.Background()
 	c := client.New(client.Config{})

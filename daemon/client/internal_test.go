@@ -12,8 +12,8 @@ import (
 	"signetd/signer"
 )
 
-// TestDialErrors makes by hand the errors that a test as root, or on an idle
-// machine, does not meet.
+// TestDialErrors makes by hand the errors that do not occur in a test that runs as root, or
+// on an idle machine.
 func TestDialErrors(t *testing.T) {
 	tests := []struct {
 		errno syscall.Errno

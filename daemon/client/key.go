@@ -17,7 +17,7 @@ import (
 	"signetd/signer"
 )
 
-// key is one version of a key of the daemon.
+// key is one version of a key of the daemon. Nothing changes it after it was opened.
 type key struct {
 	client *Client
 	name   string
@@ -29,27 +29,27 @@ type key struct {
 // Public implements [signer.Key].
 func (k *key) Public() crypto.PublicKey { return k.public }
 
-// Algs implements [signer.AlgLister]: what the daemon lets the key do.
+// Algs implements [signer.AlgLister]: the algorithms that the daemon allows for the key.
 func (k *key) Algs() []signer.Alg { return slices.Clone(k.algs) }
 
 // Name returns the name of the key.
 func (k *key) Name() string { return k.name }
 
-// KID returns the kid of the version that k is pinned to.
+// KID returns the kid of the version to which k is pinned.
 func (k *key) KID() string { return k.kid }
 
-// check is what both uses of a key ask before the daemon is called.
+// check returns err, or an error if the daemon does not allow alg for the key.
 func (k *key) check(alg signer.Alg, err error) error {
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(k.algs, alg) {
-		return fmt.Errorf("%w: key %q does %v, not %s", signer.ErrUnsupported, k.name, k.algs, alg)
+		return fmt.Errorf("%w: key %q has the algorithms %v, not %s", signer.ErrUnsupported, k.name, k.algs, alg)
 	}
 	return nil
 }
 
-// answered makes sure that the version which answered is the one that was asked.
+// answered checks that the version which answered is the one that was asked for.
 func (k *key) answered(kid string) error {
 	if kid != k.kid {
 		return fmt.Errorf("key %q: asked %.64q, and %.64q answered", k.name, k.kid, kid)
@@ -57,9 +57,9 @@ func (k *key) answered(kid string) error {
 	return nil
 }
 
-// A Signer signs with one version of a key of the daemon: it is a
-// [signer.Signer] and so a [crypto.Signer]. It needs the grant sign-digest. When
-// the operator removes the version it gives signer.ErrNotFound: open it anew.
+// A Signer signs with one version of a key of the daemon. It is a [signer.Signer] and so a
+// [crypto.Signer], is safe for concurrent use, and needs the grant sign-digest. When the
+// operator has removed the version its error is signer.ErrNotFound: open the key again.
 type Signer struct{ key }
 
 var (
@@ -87,6 +87,7 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if err := s.check(alg, err); err != nil {
 		return nil, err
 	}
+
 	resp, err := s.client.SignDigest(ctx, api.SignDigestRequest{Key: s.name, KID: s.kid, Alg: string(alg), Digest: digest})
 	if err != nil {
 		return nil, err
@@ -94,22 +95,24 @@ func (s *Signer) SignContext(ctx context.Context, digest []byte, opts crypto.Sig
 	if err := s.answered(resp.KID); err != nil {
 		return nil, err
 	}
+
+	// The daemon answers r || s as JOSE has it; crypto.Signer returns ASN.1 DER.
 	if _, ok := s.public.(*ecdsa.PublicKey); ok {
 		return signer.DERECDSA(resp.Signature)
 	}
 	return resp.Signature, nil
 }
 
-// Opaque returns s as go-jose's [jose.NewSigner] takes it.
+// Opaque returns s as the opaque signer that [jose.NewSigner] takes.
 func (s *Signer) Opaque() (jose.OpaqueSigner, error) {
 	return signer.OpaqueSigner(s, s.kid, s.algs...)
 }
 
-// A Decrypter unwraps with one version of a key of the daemon: it is a
-// [signer.Decrypter] and so a [crypto.Decrypter]. It needs the grant unwrap.
-// When the operator removes the version it gives signer.ErrNotFound: open it
-// anew. A recipient that does not need the CEK calls [Client.DecryptJWE], which
-// finds the version by itself.
+// A Decrypter unwraps keys with one version of a key of the daemon. It is a
+// [signer.Decrypter] and so a [crypto.Decrypter], is safe for concurrent use, and needs
+// the grant unwrap. When the operator has removed the version its error is
+// signer.ErrNotFound: open the key again. A recipient that does not need the CEK calls
+// [Client.DecryptJWE], which finds the version by the kid of the JWE.
 type Decrypter struct{ key }
 
 var (
@@ -137,13 +140,15 @@ func (d *Decrypter) DecryptContext(ctx context.Context, ciphertext []byte, opts 
 	if err := d.check(alg, err); err != nil {
 		return nil, err
 	}
+
 	resp, err := d.client.UnwrapCEK(ctx, api.UnwrapCEKRequest{Key: d.name, KID: d.kid, Alg: string(alg), EncryptedKey: ciphertext})
 	switch {
 	case errors.Is(err, signer.ErrDecrypt):
-		return nil, signer.ErrDecrypt // bare, as every Decrypter returns it
+		return nil, signer.ErrDecrypt // without the request id: every Decrypter returns this error as it is
 	case err != nil:
 		return nil, err
 	}
+
 	if err := d.answered(resp.KID); err != nil {
 		clear(resp.CEK)
 		return nil, err
@@ -151,13 +156,13 @@ func (d *Decrypter) DecryptContext(ctx context.Context, ciphertext []byte, opts 
 	return resp.CEK, nil
 }
 
-// Opaque returns d as go-jose's [jose.JSONWebEncryption.Decrypt] takes it. That
-// method has one error for all causes, a daemon that is down among them.
+// Opaque returns d as the opaque key that [jose.JSONWebEncryption.Decrypt] takes. That
+// method has one error for all causes, even if the daemon cannot be reached.
 func (d *Decrypter) Opaque() jose.OpaqueKeyDecrypter {
 	return signer.OpaqueDecrypter(d, d.algs...)
 }
 
-// open asks the daemon about a key and pins its active version.
+// open asks the daemon for the description of a key, and pins the active version.
 func (c *Client) open(ctx context.Context, name string, use signer.Use) (*key, error) {
 	described, err := c.Key(ctx, name)
 	if err != nil {
@@ -166,23 +171,27 @@ func (c *Client) open(ctx context.Context, name string, use signer.Use) (*key, e
 	return c.pin(described, use)
 }
 
+// pin returns the active version of a key, as the daemon has described it.
 func (c *Client) pin(described *api.Key, use signer.Use) (*key, error) {
 	if described.Use != string(use) {
 		return nil, fmt.Errorf("%w: key %q has the use %q, not %q", signer.ErrUnsupported, described.Name, described.Use, use)
 	}
+
 	i := slices.IndexFunc(described.Versions, func(v api.KeyVersion) bool { return v.Active })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: key %q: no version is active", signer.ErrNotFound, described.Name)
 	}
+
 	v := described.Versions[i]
 	if v.Public == nil {
-		return nil, fmt.Errorf("%w: key %q is symmetric", signer.ErrUnsupported, described.Name)
+		return nil, fmt.Errorf("%w: key %q is symmetric: only the daemon can use it", signer.ErrUnsupported, described.Name)
 	}
 	switch v.Public.Key.(type) {
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
-		return nil, fmt.Errorf("%w: key %q: a key of type %T", signer.ErrUnsupported, described.Name, v.Public.Key)
+		return nil, fmt.Errorf("%w: key %q: this client does not know keys of type %T", signer.ErrUnsupported, described.Name, v.Public.Key)
 	}
+
 	k := &key{client: c, name: described.Name, kid: v.KID, public: v.Public.Key}
 	for _, alg := range described.Algs {
 		if a := signer.Alg(alg); a.Use() == use && a.Fits(k.public) == nil { // a newer daemon may know more than this client
@@ -190,7 +199,7 @@ func (c *Client) pin(described *api.Key, use signer.Use) (*key, error) {
 		}
 	}
 	if len(k.algs) == 0 {
-		return nil, fmt.Errorf("%w: key %q: none of %v is known here", signer.ErrUnsupported, described.Name, described.Algs)
+		return nil, fmt.Errorf("%w: key %q: this client knows none of its algorithms %v", signer.ErrUnsupported, described.Name, described.Algs)
 	}
 	return k, nil
 }

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 			signertest.Secp256k1: "es256k", signertest.Ed25519: "eddsa",
 			signertest.RSASig: "rsa", signertest.RSAEnc: "inbox",
 		},
-		Missing: "nobody",
+		Missing: "unknown",
 	})
 }
 
@@ -41,6 +41,7 @@ func TestOpaqueSigner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		js, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: opaque}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -49,6 +50,7 @@ func TestOpaqueSigner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{alg})
 		if err != nil {
 			t.Fatal(err)
@@ -68,6 +70,7 @@ func TestOpaqueDecrypter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	enc, err := jose.NewEncrypter(jose.A256GCM, jose.Recipient{Algorithm: jose.RSA_OAEP_256, Key: d.Public(), KeyID: d.KID()}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +83,7 @@ func TestOpaqueDecrypter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	parsed, err := jose.ParseEncryptedCompact(text, []jose.KeyAlgorithm{jose.RSA_OAEP_256}, []jose.ContentEncryption{jose.A256GCM})
 	if err != nil {
 		t.Fatal(err)
@@ -95,8 +99,8 @@ func TestPinnedAlgorithms(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.SignContext(t.Context(), make([]byte, 48), signer.RS384.SignerOpts())
-	var wire *client.Error
-	if !errors.Is(err, signer.ErrUnsupported) || errors.As(err, &wire) {
+	var refused *client.Error
+	if !errors.Is(err, signer.ErrUnsupported) || errors.As(err, &refused) {
 		t.Errorf("SignContext(RS384) = %v, want ErrUnsupported without a call of the daemon", err)
 	}
 }
@@ -108,14 +112,14 @@ func TestOpen(t *testing.T) {
 		open func() error
 		want error
 	}{
-		{"signer of an unknown key", func() error { _, err := c.Signer(t.Context(), "nobody"); return err }, signer.ErrDenied},
+		{"signer of an unknown key", func() error { _, err := c.Signer(t.Context(), "unknown"); return err }, signer.ErrDenied},
 		{"signer without a name", func() error { _, err := c.Signer(t.Context(), ""); return err }, signer.ErrInvalid},
 		{"signer without a grant", func() error { _, err := c.Signer(t.Context(), "hidden"); return err }, signer.ErrDenied},
 		{"name with a slash", func() error { _, err := c.Signer(t.Context(), "../jwks"); return err }, signer.ErrDenied},
 		{"signer of an encryption key", func() error { _, err := c.Signer(t.Context(), "inbox"); return err }, signer.ErrUnsupported},
 		{"decrypter of a signing key", func() error { _, err := c.Decrypter(t.Context(), "rsa"); return err }, signer.ErrUnsupported},
 		{"backend and a key without a grant", func() error { _, err := c.Backend().OpenKey(t.Context(), "hidden"); return err }, signer.ErrNotFound},
-		{"backend and an unknown key", func() error { _, err := c.Backend().OpenKey(t.Context(), "nobody"); return err }, signer.ErrNotFound},
+		{"backend and an unknown key", func() error { _, err := c.Backend().OpenKey(t.Context(), "unknown"); return err }, signer.ErrNotFound},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +130,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestOpenOdd opens keys as a daemon of another version might describe them.
+// TestOpenOdd opens keys whose description could come from a daemon of another version.
 func TestOpenOdd(t *testing.T) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -155,8 +159,8 @@ func TestOpenOdd(t *testing.T) {
 	}
 }
 
-// TestAnotherKeyAnswers holds that the answer of a version that was not asked is
-// not used.
+// TestAnotherKeyAnswers holds that the client does not use an answer of another version
+// than that which it asked for.
 func TestAnotherKeyAnswers(t *testing.T) {
 	c := connectDaemon(t)
 	liar := http.NewServeMux()
@@ -169,6 +173,7 @@ func TestAnotherKeyAnswers(t *testing.T) {
 	}
 	liar.Handle(api.SignDigest.Path, respond(http.StatusOK, api.SignDigestResponse{Signature: make([]byte, 64), KID: "other"}))
 	liar.Handle(api.UnwrapCEK.Path, respond(http.StatusOK, api.UnwrapCEKResponse{CEK: make([]byte, 32), KID: "other"}))
+
 	c = connect(t, liar)
 	s, err := c.Signer(t.Context(), "es256")
 	if err != nil {
@@ -177,6 +182,7 @@ func TestAnotherKeyAnswers(t *testing.T) {
 	if _, err := s.SignContext(t.Context(), make([]byte, 32), signer.ES256.SignerOpts()); err == nil || !strings.Contains(err.Error(), `"other" answered`) {
 		t.Errorf("SignContext() = %v, want an error that names the kid", err)
 	}
+
 	d, err := c.Decrypter(t.Context(), "inbox")
 	if err != nil {
 		t.Fatal(err)

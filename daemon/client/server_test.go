@@ -20,8 +20,8 @@ var (
 	opens = []api.Op{api.OpUnwrap, api.OpDecrypt, api.OpEncrypt}
 )
 
-// testKeys are the keys of the daemon of these tests, and what this user may do
-// with them. There are claim rules for oidc alone.
+// testKeys are the keys of the daemon in these tests, and what this user may do with them.
+// Only oidc has claim rules.
 var testKeys = []daemontest.Key{
 	{Name: "es256", Algs: []signer.Alg{signer.ES256}, Ops: signs},
 	{Name: "es384", Algs: []signer.Alg{signer.ES384}, Ops: signs},
@@ -38,8 +38,8 @@ var testKeys = []daemontest.Key{
 	{Name: "hidden", Algs: []signer.Alg{signer.ES256}},
 }
 
-// serveDaemon runs a daemon with the test keys for as long as the test runs. Its
-// limits are above what the conformance suite asks for at once.
+// serveDaemon runs a daemon with the test keys until the test ends. Its limits are above
+// the number of requests that the conformance suite has in flight.
 func serveDaemon(t *testing.T) (socket string) {
 	t.Helper()
 	return daemontest.New(t, daemontest.Config{
@@ -58,7 +58,7 @@ func connectDaemon(t *testing.T) *client.Client {
 	return c
 }
 
-// connect returns a client of a server that answers with h.
+// connect returns a client of a server whose handler is h.
 func connect(t *testing.T, h http.Handler) *client.Client {
 	t.Helper()
 	socket, l := listen(t)

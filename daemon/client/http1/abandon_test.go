@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// TestLeave ends the context of one of five calls that share a connection, at each
-// place in the line. It returns at once, and the others have their answers.
-func TestLeave(t *testing.T) {
-	for left := range 5 {
-		t.Run(fmt.Sprintf("call %d", left), func(t *testing.T) {
+// TestAbandon ends the context of one of five calls that share a connection, the first,
+// the second and so on. That call returns at once, and the others get their answers.
+func TestAbandon(t *testing.T) {
+	for abandoned := range 5 {
+		t.Run(fmt.Sprintf("call %d", abandoned), func(t *testing.T) {
 			answer := make(chan struct{})
 			closed := make(chan struct{})
 			s := newRawServer(t, func(n int, c *rawConn) {
@@ -39,23 +39,25 @@ func TestLeave(t *testing.T) {
 				err := make(chan error, 1)
 				errs = append(errs, err)
 				its := t.Context()
-				if i == left {
+				if i == abandoned {
 					its = ctx
 				}
 				go func() { err <- sign(its, c, "k", fmt.Sprint(i)) }() // until it is answered
-				waitFor(t, "the calls stand in line", func() bool { return standing(c) == i+1 })
+				waitFor(t, "the call is tracked", func() bool { return tracked(c) == i+1 })
 			}
 			waitFor(t, "the requests are read", func() bool { return s.timesAsked("4") == 1 })
+
 			cancel()
-			if err := <-errs[left]; !errors.Is(err, context.Canceled) {
-				t.Errorf("call %d = %v, want context.Canceled", left, err)
+			if err := <-errs[abandoned]; !errors.Is(err, context.Canceled) {
+				t.Errorf("call %d = %v, want context.Canceled", abandoned, err)
 			}
 			if err := sign(t.Context(), c, "k", "meanwhile"); err != nil || s.connections() != 2 {
 				t.Errorf("a call meanwhile = %v, on connection %d; want the second", err, s.connections())
 			}
+
 			close(answer)
 			for i, err := range errs {
-				if i == left {
+				if i == abandoned {
 					continue
 				}
 				if err := <-err; err != nil {
@@ -68,8 +70,9 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// TestLeaveAll ends all calls of a connection, by their deadline: it is closed.
-func TestLeaveAll(t *testing.T) {
+// TestAbandonAll ends all calls of a connection by their deadline: the connection is
+// closed.
+func TestAbandonAll(t *testing.T) {
 	closed := make(chan struct{})
 	s := newRawServer(t, func(_ int, c *rawConn) {
 		c.drain()
@@ -77,7 +80,7 @@ func TestLeaveAll(t *testing.T) {
 	})
 	c := narrow(t, s)
 	c.timeout = 50 * time.Millisecond
-	for i, err := range inLine(t, c, 5) {
+	for i, err := range pipeline(t, c, 5) {
 		if err := <-err; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("call %d = %v, want context.DeadlineExceeded", i, err)
 		}
@@ -86,9 +89,9 @@ func TestLeaveAll(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestLeaveInTheMiddle ends the call that reads a long answer, its own or that of
-// another: the rest of the connection is of no use, and those behind ask again.
-func TestLeaveInTheMiddle(t *testing.T) {
+// TestAbandonInTheMiddle ends the call that reads a long answer: the connection cannot be
+// used any more, and the call behind it is sent again.
+func TestAbandonInTheMiddle(t *testing.T) {
 	said := make(chan struct{})
 	s := newRawServer(t, func(n int, c *rawConn) {
 		if n > 0 {
@@ -101,13 +104,15 @@ func TestLeaveInTheMiddle(t *testing.T) {
 		c.drain()
 	})
 	c := narrow(t, s)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	first := make(chan error, 1)
 	go func() { first <- sign(ctx, c, "k", "first") }() // until it is cancelled
-	waitFor(t, "the first stands", func() bool { return standing(c) == 1 })
+	waitFor(t, "the first call is tracked", func() bool { return tracked(c) == 1 })
 	second := make(chan error, 1)
 	go func() { second <- sign(t.Context(), c, "k", "second") }() // until it is answered
+
 	<-said
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) {
@@ -119,9 +124,9 @@ func TestLeaveInTheMiddle(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestLeaveUnread sends more than a server takes that does not read: calls leave
-// nevertheless, whether they write or wait for who does.
-func TestLeaveUnread(t *testing.T) {
+// TestAbandonUnread sends more than the socket holds to a server that does not read. Calls
+// end nevertheless when their context does, whether they write or wait for the writer.
+func TestAbandonUnread(t *testing.T) {
 	hold := make(chan struct{})
 	s := newRawServer(t, func(int, *rawConn) { <-hold })
 	t.Cleanup(func() { close(hold) })
@@ -140,7 +145,8 @@ func TestLeaveUnread(t *testing.T) {
 			errs <- err
 		}()
 	}
-	waitFor(t, "the calls stand", func() bool { return standing(c) >= 36 })
+
+	waitFor(t, "the calls are tracked", func() bool { return tracked(c) >= 36 })
 	cancel()
 	for range cap(errs) {
 		if err := <-errs; !errors.Is(err, context.Canceled) {
@@ -150,8 +156,7 @@ func TestLeaveUnread(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestCloseWaits closes the client while calls share a connection: they are
-// answered first.
+// TestCloseWaits closes the pool while calls share a connection: they are answered first.
 func TestCloseWaits(t *testing.T) {
 	answer := make(chan struct{})
 	s := newRawServer(t, func(_ int, c *rawConn) {
@@ -163,14 +168,15 @@ func TestCloseWaits(t *testing.T) {
 		c.drain()
 	})
 	c := narrow(t, s)
-	errs := inLine(t, c, 3)
+	errs := pipeline(t, c, 3)
 	closed := make(chan struct{})
 	go func() { c.Close(); close(closed) }() // until the calls are answered
-	waitFor(t, "the client is closed for others", func() bool {
+	waitFor(t, "the pool is closed for new calls", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.closed
 	})
+
 	if err := sign(t.Context(), c, "k", "late"); !errors.Is(err, ErrClosed) {
 		t.Errorf("a late call = %v, want ErrClosed", err)
 	}
@@ -179,6 +185,7 @@ func TestCloseWaits(t *testing.T) {
 		t.Error("Close() returned before the answers")
 	default:
 	}
+
 	close(answer)
 	for i, err := range errs {
 		if err := <-err; err != nil {
@@ -191,8 +198,8 @@ func TestCloseWaits(t *testing.T) {
 	}
 }
 
-// TestConcurrentChaos has calls leave, connections close and answers come all at
-// once. Each call has its own answer or a fitting error.
+// TestConcurrentChaos has calls end early, connections close and answers come all at the
+// same time. Each call gets its own answer or a fitting error.
 func TestConcurrentChaos(t *testing.T) {
 	s := newRawServer(t, func(n int, c *rawConn) {
 		r := rand.New(rand.NewPCG(uint64(n), 2)) // #nosec G404 -- the same at each run
@@ -229,7 +236,7 @@ func TestConcurrentChaos(t *testing.T) {
 				kind := "answered"
 				switch {
 				case errors.Is(err, context.Canceled):
-					kind = "left"
+					kind = "abandoned"
 				case isLost(err):
 					kind = "failed"
 				case err != nil:
@@ -241,6 +248,7 @@ func TestConcurrentChaos(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if count["answered"] < 64*100/2 {
 		t.Errorf("of 6400 calls: %v", count)
@@ -248,6 +256,7 @@ func TestConcurrentChaos(t *testing.T) {
 	checkIdle(t, c)
 	c.Close()
 	checkNoGoroutines(t)
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, n := range s.asked {

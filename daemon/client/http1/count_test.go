@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A countedConn counts its system calls, as far as this level sees them.
+// A countedConn counts the reads and writes of a connection.
 type countedConn struct {
 	net.Conn
 	reads, writes *atomic.Int64
@@ -15,7 +15,7 @@ type countedConn struct {
 func (c countedConn) Read(b []byte) (int, error)  { c.reads.Add(1); return c.Conn.Read(b) }
 func (c countedConn) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.Write(b) }
 
-// countConns counts the connections of c from now on, and their system calls.
+// countConns counts the connections that c makes from now on, and their reads and writes.
 func countConns(c *testPool, reads, writes, conns *atomic.Int64) {
 	dial := c.dial
 	c.dial = func(deadline time.Time) (net.Conn, error) {

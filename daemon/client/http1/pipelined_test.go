@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// inLine has n calls, "0" and so on, stand on one connection in this order, and
-// returns their errors to come.
-func inLine(t *testing.T, c *testPool, n int) (errs []chan error) {
+// pipeline puts n calls with the ids "0", "1" and so on on one connection in this order,
+// and returns channels for their errors.
+func pipeline(t *testing.T, c *testPool, n int) (errs []chan error) {
 	t.Helper()
 	for i := range n {
 		err := make(chan error, 1)
 		errs = append(errs, err)
 		go func() { err <- sign(t.Context(), c, "k", fmt.Sprint(i)) }() // until it is answered
-		waitFor(t, "a call comes to stand behind others", func() bool { return standing(c) == i+1 })
+		waitFor(t, "the call is tracked", func() bool { return tracked(c) == i+1 })
 	}
 	return errs
 }
 
-// standing is how many calls stand on connections.
-func standing(c *testPool) (n int) {
+// tracked returns how many calls are on connections.
+func tracked(c *testPool) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.open {
@@ -35,8 +35,8 @@ func standing(c *testPool) (n int) {
 	return n
 }
 
-// TestPipeline has five calls share the first connection, whose server does
-// something to them, and looks what becomes of each. Other connections answer.
+// TestPipeline has five calls share the first connection, on which the server answers in
+// all ways, right and wrong. Further connections answer as they should.
 func TestPipeline(t *testing.T) {
 	long := strings.Repeat("x", 3*readBuffer)
 	all := []string{"0", "1", "2", "3", "4"}
@@ -75,7 +75,7 @@ func TestPipeline(t *testing.T) {
 			c.drain()
 		}, nil, all[2:]},
 		{"says that it closes, and goes on", func(c *rawConn) {
-			c.say(echo("0") + echoWith("1", "connection:  Close\r\n") + echo("nobody"))
+			c.say(echo("0") + echoWith("1", "connection:  Close\r\n") + echo("surplus"))
 			c.drain()
 		}, nil, all[2:]},
 		{"body ends with the connection", func(c *rawConn) {
@@ -84,11 +84,11 @@ func TestPipeline(t *testing.T) {
 		{"no HTTP", func(c *rawConn) { c.say(echo("0") + "SSH-2.0-x\r\n" + echo("2")); c.drain() }, all[1:2], all[2:]},
 		{"two lengths", func(c *rawConn) { c.say(echo("0") + echoWith("1", "Content-Length: 3\r\n")); c.drain() }, all[1:2], all[2:]},
 		{"head without end", func(c *rawConn) { c.say(echo("0") + "HTTP/1.1 200 OK\r\nX: " + long); c.drain() }, all[1:2], all[2:]},
-		{"more answers than requests", func(c *rawConn) { c.say(echoes + echo("nobody")); c.drain() }, nil, nil},
+		{"more answers than requests", func(c *rawConn) { c.say(echoes + echo("surplus")); c.drain() }, nil, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			go1 := make(chan struct{})
+			begin := make(chan struct{})
 			s := newRawServer(t, func(n int, c *rawConn) {
 				if n > 0 {
 					c.echoAll()
@@ -97,15 +97,16 @@ func TestPipeline(t *testing.T) {
 				if got := c.need(len(all)); !slices.Equal(got, all) {
 					t.Errorf("the first connection has %v, want %v", got, all)
 				}
-				<-go1
+				<-begin
 				tt.first(c)
 				if len(tt.failed)+len(tt.again) == 0 {
 					c.echoAll()
 				}
 			})
 			c := narrow(t, s)
-			errs := inLine(t, c, len(all))
-			close(go1)
+			errs := pipeline(t, c, len(all))
+			close(begin)
+
 			for i, id := range all {
 				err := <-errs[i]
 				if failed := slices.Contains(tt.failed, id); failed != (err != nil) || failed && !isLost(err) {
@@ -127,7 +128,7 @@ func TestPipeline(t *testing.T) {
 	}
 }
 
-// checkIdle checks that nothing of the calls before is left.
+// checkIdle checks that no call and no byte of one is left on a connection.
 func checkIdle(t *testing.T, c *testPool) {
 	t.Helper()
 	w := c.ConnPool
@@ -138,7 +139,7 @@ func checkIdle(t *testing.T, c *testPool) {
 	}
 	for _, p := range w.open {
 		if len(p.calls)+p.live+p.reserved+len(p.out) > 0 || p.reader != nil || p.writer != nil || p.dead || p.retired {
-			t.Errorf("an idle connection has %d calls, %d live, %d places, %d bytes to write", len(p.calls), p.live, p.reserved, len(p.out))
+			t.Errorf("an idle connection has %d calls, %d live, %d reserved, %d bytes to write", len(p.calls), p.live, p.reserved, len(p.out))
 		}
 		if in, _ := p.in.Peek(0); len(in) > 0 {
 			t.Errorf("an idle connection has %q", in)
@@ -146,7 +147,7 @@ func checkIdle(t *testing.T, c *testPool) {
 	}
 }
 
-// TestAskedTwice has the daemon never answer: a call asks it twice, no more.
+// TestAskedTwice has a daemon that never answers: a call is sent twice and no more.
 func TestAskedTwice(t *testing.T) {
 	hangUp := make(chan struct{})
 	s := newRawServer(t, func(n int, c *rawConn) {
@@ -158,8 +159,9 @@ func TestAskedTwice(t *testing.T) {
 		c.need(1)
 	})
 	c := narrow(t, s)
-	errs := inLine(t, c, 3)
+	errs := pipeline(t, c, 3)
 	close(hangUp)
+
 	for i, err := range errs {
 		if err := <-err; !isLost(err) {
 			t.Errorf("call %d = %v, want the end of the connection", i, err)
@@ -174,8 +176,8 @@ func TestAskedTwice(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestOwnAnswers has 64 goroutines share few connections, whose server answers in
-// all forms and pieces: each call has its own answer.
+// TestOwnAnswers has many goroutines share few connections, whose server answers in all
+// forms and in pieces: each call gets its own answer.
 func TestOwnAnswers(t *testing.T) {
 	s := newRawServer(t, func(n int, c *rawConn) {
 		r := rand.New(rand.NewPCG(uint64(n), 1)) // #nosec G404 -- the same at each run
@@ -215,18 +217,18 @@ func TestOwnAnswers(t *testing.T) {
 		}
 		wg.Wait()
 	}
+
 	run(64, 200)
 	if n := s.connections(); n > 8 {
 		t.Errorf("%d connections, want 8 at most", n)
 	}
-	run(1000, 40) // more than the connections hold
+	run(1000, 40) // more than the connections have room for
 	checkIdle(t, c)
 	c.Close()
 	checkNoGoroutines(t)
 }
 
-// checkNoGoroutines checks that no goroutine runs code of this package that is no
-// test.
+// checkNoGoroutines checks that no goroutine is left in a method of a pool or a call.
 func checkNoGoroutines(t *testing.T) {
 	t.Helper()
 	var text strings.Builder

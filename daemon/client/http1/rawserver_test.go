@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// A rawServer speaks HTTP by hand, so that a test says to the byte what comes when.
+// A rawServer speaks HTTP by hand, so that a test decides which bytes come when.
 type rawServer struct {
 	socket string
 	serve  func(n int, c *rawConn)
 
 	mu    sync.Mutex
-	asked map[string]int // how often, by id
+	asked map[string]int // how often a request was read, by its id
 	conns int
 }
 
@@ -34,7 +34,8 @@ type rawConn struct {
 	server *rawServer
 }
 
-// newRawServer gives the n-th connection to serve, and closes it after.
+// newRawServer returns a server that calls serve with the number of each connection, and
+// closes the connection when serve returns.
 func newRawServer(t *testing.T, serve func(n int, c *rawConn)) *rawServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "raw") // its name is short enough for a socket
@@ -70,21 +71,22 @@ func newRawServer(t *testing.T, serve func(n int, c *rawConn)) *rawServer {
 	return s
 }
 
-// connections is how many were made.
+// connections returns how many connections were made.
 func (s *rawServer) connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conns
 }
 
-// timesAsked is how often a call with this id was read.
+// timesAsked returns how often a request with this id was read.
 func (s *rawServer) timesAsked(id string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[id]
 }
 
-// next reads a request and returns the id in its claims, or "" at the end.
+// next reads a request and returns the id in its claims, or "" at the end of the
+// connection.
 func (c *rawConn) next() (id string) {
 	req, err := http.ReadRequest(c.in)
 	if err != nil {
@@ -110,7 +112,7 @@ func (c *rawConn) next() (id string) {
 	return id
 }
 
-// need reads n requests, no more and no less.
+// need reads n requests and returns their ids.
 func (c *rawConn) need(n int) (ids []string) {
 	for range n {
 		ids = append(ids, c.next())
@@ -120,7 +122,7 @@ func (c *rawConn) need(n int) (ids []string) {
 
 func (c *rawConn) say(texts ...string) {
 	for _, text := range texts {
-		_, _ = io.WriteString(c, text) // the client may be gone
+		_, _ = io.WriteString(c, text) // the client may have closed the connection
 	}
 }
 
@@ -136,16 +138,16 @@ func (c *rawConn) drain() { _, _ = io.Copy(io.Discard, c.in) }
 
 func tokenBody(id string) string { return fmt.Sprintf(`{"token":%q,"kid":"k"}`, id) }
 
-// echo is the answer whose token is id.
+// echo returns the answer whose token is id.
 func echo(id string) string { return echoWith(id, "") }
 
-// echoWith is echo with more headers.
+// echoWith returns echo with further headers.
 func echoWith(id, headers string) string {
 	body := tokenBody(id)
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", headers, len(body), body)
 }
 
-// echoChunked is echo in two chunks.
+// echoChunked returns echo in two chunks.
 func echoChunked(id string) string {
 	body := tokenBody(id)
 	return fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n", body[:5], len(body)-5, body[5:])
@@ -209,5 +211,5 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("%s: it does not happen", what)
+	t.Fatalf("timed out waiting until %s", what)
 }

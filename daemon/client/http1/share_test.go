@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// startSigns makes n calls for a key, whose ids begin with prefix, and returns their
-// errors to come.
+// startSigns makes n calls for a key, whose ids begin with prefix, and returns a channel
+// for their errors.
 func startSigns(ctx context.Context, c *testPool, key, prefix string, n int) <-chan error {
 	errs := make(chan error, n)
 	for i := range n {
@@ -22,8 +22,8 @@ func startSigns(ctx context.Context, c *testPool, key, prefix string, n int) <-c
 	return errs
 }
 
-// holdServer reads requests and answers none until release; then it answers as they
-// come.
+// holdServer returns a server that reads requests and answers none until release is
+// called; from then on it answers each as it comes.
 func holdServer(t *testing.T) (s *rawServer, release func()) {
 	t.Helper()
 	held := make(chan struct{})
@@ -66,8 +66,8 @@ func holdServer(t *testing.T) (s *rawServer, release func()) {
 	return s, release
 }
 
-// shape is how many calls stand on each connection, the most first, and how many
-// wait for one.
+// shape returns how many calls are on each connection, the most first, and how many wait
+// for a connection.
 func shape(c *testPool) (depths []int, waiting int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,10 +79,10 @@ func shape(c *testPool) (depths []int, waiting int) {
 	return depths, len(c.waiting)
 }
 
-// waitShape waits until the calls are spread like this.
+// waitShape waits until the calls are spread in this way.
 func waitShape(t *testing.T, c *testPool, depths []int, waiting int) {
 	t.Helper()
-	waitFor(t, fmt.Sprintf("calls stand as %v and %d wait", depths, waiting), func() bool {
+	waitFor(t, fmt.Sprintf("the connections have %v calls and %d calls wait", depths, waiting), func() bool {
 		d, w := shape(c)
 		return slices.Equal(d, depths) && w == waiting
 	})
@@ -97,8 +97,8 @@ func finish(t *testing.T, errs <-chan error) {
 	}
 }
 
-// TestSpread makes more calls than there are connections: they spread, share, and
-// then wait.
+// TestSpread makes more and more calls: they use connections of their own, then share
+// them, then wait.
 func TestSpread(t *testing.T) {
 	s, release := holdServer(t)
 	c := newTestPool(s.socket)
@@ -114,9 +114,9 @@ func TestSpread(t *testing.T) {
 		batch <- err
 	}()
 	waitShape(t, c, []int{3, 3, 1, 1}, 3)
-	more := startSigns(t.Context(), c, "other", "more", 1) // none is left, so it shares
+	more := startSigns(t.Context(), c, "other", "more", 1) // no connection is left, so it shares
 	waitShape(t, c, []int{3, 3, 2, 1}, 3)
-	third := startSigns(t.Context(), c, "third", "third", 1) // and another key does not
+	third := startSigns(t.Context(), c, "third", "third", 1) // a third key cannot share
 	waitShape(t, c, []int{3, 3, 2, 1}, 4)
 	ctx, cancel := context.WithCancel(t.Context())
 	left := startSigns(ctx, c, "third", "left", 1)
@@ -139,8 +139,8 @@ func TestSpread(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestAlone makes calls one after the other: each takes one write and one read, of
-// one connection.
+// TestAlone makes calls one after the other: each takes one write and one read, all on
+// the same connection.
 func TestAlone(t *testing.T) {
 	s := newRawServer(t, func(_ int, c *rawConn) { c.echoAll() })
 	c := newTestPool(s.socket)
@@ -158,7 +158,7 @@ func TestAlone(t *testing.T) {
 	c.Close()
 }
 
-// TestTogether has 20 calls wait for the only connection, which another has: they
+// TestTogether has 20 calls wait for the only connection, which another call uses: all 20
 // go out with one write.
 func TestTogether(t *testing.T) {
 	s, release := holdServer(t)
@@ -182,8 +182,8 @@ func TestTogether(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestSlowRunsSideBySide has a daemon whose answers take their time: no call stands
-// behind another.
+// TestSlowRunsSideBySide has a daemon that answers slowly: no call waits behind another on
+// the same connection.
 func TestSlowRunsSideBySide(t *testing.T) {
 	s, release := holdServer(t)
 	c := newTestPool(s.socket)
@@ -196,8 +196,8 @@ func TestSlowRunsSideBySide(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// TestHangHoldsUpNobodyElse has the backend of one key hang.
-func TestHangHoldsUpNobodyElse(t *testing.T) {
+// TestHangDelaysNoOtherKey has the backend of one key hang while another key is used.
+func TestHangDelaysNoOtherKey(t *testing.T) {
 	s := newRawServer(t, func(_ int, c *rawConn) {
 		for id := c.next(); id != ""; id = c.next() {
 			if id[0] == 'h' {
@@ -210,7 +210,7 @@ func TestHangHoldsUpNobodyElse(t *testing.T) {
 	c := newTestPool(s.socket)
 	ctx, cancel := context.WithCancel(t.Context())
 	hanging := startSigns(ctx, c, "hangs", "h", 40)
-	waitFor(t, "the calls stand", func() bool { return standing(c) == 40 })
+	waitFor(t, "the calls are tracked", func() bool { return tracked(c) == 40 })
 	finish(t, startSigns(t.Context(), c, "works", "w", 40))
 	cancel()
 	for range 40 {
@@ -222,7 +222,8 @@ func TestHangHoldsUpNobodyElse(t *testing.T) {
 	c.Close()
 }
 
-// TestNoDaemonForMany has calls share a connection that cannot be made.
+// TestNoDaemonForMany has calls share a connection that cannot be made: all fail with the
+// same error.
 func TestNoDaemonForMany(t *testing.T) {
 	c := newTestPool(t.TempDir() + "/none")
 	c.spread = 1
@@ -235,7 +236,7 @@ func TestNoDaemonForMany(t *testing.T) {
 	checkIdle(t, c)
 }
 
-// A gatedConn holds each write, after the bytes have left, until it is let go.
+// A gatedConn sends the bytes of a write at once, and returns from it when letGo allows.
 type gatedConn struct {
 	net.Conn
 	left, letGo chan struct{}
@@ -248,8 +249,8 @@ func (c gatedConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestWriterIsLate has the answers overtake a write that has not returned: whoever
-// came to the connection meanwhile is written and read for nevertheless.
+// TestWriterIsLate has answers come before the write of their requests has returned. Calls
+// that come to the connection meanwhile are written and answered nevertheless.
 func TestWriterIsLate(t *testing.T) {
 	s, release := holdServer(t)
 	c := newTestPool(s.socket)
@@ -275,7 +276,7 @@ func TestWriterIsLate(t *testing.T) {
 	waitShape(t, c, []int{2}, 2)
 	release()
 	finish(t, first)
-	waitShape(t, c, []int{2}, 0) // the others have come to the connection
+	waitShape(t, c, []int{2}, 0) // the other two are on the connection
 	close(letGo)
 	finish(t, second)
 	finish(t, others)
