@@ -1,6 +1,6 @@
-// Package daemontest runs a real daemon over software keys, for the tests of
-// programs that use one: the same policy, audit log, limits and socket, and
-// nothing to install.
+// Package daemontest runs a real daemon over software keys, for the tests of programs that
+// use signetd. Policy, audit log, limits and socket are those of production, and nothing
+// has to be installed.
 //
 // In a test of an issuer:
 //
@@ -13,8 +13,8 @@
 //	c := client.New(client.Config{Socket: d.Socket()})
 //	signed, err := c.SignJWT(ctx, api.SignJWTRequest{Key: "oidc", Claims: claims})
 //
-// A program that takes the socket from its environment is pointed at it by
-// client.SocketEnv. For a token behind PKCS#11 see package signetd/softhsm.
+// For a program that takes the socket from its environment, set the variable
+// client.SocketEnv. For a PKCS#11 token see package signetd/softhsm.
 package daemontest
 
 import (
@@ -33,57 +33,58 @@ import (
 	"signetd/signer"
 )
 
-// Version is what the daemon of a test says its version is.
+// Version is the version that the daemon of a test reports.
 const Version = "1.2.3-test"
 
-// closeTimeout is how long the daemon may take to stop when the test has ended.
+// closeTimeout bounds how long the daemon takes to stop when the test has ended.
 const closeTimeout = 5 * time.Second
 
-// A Config says what the daemon of a test is like.
+// A Config configures the daemon of a test.
 type Config struct {
-	// Keys are the keys of the daemon: one or more, with names of their own.
+	// Keys are the keys of the daemon, one or more. No two have the same name.
 	Keys []Key
-	// Ops are what the user who runs the test may do beside what Keys say: the
-	// operations that are not on a key.
+	// Ops are the operations without a key that the user who runs the test may use, such
+	// as api.OpReload.
 	Ops []api.Op
-	// Issuers are trusted, and the user who runs the test may verify and verify-jws with
-	// each of them.
+	// Issuers are trusted. The user who runs the test has the grants verify and verify-jws
+	// on each of them.
 	Issuers []daemon.Issuer
-	// Recipients may be encrypted to by the user who runs the test.
+	// Recipients are those to whom the user who runs the test may encrypt.
 	Recipients []daemon.Recipient
-	// Limits are the daemon's; a field that is zero has its default.
+	// Limits are the limits of the daemon. A field that is zero has its default.
 	Limits daemon.Limits
-	// Reload is called by the operation reload. Nil is a daemon without a config
-	// file.
+	// Reload is called by the operation reload. Optional: without it the daemon answers
+	// as one that has no config file.
 	Reload func(context.Context) (keys int, err error)
-	// Ping is what the backend says of itself: ErrUnavailable makes a daemon that is
-	// not ready. Keys are used nevertheless.
+	// Ping is what Ping of the backend returns: with ErrUnavailable the daemon is not
+	// ready. Its keys work nevertheless.
 	Ping error
 }
 
-// A Key is one key of the daemon, with one version, made for the test.
+// A Key is one key of the daemon. It has one version, which is generated for the test.
 type Key struct {
 	Name string
-	// Algs are the algorithms that the key is pinned to, the default first. They
-	// say what sort of key it is: RSA keys have 2048 bits.
+	// Algs are the algorithms that the key may be used with, the default first. They
+	// decide the type of the key; RSA keys have 2048 bits.
 	Algs []signer.Alg
-	// KID is the kid of the version, and the RFC 7638 thumbprint if it is empty.
+	// KID is the kid of the version. Optional: the RFC 7638 thumbprint.
 	KID string
-	// JWT are the claim rules, or nil for a key that has none.
+	// JWT is the claim policy of the key. Optional: a key without it cannot have the
+	// operations sign-jwt and seal-jwt.
 	JWT *policy.JWT
-	// Ops are what the user who runs the test may do with the key. With none, the
-	// daemon answers as if the key did not exist.
+	// Ops are the operations on the key that the user who runs the test may use. If there
+	// are none, the daemon answers as if the key did not exist.
 	Ops []api.Op
 }
 
-// A Daemon serves until the test that made it has ended.
+// A Daemon serves until the test that started it has ended.
 type Daemon struct {
 	socket string
 	audit  string
 }
 
-// New starts a daemon on a socket of its own. When the test has ended the daemon
-// stops, and the test fails if it cannot.
+// New starts a daemon on a socket of its own. The daemon stops when the test has ended; the
+// test fails if it does not.
 func New(t testing.TB, c Config) *Daemon {
 	t.Helper()
 	d := &Daemon{socket: SocketPath(t), audit: filepath.Join(t.TempDir(), "audit.jsonl")}
@@ -91,6 +92,7 @@ func New(t testing.TB, c Config) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	log := slog.New(slog.DiscardHandler)
 	service := daemon.NewService(setup(t, c), daemon.Config{
 		Limits: c.Limits, Version: Version, Reload: c.Reload, Audit: records, Metrics: daemon.NewMetrics(Version), Log: log,
@@ -100,6 +102,7 @@ func New(t testing.TB, c Config) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }() // ends with Shutdown
 	t.Cleanup(func() {
@@ -124,13 +127,13 @@ func check(t testing.TB, what string, err error) {
 // Socket returns the path of the daemon's socket, which this user can open.
 func (d *Daemon) Socket() string { return d.socket }
 
-// AuditLog returns the path of the audit log. Each record is in it before the
+// AuditLog returns the path of the audit log. The record of a request is in it before the
 // answer leaves.
 func (d *Daemon) AuditLog() string { return d.audit }
 
-// SocketPath returns a path at which nothing is yet, in a new directory that goes
-// with the test. It is short: t.TempDir may not fit the 104 bytes that a socket's
-// address has on some systems.
+// SocketPath returns a path at which there is no file yet, in a new directory that is
+// removed with the test. The path is short: one below t.TempDir may not fit the 104 bytes
+// of a socket's address on some systems.
 func SocketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "signet")

@@ -26,6 +26,7 @@ func TestNew(t *testing.T) {
 		},
 		{Name: "hidden", Algs: []signer.Alg{signer.PS256, signer.RS256}},
 	}})
+
 	c := client.New(client.Config{Socket: d.Socket()})
 	t.Cleanup(func() { _ = c.Close() })
 	signed, err := c.SignJWT(t.Context(), api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(`{"aud":"api"}`)})
@@ -36,14 +37,15 @@ func TestNew(t *testing.T) {
 		t.Errorf("Key() of a key without a grant = %v, want ErrDenied", err)
 	}
 	if _, err := c.Reload(t.Context()); !errors.Is(err, signer.ErrDenied) {
-		t.Errorf("Reload() = %v, want ErrDenied: Config.Ops has it not", err)
+		t.Errorf("Reload() = %v, want ErrDenied: it is not in Config.Ops", err)
 	}
 	if r, err := c.Ready(t.Context()); err != nil || !r.Ready {
 		t.Errorf("Ready() = %+v, %v", r, err)
 	}
+
 	data, err := os.ReadFile(d.AuditLog())
 	if err != nil || bytes.Count(data, []byte("\n")) != 3 || !bytes.Contains(data, []byte(`"kid":"oidc-1"`)) {
-		t.Errorf("the audit log is %q, %v; want a record of each of three requests", data, err)
+		t.Errorf("the audit log is %q, %v; want a record for each of three requests", data, err)
 	}
 }
 
@@ -52,9 +54,10 @@ func TestPing(t *testing.T) {
 		Keys: []daemontest.Key{{Name: "k", Algs: []signer.Alg{signer.ES384}}},
 		Ping: signer.ErrUnavailable,
 	})
+
 	c := client.New(client.Config{Socket: d.Socket()})
 	t.Cleanup(func() { _ = c.Close() })
 	if r, err := c.Ready(t.Context()); err != nil || r.Ready {
-		t.Errorf("Ready() = %+v, %v, want a daemon that is not", r, err)
+		t.Errorf("Ready() = %+v, %v, want a daemon that is not ready", r, err)
 	}
 }

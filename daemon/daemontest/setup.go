@@ -15,7 +15,7 @@ import (
 
 const backendName = "soft"
 
-// backend is a software backend whose Ping answers as the test wants.
+// backend is a software backend whose Ping returns what the test has set.
 type backend struct {
 	*software.Backend
 	ping error
@@ -23,13 +23,14 @@ type backend struct {
 
 func (b backend) Ping(context.Context) error { return b.ping }
 
-// setup makes the keys of c and the grants of this user.
+// setup makes the keys of c, and the grants for the user who runs the test.
 func setup(t testing.TB, c Config) daemon.Setup {
 	t.Helper()
 	soft, err := software.Open(t.Context(), software.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	uid := uint32(os.Getuid()) // #nosec G115 -- of this process
 	me := policy.Match{UID: &uid}
 	var named []signer.NamedKey
@@ -38,6 +39,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 	if len(c.Ops) > 0 {
 		grants = append(grants, policy.Grant{Peer: me, Ops: c.Ops})
 	}
+
 	for _, k := range c.Keys {
 		v, err := version(t.Context(), soft, k)
 		if err != nil {
@@ -49,6 +51,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 			grants = append(grants, policy.Grant{Peer: me, Ops: k.Ops, Keys: []string{k.Name}})
 		}
 	}
+
 	allow := func(of policy.Owner, use signer.Use, name string, ops ...api.Op) {
 		known = append(known, policy.Key{Name: name, Use: use, Of: of})
 		grants = append(grants, policy.Grant{Peer: me, Ops: ops, Keys: []string{name}})
@@ -59,6 +62,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 	for _, r := range c.Recipients {
 		allow(policy.Recipient, signer.UseEnc, r.Name, api.OpEncrypt)
 	}
+
 	ring, err := signer.NewRing(named)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +76,7 @@ func setup(t testing.TB, c Config) daemon.Setup {
 
 func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, error) {
 	if len(k.Algs) == 0 {
-		return nil, fmt.Errorf("%w: no algorithm", signer.ErrInvalid)
+		return nil, fmt.Errorf("%w: the key has no algorithm", signer.ErrInvalid)
 	}
 	private, err := b.OpenKey(ctx, "generate:"+keyType(k.Algs[0])+":"+k.Name)
 	if err != nil {
@@ -81,7 +85,8 @@ func version(ctx context.Context, b *software.Backend, k Key) (*signer.Version, 
 	return signer.NewVersion(private, signer.VersionConfig{KID: k.KID, Algs: k.Algs, Places: []signer.PlaceConfig{{Backend: backendName}}})
 }
 
-// keyTypes are the TYPEs of package software. All other algorithms are of RSA keys.
+// keyTypes are the types of key of package software for each algorithm. All algorithms that
+// are not here are for RSA keys.
 var keyTypes = map[signer.Alg]string{
 	signer.ES256: "ec-p256", signer.ES384: "ec-p384", signer.ES512: "ec-p521", signer.ES256K: "ec-secp256k1",
 	signer.EdDSA: "ed25519", signer.Ed25519: "ed25519",
