@@ -18,6 +18,17 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
+// A WrappedCEK is a content encryption key as a JWE carries it, with the members
+// of the header that say how (RFC 7518 section 4).
+type WrappedCEK struct {
+	Alg          Alg
+	Enc          string // what the CEK is for: its length follows from it
+	EncryptedKey []byte
+	EPK          *ecdh.PublicKey // of ECDH-ES
+	APU, APV     []byte          // of ECDH-ES
+	IV, Tag      []byte          // of A*GCMKW
+}
+
 // UnwrapCEK unwraps the CEK of a JWE and returns it. The caller clears it. What
 // does not unwrap is ErrDecrypt, or with RSA1_5 a random CEK; an algorithm by which the CEK is not to be had
 // (dir, and where the hardware holds on to it) is ErrUnsupported.
@@ -212,20 +223,6 @@ func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEnc
 		err = fmt.Errorf("%w: the key does not wrap with %s", ErrUnsupported, alg)
 	}
 	return cek, w, err
-}
-
-// A sealed is what an [AEAD] returns.
-type sealed struct {
-	iv   []byte
-	text []byte // the ciphertext with the tag after it
-}
-
-// seal encrypts plaintext with the secret of v.
-func (v *Version) seal(ctx context.Context, plaintext, aad []byte) (sealed, error) {
-	return on(ctx, v, UseEnc, func(ctx context.Context, a AEAD) (s sealed, err error) {
-		s.iv, s.text, err = a.SealContext(ctx, plaintext, aad)
-		return s, err
-	}, nil)
 }
 
 func randomCEK(enc jose.ContentEncryption) []byte {

@@ -8,9 +8,158 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
 )
+
+// maxRecipients bounds the recipients of one JWE: each may cost a try with a key.
+const maxRecipients = 16
+
+// A SealedToken is a JWE (RFC 7516) that has not been opened.
+type SealedToken struct {
+	Enc    string
+	Header Header
+	// Recipients are those that the JWE names: one, or several in the general JSON
+	// serialization.
+	Recipients []*Recipient
+
+	iv, ciphertext, tag, aad []byte
+	deflated                 bool
+}
+
+// A Recipient is what a JWE holds for one of its recipients.
+type Recipient struct {
+	KID string
+	WrappedCEK
+}
+
+// content is t as one of its recipients sees it.
+func (t *SealedToken) content(r *Recipient) Content {
+	return Content{EncryptedKey: r.EncryptedKey, Enc: t.Enc, IV: t.iv, Ciphertext: t.ciphertext, Tag: t.tag, AAD: t.aad}
+}
+
+// jweJSON is the JSON serialization of a JWE, general or flattened (RFC 7516
+// section 7.2).
+type jweJSON struct {
+	Protected    string          `json:"protected"`
+	Unprotected  joseHeader      `json:"unprotected"`
+	Header       joseHeader      `json:"header"`
+	EncryptedKey *string         `json:"encrypted_key"`
+	Recipients   *[]jweRecipient `json:"recipients"`
+	AAD          *string         `json:"aad"`
+	IV           string          `json:"iv"`
+	Ciphertext   string          `json:"ciphertext"`
+	Tag          string          `json:"tag"`
+}
+
+type jweRecipient struct {
+	Header       joseHeader `json:"header"`
+	EncryptedKey string     `json:"encrypted_key"`
+}
+
+// ParseSealed reads a JWE in compact, flattened or general JSON form. Whatever is
+// wrong with it, the error is ErrDecrypt.
+func ParseSealed(jwe string) (*SealedToken, error) {
+	var j jweJSON
+	if strings.HasPrefix(strings.TrimSpace(jwe), "{") {
+		if json.Unmarshal([]byte(jwe), &j) != nil || j.mixed() {
+			return nil, ErrDecrypt
+		}
+	} else {
+		parts := strings.Split(jwe, ".")
+		if len(parts) != 5 || parts[0] == "" {
+			return nil, ErrDecrypt
+		}
+		j = jweJSON{Protected: parts[0], EncryptedKey: &parts[1], IV: parts[2], Ciphertext: parts[3], Tag: parts[4]}
+	}
+	t, ok := j.token()
+	if !ok {
+		return nil, ErrDecrypt
+	}
+	return t, nil
+}
+
+// mixed reports whether j is both general and flattened (RFC 7516 section 7.2.2).
+// go-jose's general form repeats the first recipient's key at the top: that is let
+// through.
+func (j *jweJSON) mixed() bool {
+	if j.Recipients == nil {
+		return false
+	}
+	repeated := j.EncryptedKey == nil || len(*j.Recipients) > 0 && *j.EncryptedKey == (*j.Recipients)[0].EncryptedKey
+	return j.Header != nil || !repeated
+}
+
+func (j *jweJSON) token() (*SealedToken, bool) {
+	t, ok := new(SealedToken), true
+	decode := func(text string) []byte {
+		data, good := decodeStrict(text)
+		ok = ok && good
+		return data
+	}
+	t.iv, t.ciphertext, t.tag, t.aad = decode(j.IV), decode(j.Ciphertext), decode(j.Tag), []byte(j.Protected)
+	if j.AAD != nil {
+		decode(*j.AAD)
+		t.aad = []byte(j.Protected + "." + *j.AAD)
+	}
+	var protected joseHeader
+	if text := decode(j.Protected); j.Protected != "" && json.Unmarshal(text, &protected) != nil {
+		return nil, false
+	}
+	recipients := []jweRecipient{{Header: j.Header}}
+	if j.EncryptedKey != nil {
+		recipients[0].EncryptedKey = *j.EncryptedKey
+	}
+	if j.Recipients != nil {
+		recipients = *j.Recipients
+	}
+	if !ok || len(recipients) == 0 || len(recipients) > maxRecipients {
+		return nil, false
+	}
+	for _, r := range recipients {
+		if !t.add(protected, j.Unprotected, r) {
+			return nil, false
+		}
+	}
+	return t, true
+}
+
+// add adds a recipient whose header is the union of three. All recipients must
+// agree on what concerns the content.
+func (t *SealedToken) add(protected, shared joseHeader, r jweRecipient) bool {
+	all := joseHeader{}
+	if !all.add(protected) || !all.add(shared) || !all.add(r.Header) {
+		return false
+	}
+	_, crit := all["crit"] // nothing that it could name is understood
+	_, zipped := all["zip"]
+	_, protectedZip := protected["zip"] // RFC 7516 section 4.1.3
+	if crit || zipped != protectedZip {
+		return false
+	}
+	h := headerReader{h: all, ok: true}
+	enc, zip := h.text("enc"), h.text("zip")
+	if _, known := cekSizes[jose.ContentEncryption(enc)]; !known || (zipped && zip != "DEF") {
+		return false
+	}
+	if len(t.Recipients) > 0 && enc != t.Enc {
+		return false
+	}
+	t.Enc, t.deflated = enc, zipped
+	t.Header = Header{Typ: h.text("typ"), Cty: h.text("cty")}
+	key, good := decodeStrict(r.EncryptedKey)
+	to := &Recipient{KID: h.text("kid"), WrappedCEK: WrappedCEK{
+		Alg: Alg(h.text("alg")), Enc: enc, EncryptedKey: key,
+		APU: h.bytes("apu"), APV: h.bytes("apv"), IV: h.bytes("iv"), Tag: h.bytes("tag"),
+	}}
+	if to.Alg.Family() == FamilyECDH {
+		to.EPK = h.epk()
+	}
+	t.Recipients = append(t.Recipients, to)
+	return good && h.ok && to.Alg.Use() == UseEnc
+}
 
 // DefaultEnc is the content encryption of a JWE for which none is asked.
 const DefaultEnc = jose.A256GCM

@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,8 +169,6 @@ func FlattenJWE(compact string, general bool) string {
 	}
 	return `{"protected":"` + p[0] + `",` + key + `,"iv":"` + p[2] + `","ciphertext":"` + p[3] + `","tag":"` + p[4] + `"}`
 }
-
-func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
 func compactJWE(head string, encryptedKey, iv, ciphertext, tag []byte) string {
 	return head + "." + b64(encryptedKey) + "." + b64(iv) + "." + b64(ciphertext) + "." + b64(tag)

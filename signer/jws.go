@@ -4,21 +4,12 @@ import (
 	"context"
 	"crypto"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
-)
+	"strings"
 
-// A Header holds the members of a protected header that do not follow from the
-// key. Everything else in it, alg and kid above all, is the daemon's to write.
-type Header struct {
-	// Typ is the media type of the whole object, "JWT" or "at+jwt" for example
-	// (RFC 7515 section 4.1.9, RFC 8725 section 3.11). Optional.
-	Typ string
-	// Cty is the media type of the payload, "JWT" for a nested one (section
-	// 4.1.10). Optional.
-	Cty string
-}
+	"github.com/go-jose/go-jose/v4/json"
+)
 
 // A JWS is a signed object (RFC 7515).
 type JWS struct {
@@ -117,45 +108,179 @@ func appendInputDigest(b []byte, alg Alg, input []byte) []byte {
 	return appendHash(b, hash, input)
 }
 
-// A protectedHeader is one that was written before.
-type protectedHeader struct {
-	alg    Alg
-	header Header
-	text   string // in base64url
+// maxSignatures bounds the signatures of one JWS: each may cost a verification.
+const maxSignatures = 16
+
+// A SignedToken is one signature of a JWS, not yet verified: it says which key to
+// verify it with, and gives its payload to nobody else.
+type SignedToken struct {
+	KID string
+	Alg Alg
+	Typ string
+	Cty string
+	// Digest is the hash of the signing input: by Alg, or SHA-256 if that has none.
+	Digest    []byte
+	input     []byte
+	payload   []byte
+	signature []byte
 }
 
-// The bounds of what a version remembers of headers. A key has few, but where any
-// payload is signed each request may have another.
-const (
-	maxHeaders    = 8
-	maxHeaderText = 64 // bytes of typ and cty
-)
+// jwsJSON is the JSON serialization of a JWS, general or flattened (RFC 7515
+// section 7.2).
+type jwsJSON struct {
+	Payload    *string         `json:"payload"`
+	Protected  string          `json:"protected"`
+	Header     joseHeader      `json:"header"`
+	Signature  *string         `json:"signature"`
+	Signatures *[]jwsSignature `json:"signatures"`
+}
 
-// protected returns the protected header in base64url. It is the same for most tokens of
-// a version, so the version remembers the first few.
-func (v *Version) protected(alg Alg, header Header) (string, error) {
-	var known []protectedHeader
-	if list := v.headers.Load(); list != nil {
-		known = *list
+type jwsSignature struct {
+	Protected string     `json:"protected"`
+	Header    joseHeader `json:"header"`
+	Signature string     `json:"signature"`
+}
+
+// ParseSigned reads a JWS in compact form. A header with crit or b64 (RFC 7797)
+// is refused: signetd makes no such tokens and understands no extension. Errors
+// are ErrInvalid.
+func ParseSigned(token string) (*SignedToken, error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("%w: token: no JWS in compact form", ErrInvalid)
 	}
-	for i := range known {
-		if k := &known[i]; k.alg == alg && k.header == header {
-			return k.text, nil
+	payload, ok := decodeStrict(parts[1])
+	if !ok {
+		return nil, fmt.Errorf("%w: token: no JWS in compact form", ErrInvalid)
+	}
+	t, err := readSignature(jwsSignature{Protected: parts[0], Signature: parts[2]}, parts[1], payload)
+	if err != nil {
+		return nil, fmt.Errorf("%w: token: %w", ErrInvalid, err)
+	}
+	return t, nil
+}
+
+// ParseJWS reads a JWS in compact, flattened or general JSON form and returns its
+// signatures, one or more. Where its payload is detached (RFC 7515 appendix F),
+// detached stands in its place, as bytes; a JWS that has a payload takes none
+// beside it. It passes over a signature that [ParseSigned] would refuse, and one
+// whose alg is not in the protected header: those are for others (RFC 7515 section
+// 7.2.1). A JWS in which no signature is left is refused. Errors are ErrInvalid.
+func ParseJWS(jws string, detached []byte) ([]*SignedToken, error) {
+	text, signatures, ok := splitJWS(jws)
+	if !ok || len(signatures) == 0 || len(signatures) > maxSignatures {
+		return nil, fmt.Errorf("%w: jws: no JWS in compact, flattened or general form, with %d signatures at most", ErrInvalid, maxSignatures)
+	}
+	payload, ok := decodeStrict(text)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: jws: the payload is not base64url", ErrInvalid)
+	case len(detached) > 0 && text != "":
+		return nil, fmt.Errorf("%w: payload: the jws has one of its own", ErrInvalid)
+	case text == "":
+		payload, text = detached, b64(detached)
+	}
+	tokens := make([]*SignedToken, 0, len(signatures))
+	var refused error
+	for _, s := range signatures {
+		t, err := readSignature(s, text, payload)
+		if err != nil {
+			refused = err
+			continue
+		}
+		tokens = append(tokens, t)
+	}
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("%w: jws: %w", ErrInvalid, refused)
+	}
+	return tokens, nil
+}
+
+// splitJWS takes a JWS of any form apart. payload is still in base64url.
+func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
+	if !strings.HasPrefix(strings.TrimSpace(jws), "{") {
+		parts := strings.Split(jws, ".")
+		if len(parts) != 3 {
+			return "", nil, false
+		}
+		return parts[1], []jwsSignature{{Protected: parts[0], Signature: parts[2]}}, true
+	}
+	var j jwsJSON
+	if json.Unmarshal([]byte(jws), &j) != nil {
+		return "", nil, false
+	}
+	if j.Payload != nil {
+		payload = *j.Payload
+	}
+	switch {
+	case j.Signatures != nil: // general, and nothing of the flattened form beside it
+		return payload, *j.Signatures, j.Signature == nil && j.Protected == "" && j.Header == nil
+	case j.Signature != nil:
+		return payload, []jwsSignature{{Protected: j.Protected, Header: j.Header, Signature: *j.Signature}}, true
+	}
+	return "", nil, false
+}
+
+// Error implements error.
+func (e headerError) Error() string { return string(e) }
+
+// readSignature reads the headers of one signature over a payload.
+func readSignature(s jwsSignature, text string, payload []byte) (*SignedToken, error) {
+	head, good := decodeStrict(s.Protected)
+	signature, ok := decodeStrict(s.Signature)
+	if !good || !ok {
+		return nil, headerError("a part is not base64url, as RFC 7515 has it")
+	}
+	var protected joseHeader
+	if s.Protected == "" || json.Unmarshal(head, &protected) != nil {
+		return nil, headerError("the protected header is not a JSON object")
+	}
+	all := joseHeader{}
+	if !all.add(protected) || !all.add(s.Header) {
+		return nil, headerError("a member of the header is there twice")
+	}
+	for _, name := range []string{"crit", "b64"} {
+		if _, ok := all[name]; ok {
+			return nil, headerError(`header "` + name + `" is not understood`)
 		}
 	}
-	data, err := json.Marshal(struct {
-		Alg Alg    `json:"alg"`
-		KID string `json:"kid"`
-		Typ string `json:"typ,omitempty"`
-		Cty string `json:"cty,omitempty"`
-	}{alg, v.kid, header.Typ, header.Cty})
-	if err != nil {
-		return "", fmt.Errorf("header: %w", err)
+	h := headerReader{h: all, ok: true}
+	t := &SignedToken{KID: h.text("kid"), Alg: Alg(h.text("alg")), Typ: h.text("typ"), Cty: h.text("cty")}
+	if _, ok := protected["alg"]; !ok || !h.ok || t.Alg.Use() != UseSig {
+		return nil, headerError("the protected header has no alg that signetd knows, or a member of the wrong type")
 	}
-	text := base64.RawURLEncoding.EncodeToString(data)
-	if len(known) < maxHeaders && len(header.Typ)+len(header.Cty) <= maxHeaderText {
-		list := append(slices.Clone(known), protectedHeader{alg, header, text})
-		v.headers.Store(&list) // one that another request stores now may be lost: it comes again
-	}
-	return text, nil
+	t.input, t.payload, t.signature = []byte(s.Protected+"."+text), payload, signature
+	t.Digest = appendInputDigest(nil, t.Alg, t.input)
+	return t, nil
 }
+
+// VerifyJWS returns the payload of t if v signed it with one of the algorithms
+// that v is pinned to, and ErrInvalid if not. Where v makes MACs it uses the key,
+// and errors are also those of [MACer].
+func (v *Version) VerifyJWS(ctx context.Context, t *SignedToken) ([]byte, error) {
+	if _, err := v.Alg(t.Alg); err != nil || t.Alg == "" || v.Use() != UseSig {
+		return nil, fmt.Errorf("%w: token: the key does not sign with %.32q", ErrInvalid, string(t.Alg))
+	}
+	switch ok, err := v.Verify(ctx, t.Alg, t.input, t.signature); {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, errSignature
+	}
+	return t.payload, nil
+}
+
+// VerifyWith is [Version.VerifyJWS] for the public key of somebody else, pinned to
+// algs. A MAC is never verified with it. A key that this build cannot verify with is
+// ErrUnsupported.
+func (t *SignedToken) VerifyWith(pub crypto.PublicKey, algs []Alg) ([]byte, error) {
+	if err := CanVerify(pub); err != nil {
+		return nil, err
+	}
+	if t.Alg.Symmetric() || !slices.Contains(algs, t.Alg) || !VerifyMessage(pub, t.Alg, t.input, t.signature) {
+		return nil, errSignature
+	}
+	return t.payload, nil
+}
+
+var errSignature = fmt.Errorf("%w: token: signature does not verify", ErrInvalid)

@@ -6,15 +6,14 @@
 //	arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab
 //
 // or that of an alias (...:alias/NAME) or alias/NAME, each with or without
-// awskms:/// before it. An alias is resolved once, when the key is opened, and
-// from then on the key's own ARN is what is used: the alias may be pointed
-// elsewhere, and nothing changes before the next start or reload. A multi-Region
-// key has an ARN in each of its regions, so its replicas are refs of as many
-// backends.
+// awskms:/// before it. An alias is resolved once, when the key is opened, and the
+// key's own ARN is used from then on: if the alias is pointed at another key, nothing
+// changes before the next start or reload. A multi-Region key has an ARN in each of
+// its regions, so it needs a backend for each of them.
 //
-// When a key is opened its state, usage and public half are read, and each operation
-// that its usage is for is tried with DryRun, so that a missing permission shows
-// then. What a key can do follows from its KeySpec and KeyUsage:
+// OpenKey reads a key's state, usage and public half, and tries each operation that
+// its usage is for with DryRun, so that a missing permission shows at once. What a key
+// can do follows from its KeySpec and KeyUsage:
 //
 //	SIGN_VERIFY          RSA_*                      RS256 RS384 RS512 PS256 PS384 PS512
 //	                     ECC_NIST_P256, P384, P521  ES256, ES384, ES512
@@ -26,10 +25,9 @@
 //	                     SYMMETRIC_DEFAULT          signer.BlobCipher
 //	KEY_AGREEMENT        ECC_NIST_P256, P384, P521  ECDH-ES, ECDH-ES+A128KW, A192KW, A256KW
 //
-// Other keys are refused with ErrUnsupported.
+// OpenKey refuses other keys with ErrUnsupported.
 //
-// In every answer the key's ARN and the algorithm are compared with what was asked
-// for, and every signature is verified with the public key before it is returned,
-// whatever the Version above it does. Calls, retries and rates are those of package
-// [signetd/backends/cloud].
+// An answer counts only if it names the ARN and the algorithm that were asked for, and
+// every signature is verified with the public key before it is returned. Package
+// [signetd/backends/cloud] makes the calls, with retries and rates.
 package awskms

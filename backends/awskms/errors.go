@@ -17,12 +17,12 @@ import (
 	"signetd/signer"
 )
 
-// A meaning is what an error code of AWS says to us. A status of HTTP says less:
-// AWS, its documentation and its emulators differ in them.
+// A meaning is what an error code of AWS means for a call. The codes are read and not
+// the HTTP status, in which AWS, its documentation and its emulators differ.
 type meaning struct {
 	kind     cloud.Kind
-	sentinel error  // of a Final one
-	text     string // what to do
+	sentinel error  // if kind is Final
+	text     string // what is wrong, and what to do
 }
 
 var (
@@ -53,7 +53,7 @@ var meanings = map[string]meaning{
 	"RequestTimeout":              internal,
 	"RequestTimeoutException":     internal,
 
-	"ExpiredTokenException":               {cloud.Retryable, nil, "the credentials have expired"}, // they are asked for anew
+	"ExpiredTokenException":               {cloud.Retryable, nil, "the credentials have expired"}, // the next attempt asks for others
 	"ExpiredToken":                        {cloud.Retryable, nil, "the credentials have expired"},
 	"AccessDeniedException":               {cloud.Final, signer.ErrUnavailable, "the credentials lack the permission: allow it in the key's policy or the role's"},
 	"UnrecognizedClientException":         refused,
@@ -70,93 +70,97 @@ var meanings = map[string]meaning{
 	"KMSInvalidStateException":      {cloud.Final, signer.ErrUnavailable, "the key is in a state that allows no use, such as pending deletion: cancel the deletion, or move to another version"},
 	"NotFoundException":             {cloud.Final, signer.ErrNotFound, "there is no such key in this account and region"},
 	"InvalidArnException":           {cloud.Final, signer.ErrInvalid, "the ARN is not valid"},
-	"InvalidKeyUsageException":      {cloud.Final, signer.ErrUnsupported, "the key's usage or type is not for this"},
-	"UnsupportedOperationException": {cloud.Final, signer.ErrUnsupported, "the key does not support this"},
+	"InvalidKeyUsageException":      {cloud.Final, signer.ErrUnsupported, "the key's usage or type does not allow this operation"},
+	"UnsupportedOperationException": {cloud.Final, signer.ErrUnsupported, "the key does not support this operation"},
 	"InvalidCiphertextException":    {cloud.Final, signer.ErrDecrypt, ""},
 	"IncorrectKeyException":         {cloud.Final, signer.ErrDecrypt, ""},
 }
 
-// code returns the error code that AWS answered with, or "" if it did not.
-func code(err error) string {
+// codeOf returns the error code that AWS answered with, or "" if it sent none.
+func codeOf(err error) string {
 	var api smithy.APIError
-	if !errors.As(err, &api) || api.ErrorCode() == "UnknownError" { // what the SDK calls an answer without a code
+	if !errors.As(err, &api) || api.ErrorCode() == "UnknownError" { // the SDK's name for an answer without a code
 		return ""
 	}
 	return api.ErrorCode()
 }
 
-// classify says what an error of the SDK means. Its errors hold the code, and not
-// AWS's message, which may quote what was sent.
+// classify says what an error of the SDK means. The text has AWS's code, and not its
+// message, which may quote what was sent.
 func (b *Backend) classify(err error) cloud.Fault {
-	name := code(err)
-	if name == "" {
-		return unanswered(err)
+	code := codeOf(err)
+	if code == "" {
+		return withoutCode(err)
 	}
-	m, known := meanings[name]
-	if !known {
-		return cloud.Fault{Kind: cloud.Final, Err: fmt.Errorf("AWS KMS refuses: %.64s%s", name, requestID(err))}
+	m, ok := meanings[code]
+	if !ok {
+		return cloud.Fault{Kind: cloud.Final, Err: fmt.Errorf("%s refuses: %.64s%s", service, code, requestID(err))}
 	}
-	if strings.HasPrefix(name, "ExpiredToken") && b.credentials != nil {
+
+	// The next attempt asks for other credentials only if these are forgotten.
+	if strings.HasPrefix(code, "ExpiredToken") && b.credentials != nil {
 		b.credentials.Invalidate()
 	}
-	if name == "InvalidSignatureException" && aboutTime(err) {
-		m.kind = cloud.Retryable // the SDK has taken the server's time from the answer
+
+	// A clock that is wrong makes signatures that have expired. The SDK has taken the
+	// server's time from this answer, so the next attempt has the right one.
+	var api smithy.APIError
+	if code == "InvalidSignatureException" && errors.As(err, &api) {
+		if text := api.ErrorMessage(); strings.Contains(text, "Signature expired") || strings.Contains(text, "Signature not yet current") {
+			m.kind = cloud.Retryable
+		}
 	}
+
+	// A ciphertext that does not decrypt has one error, whatever the cause: anything
+	// more is an oracle.
 	if m.sentinel != nil && errors.Is(m.sentinel, signer.ErrDecrypt) {
 		return cloud.Fault{Kind: cloud.Final, Err: signer.ErrDecrypt}
 	}
-	text := fmt.Errorf("%s (%s%s)", m.text, name, requestID(err))
+
+	text := fmt.Errorf("%s (%s%s)", m.text, code, requestID(err))
 	if m.kind == cloud.Final {
 		text = fmt.Errorf("%w: %w", m.sentinel, text)
 	}
 	return cloud.Fault{Kind: m.kind, Err: text}
 }
 
-// aboutTime reports whether AWS refused a signature for the time that it was made.
-func aboutTime(err error) bool {
-	var api smithy.APIError
-	return errors.As(err, &api) && (strings.Contains(api.ErrorMessage(), "Signature expired") || strings.Contains(api.ErrorMessage(), "Signature not yet current"))
-}
-
-// unanswered is for errors without a code of AWS's: of the network, of something
-// between AWS and here, and of getting credentials.
-func unanswered(err error) cloud.Fault {
+// withoutCode says what an error without a code of AWS means. It comes from the
+// network, from something between AWS and this host, or from getting credentials.
+func withoutCode(err error) cloud.Fault {
 	var params smithy.InvalidParamsError
 	if errors.As(err, &params) {
 		return cloud.Fault{Kind: cloud.Final, Err: errors.New("the SDK refuses the request")}
 	}
+
 	var send *smithyhttp.RequestSendError
 	if errors.As(err, &send) {
 		cause := send.Err
 		if u := (*url.Error)(nil); errors.As(cause, &u) {
-			cause = u.Err // without the URL, which the config has
+			cause = u.Err // without the URL, which the operator knows from the config
 		}
 		return cloud.Fault{Kind: cloud.Retryable, Err: cause}
 	}
+
 	var resp *smithyhttp.ResponseError
 	if errors.As(err, &resp) && resp.Response != nil {
-		status := resp.HTTPStatusCode()
-		if status == http.StatusTooManyRequests {
+		switch status := resp.HTTPStatusCode(); status {
+		case http.StatusTooManyRequests:
 			return cloud.Fault{Kind: cloud.Throttled, Err: errors.New("status 429")}
+		case http.StatusOK:
+			return cloud.Fault{Kind: cloud.Retryable, Err: errors.New("an answer that is cut off or does not come from AWS KMS")}
+		default:
+			return cloud.Fault{Kind: cloud.Retryable, Err: fmt.Errorf("an answer of status %d that has no error code of AWS%s", status, requestID(err))}
 		}
-		if status == http.StatusOK {
-			return cloud.Fault{Kind: cloud.Retryable, Err: errors.New("an answer that is cut off or not AWS KMS's")}
-		}
-		return cloud.Fault{Kind: cloud.Retryable, Err: fmt.Errorf("an answer of status %d that has no error code of AWS%s", status, requestID(err))}
 	}
-	return cloud.Fault{Kind: cloud.Retryable, Err: cause(err)}
-}
 
-// cause is err without the names of SDK and operation before it.
-func cause(err error) error {
 	var op *smithy.OperationError
 	if errors.As(err, &op) {
-		return op.Err
+		err = op.Err // without the names of SDK and operation
 	}
-	return err
+	return cloud.Fault{Kind: cloud.Retryable, Err: err}
 }
 
-// requestID is how AWS's support finds a call, for the end of a text.
+// requestID returns the ID by which AWS's support finds a call, to end a text with.
 func requestID(err error) string {
 	var resp *awshttp.ResponseError
 	if errors.As(err, &resp) && resp.ServiceRequestID() != "" {

@@ -5,6 +5,7 @@ package awskms
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +18,6 @@ import (
 	"signetd/signer"
 	"signetd/signer/mldsa"
 )
-
-// maxMessage is the longest message that AWS takes whole: to sign with Ed25519, and
-// to make a MAC of.
-const maxMessage = 4096
 
 // signingAlgorithms are AWS's names. PSS has a salt as long as the hash.
 var signingAlgorithms = map[signer.Alg]types.SigningAlgorithmSpec{
@@ -42,13 +39,12 @@ var signingAlgorithms = map[signer.Alg]types.SigningAlgorithmSpec{
 }
 
 // A signKey is a key of usage SIGN_VERIFY.
-type signKey struct{ key }
+type signKey struct{ *key }
 
-var _ signer.Signer = (*signKey)(nil)
+var _ signer.Signer = signKey{}
 
-func (b *Backend) makeSign(ctx context.Context, k key, m *types.KeyMetadata, pub crypto.PublicKey) (signer.Key, error) {
-	k.public = pub
-	for _, alg := range signer.Algs(pub) {
+func (k *key) openSign(ctx context.Context, m *types.KeyMetadata) (signer.Key, error) {
+	for _, alg := range signer.Algs(k.public) {
 		if _, ok := signingAlgorithms[alg]; ok {
 			k.algs = append(k.algs, alg)
 		}
@@ -56,28 +52,34 @@ func (b *Backend) makeSign(ctx context.Context, k key, m *types.KeyMetadata, pub
 	if len(k.algs) == 0 {
 		return nil, noUse(m)
 	}
-	s := &signKey{k}
-	size := 1
+	switch k.public.(type) {
+	case *rsa.PublicKey:
+		k.class = classRSA
+	case *signer.AKP:
+		k.class = classMLDSA
+	default:
+		k.class = classECC
+	}
+
+	size := 1 // of a message, for algorithms that take no digest
 	if hash := k.algs[0].Hash(); hash != 0 {
 		size = hash.Size()
 	}
+	s := signKey{k}
 	in := s.input(k.algs[0], make([]byte, size))
 	in.DryRun = aws.Bool(true)
-	return s, b.probe(ctx, k, classOf(pub), "Sign", func(ctx context.Context) error {
-		_, err := b.client.Sign(ctx, in)
-		return err
-	})
+	return s, probe(ctx, k, "Sign", k.backend.client.Sign, in)
 }
 
 // Sign implements [crypto.Signer].
-func (k *signKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (k signKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return k.SignContext(context.Background(), digest, opts) //nolint:forbidigo // crypto.Signer has no context
 }
 
-// SignContext implements [signer.Signer]. For Ed25519, whose digest is the message,
-// more than 4096 bytes are ErrInvalid. Of a message for ML-DSA, of whatever length,
-// AWS is sent the mu.
-func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+// SignContext implements [signer.Signer]. For Ed25519, whose digest is the message, an
+// empty message and one of more than 4096 bytes are ErrInvalid. A message for ML-DSA
+// has any length: AWS is sent its mu (FIPS 204 algorithm 7, line 6).
+func (k signKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) (sig []byte, err error) {
 	alg, err := signer.CheckDigest(k.public, digest, opts)
 	if err != nil {
 		return nil, err
@@ -86,16 +88,16 @@ func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 		return nil, err
 	}
 	in := k.input(alg, digest)
-	if n := len(in.Message); n == 0 || n > maxMessage {
-		return nil, tooLong(alg, n)
+	if err := checkMessage(alg, in.Message); err != nil {
+		return nil, err
 	}
-	var sig []byte
-	err = k.backend.call(ctx, classOf(k.public), "Sign", k.arn, func(ctx context.Context) error {
+
+	err = k.call(ctx, "Sign", func(ctx context.Context) error {
 		out, err := k.backend.client.Sign(ctx, in)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(sameKey(out.KeyId, k.arn), sameAlg(out.SigningAlgorithm, in.SigningAlgorithm)); err != nil {
+		if err := checkAnswer(out.KeyId, k.arn, out.SigningAlgorithm, in.SigningAlgorithm); err != nil {
 			return err
 		}
 		if len(out.Signature) == 0 {
@@ -110,8 +112,8 @@ func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 	return sig, err
 }
 
-// input is what is sent to sign a digest, or for Ed25519 and ML-DSA a message.
-func (k *signKey) input(alg signer.Alg, digest []byte) *kms.SignInput {
+// input returns what AWS is sent to sign a digest, or for Ed25519 and ML-DSA a message.
+func (k signKey) input(alg signer.Alg, digest []byte) *kms.SignInput {
 	in := &kms.SignInput{
 		KeyId: aws.String(k.arn), Message: digest,
 		MessageType: types.MessageTypeDigest, SigningAlgorithm: signingAlgorithms[alg],
@@ -124,7 +126,13 @@ func (k *signKey) input(alg signer.Alg, digest []byte) *kms.SignInput {
 	return in
 }
 
-// tooLong is the error for a message that AWS does not take.
-func tooLong(alg signer.Alg, size int) error {
-	return fmt.Errorf("%w: AWS KMS takes the message of %s whole: 1 to %d bytes, not %d", signer.ErrInvalid, alg, maxMessage, size)
+// maxMessage is how long a message may be that AWS is sent whole, to sign it with
+// Ed25519 or to make a MAC of it, in bytes.
+const maxMessage = 4096
+
+func checkMessage(alg signer.Alg, message []byte) error {
+	if n := len(message); n == 0 || n > maxMessage {
+		return fmt.Errorf("%w: %s takes a message of 1 to %d bytes for %s, not one of %d", signer.ErrInvalid, service, maxMessage, alg, n)
+	}
+	return nil
 }

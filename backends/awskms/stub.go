@@ -15,19 +15,19 @@ type Backend struct{}
 var _ signer.Backend = (*Backend)(nil)
 
 // Open returns an error that wraps signer.ErrUnsupported.
-func Open(context.Context, Config) (*Backend, error) { return nil, errNoAWS() }
+func Open(context.Context, Config) (*Backend, error) { return nil, errLeftOut() }
 
 // OpenKey returns an error that wraps signer.ErrUnsupported.
-func (*Backend) OpenKey(context.Context, string) (signer.Key, error) { return nil, errNoAWS() }
+func (*Backend) OpenKey(context.Context, string) (signer.Key, error) { return nil, errLeftOut() }
 
 // Ping returns an error that wraps signer.ErrUnsupported.
-func (*Backend) Ping(context.Context) error { return errNoAWS() }
+func (*Backend) Ping(context.Context) error { return errLeftOut() }
 
 // Close does nothing.
 func (*Backend) Close() error { return nil }
 
-func errNoAWS() error {
-	return fmt.Errorf("%w: awskms: this binary was built with the tag noaws; the one built without it has AWS KMS", signer.ErrUnsupported)
+func errLeftOut() error {
+	return fmt.Errorf("%w: awskms: this binary was built with the tag noaws; one built without it (make build) has AWS KMS", signer.ErrUnsupported)
 }
 
 // KeysFor returns nothing.

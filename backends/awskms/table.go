@@ -15,8 +15,8 @@ import (
 	"signetd/signer"
 )
 
-// pairs are the key specs of key pairs that this backend knows, each with the shape
-// of a public half.
+// pairs are the key specs of key pairs that this backend knows. Each has a public key
+// with the type, curve and size of their public halves.
 var pairs = []struct {
 	spec   types.KeySpec
 	public crypto.PublicKey
@@ -34,7 +34,7 @@ var pairs = []struct {
 	{types.KeySpecMlDsa87, akpShape(signer.MLDSA87, 2592)},
 }
 
-// akpShape returns a key of as many bytes as alg's have (FIPS 204 section 4).
+// akpShape returns a public key for alg, of size bytes (FIPS 204 table 2).
 func akpShape(alg signer.Alg, size int) crypto.PublicKey {
 	pub, err := signer.NewAKP(alg, make([]byte, size), nil)
 	if err != nil {
@@ -47,20 +47,20 @@ func rsaShape(bits uint) crypto.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 65537}
 }
 
-// KeysFor returns the key specs that do alg, as AWS calls them, if the key's usage
-// is the one for it: SIGN_VERIFY, ENCRYPT_DECRYPT, KEY_AGREEMENT or
-// GENERATE_VERIFY_MAC. It is empty for what AWS does not have, and in a build
-// without AWS.
+// KeysFor returns the key specs that do alg, by AWS's names, if the key's usage is the
+// one for it: SIGN_VERIFY, ENCRYPT_DECRYPT, KEY_AGREEMENT or GENERATE_VERIFY_MAC. It is
+// empty for an algorithm that AWS does not have, and in a build without AWS.
 func KeysFor(alg signer.Alg) (specs []string) {
 	_, signs := signingAlgorithms[alg]
-	_, opens := encryptionAlgorithms[alg]
-	if signs || opens || alg.Family() == signer.FamilyECDH {
+	_, decrypts := encryptionAlgorithms[alg]
+	if signs || decrypts || alg.Family() == signer.FamilyECDH {
 		for _, p := range pairs {
 			if alg.Fits(p.public) == nil {
 				specs = append(specs, string(p.spec))
 			}
 		}
 	}
+
 	for spec, mac := range hmacAlgs {
 		if mac == alg {
 			specs = append(specs, string(spec))

@@ -21,15 +21,16 @@ func (a *app) health() *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
 		Short: "Ask whether the daemon and its backends are ready",
-		Long: `Health prints the state of each backend, and which versions of the keys that you
-may use are missing because their backend has not answered yet. The exit status is
-1 if a key has no version that can be used.`,
+		Long: `Health prints the state of each backend, and which versions of the keys that you may
+use are missing because their backend has not answered yet. The exit status is 1 if
+some key has no version that can be used.`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			ready, err := a.client.Ready(cmd.Context())
 			if err != nil {
 				return err
 			}
+
 			if err := a.print(cmd, ready, func(w io.Writer) error { return printStates(w, ready) }); err != nil {
 				return err
 			}
@@ -41,6 +42,7 @@ may use are missing because their backend has not answered yet. The exit status 
 	}
 }
 
+// printStates prints the state of each backend, and the versions that are missing.
 func printStates(w io.Writer, ready *api.Ready) error {
 	rows := [][]string{{"BACKEND", "STATE"}}
 	for _, name := range slices.Sorted(maps.Keys(ready.Backends)) {
@@ -49,6 +51,7 @@ func printStates(w io.Writer, ready *api.Ready) error {
 	if err := printTable(w, rows); err != nil || ready.MissingVersions == 0 {
 		return err
 	}
+
 	if _, err := fmt.Fprintf(w, "\n%d missing:\n", ready.MissingVersions); err != nil {
 		return err
 	}
@@ -59,6 +62,7 @@ func printStates(w io.Writer, ready *api.Ready) error {
 	return printTable(w, rows)
 }
 
+// failing returns the names of the backends that are not ok, in order.
 func failing(backends map[string]string) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(backends)) {
 		if backends[name] != "ok" {
@@ -72,8 +76,8 @@ func (a *app) reload() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Have the daemon read its config again",
-		Long: `Reload returns when the new config is in force. If it is refused the reason is
-printed, the exit status is 1, and the daemon goes on with the old one.`,
+		Long: `Reload returns when the new config is in force. If the daemon refuses it, the reason is
+printed, the exit status is 1, and the daemon goes on with the old config.`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
 			resp, err := a.client.Reload(cmd.Context())
@@ -95,18 +99,21 @@ func (a *app) version() *cobra.Command {
 				Signet  string `json:"signet"`
 				Signetd string `json:"signetd,omitempty"`
 			}{Signet: build()}
+
 			text := "signet " + versions.Signet
 			if daemon, err := a.client.Version(cmd.Context()); err == nil {
 				versions.Signetd = daemon.Version
 				text += "\nsignetd " + daemon.Version
 			} else {
-				a.say("the daemon's version is not known: %v", err)
+				a.say("cannot ask the daemon for its version: %v", err)
 			}
+
 			return a.print(cmd, versions, line(text))
 		}),
 	}
 }
 
+// build returns the version of this program.
 func build() string {
 	if version != "" {
 		return version

@@ -28,6 +28,7 @@ func (a *app) keys() *cobra.Command {
 				}
 				return a.print(cmd, key, func(w io.Writer) error { return printVersions(w, key) })
 			}
+
 			list, err := a.client.Keys(cmd.Context())
 			if err != nil {
 				return err
@@ -37,6 +38,7 @@ func (a *app) keys() *cobra.Command {
 	}
 }
 
+// printKeys prints a row for each key.
 func printKeys(w io.Writer, keys []api.Key) error {
 	rows := [][]string{{"NAME", "USE", "ALGS", "ACTIVE KID", "BACKEND", "YOU MAY"}}
 	for _, k := range keys {
@@ -49,12 +51,13 @@ func printKeys(w io.Writer, keys []api.Key) error {
 	return printTable(w, rows)
 }
 
-// backendsOf names the backends that hold v, and says which cannot be used.
+// backendsOf names the backends that hold v, with the state of those that are not ok.
 func backendsOf(v api.KeyVersion) string {
 	places := v.Places
 	if len(places) == 0 {
 		places = []api.KeyPlace{{Backend: v.Backend, State: v.State}}
 	}
+
 	var names []string
 	for _, p := range places {
 		if p.State != "" && p.State != string(signer.StateOK) {
@@ -65,6 +68,7 @@ func backendsOf(v api.KeyVersion) string {
 	return strings.Join(names, ",")
 }
 
+// printVersions prints a key and each of its versions.
 func printVersions(w io.Writer, k *api.Key) error {
 	rows := [][]string{{"name", k.Name}, {"use", k.Use}, {"algs", strings.Join(k.Algs, ",")}, {"you may", strings.Join(k.Ops, ",")}}
 	for _, v := range k.Versions {
@@ -96,19 +100,21 @@ func (a *app) jwks() *cobra.Command {
 	}
 }
 
-// completeKey completes the first argument with the names of keys of a use, or
-// of all if use is empty, and all later ones with files.
+// completeKey completes the first argument with the names of keys of a use, or of all
+// keys if use is empty. It completes later arguments with files.
 func (a *app) completeKey(use string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
+
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 		defer cancel()
 		list, err := a.connect().Keys(ctx)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+
 		var names []cobra.Completion
 		for _, k := range list.Keys {
 			if use == "" || k.Use == use {
@@ -116,5 +122,12 @@ func (a *app) completeKey(use string) cobra.CompletionFunc {
 			}
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeKeyFlag completes the flag --key of cmd with the names of keys of a use.
+func (a *app) completeKeyFlag(cmd *cobra.Command, use signer.Use) {
+	if err := cmd.RegisterFlagCompletionFunc("key", a.completeKey(string(use))); err != nil {
+		panic(err) // cmd has no flag --key
 	}
 }

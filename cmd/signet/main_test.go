@@ -25,15 +25,16 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"signet": main})
 }
 
-// TestScripts runs the program against daemons with software keys: one that is
-// well at $SIGNETD_SOCKET, one whose backend is down at $DOWN, one that grants
-// nothing at $STRICT. At $STUCK somebody listens and never answers.
+// TestScripts runs the program against daemons with software keys: one that works at
+// $SIGNETD_SOCKET, one whose backend is down at $DOWN, and one that grants nothing at
+// $STRICT. The socket $STUCK accepts connections and never answers.
 func TestScripts(t *testing.T) {
 	reload := func(context.Context) (int, error) { return len(keys), nil }
 	well := daemontest.New(t, daemontest.Config{Keys: keys, Ops: hostOps, Reload: reload})
 	down := daemontest.New(t, daemontest.Config{Keys: keys, Ops: hostOps, Ping: signer.ErrUnavailable})
 	strict := daemontest.New(t, daemontest.Config{Keys: ungranted()})
 	stuck := listen(t)
+
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -56,6 +57,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: status N program [args]")
 	}
+
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
 	if err != nil {
@@ -74,6 +76,7 @@ func claims(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: claims token part file")
 	}
+
 	part := strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), ".")[args[1][0]-'0']
 	data, err := base64.RawURLEncoding.DecodeString(part)
 	ts.Check(err)
@@ -85,6 +88,7 @@ func verifyMAC(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: verifymac key file")
 	}
+
 	ts.Check(ts.Exec("signet", "mac", args[0], args[1]))
 	ts.Check(ts.Exec("signet", "mac", args[0], args[1], "--verify", strings.TrimSpace(ts.ReadFile("stdout"))))
 	if got := ts.ReadFile("stdout"); got != "ok: made by "+args[0]+"-1\n" {
@@ -98,6 +102,7 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: fill n file")
 	}
+
 	_, err := fmt.Sscan(args[0], &n)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Repeat("x", n)), 0o600))
@@ -115,10 +120,10 @@ var keys = []daemontest.Key{
 	{Name: "hidden", KID: "hidden-1", Algs: []signer.Alg{signer.ES384}},
 }
 
-// hostOps are what this user may do beside, except where nothing is granted.
+// hostOps are what this user may do besides, but with the daemon that grants nothing.
 var hostOps = []api.Op{api.OpEncryptJWK, api.OpReload}
 
-// ungranted returns the keys without what this user may do with them.
+// ungranted returns the keys without a grant for this user.
 func ungranted() []daemontest.Key {
 	bare := slices.Clone(keys)
 	for i := range bare {
@@ -127,7 +132,7 @@ func ungranted() []daemontest.Key {
 	return bare
 }
 
-// listen returns a socket on which somebody listens and never answers.
+// listen returns a socket that accepts connections and never answers.
 func listen(t *testing.T) (socket string) {
 	t.Helper()
 	socket = daemontest.SocketPath(t)
@@ -147,7 +152,7 @@ func TestPosition(t *testing.T) {
 		{"x", 1, 1},
 		{`{"a":1,}`, 1, 8},
 		{"{\n  \"a\": tru\n}", 2, 11},
-		{"{\n", 1, 2}, // the end came too soon: the last byte
+		{"{\n", 1, 2}, // the input ends too soon: the position of its last byte
 		{"", 1, 1},
 	}
 	for _, tt := range tests {

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"signetd/backends"
 	"signetd/daemon"
+	"signetd/daemon/config"
 	"signetd/signer"
 )
 
@@ -17,9 +17,33 @@ import (
 // longer is away: it must not hold up the others.
 const openTimeout = 10 * time.Second
 
+// closeTimeout is how long the backends of a setup that is not used may take to close.
+const closeTimeout = 5 * time.Second
+
+// closeWithin closes the backends of s. One that does not answer is left open: it
+// must hold up neither the error nor the reload after this one.
+func closeWithin(s *daemon.Setup, wait time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.Close() }() // ends when the backends are closed
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(wait):
+		return errors.New("a backend does not answer and was left open")
+	}
+}
+
+// An opener opens a backend that the config names.
+type opener struct {
+	name string
+	at   string // where in the config
+	open func(context.Context) (signer.Backend, error)
+}
+
 // A builder makes the setup of a config, and goes on to open what was away then.
 type builder struct {
-	*document
+	*config.File
+	openers []opener
 	metrics *daemon.Metrics
 	log     *slog.Logger
 	// lenient takes a backend that is away for a version that is missing. Without it
@@ -46,7 +70,11 @@ type pending struct {
 // build opens the backends, opens and proves every key, and makes the policy, of a
 // config of which nothing may be missing.
 func (d *document) build(ctx context.Context, metrics *daemon.Metrics) (daemon.Setup, error) {
-	return (&builder{document: d, metrics: metrics, log: slog.New(slog.DiscardHandler)}).build(ctx)
+	openers, err := d.openers()
+	if err != nil {
+		return daemon.Setup{}, err
+	}
+	return (&builder{File: d.File, openers: openers, metrics: metrics, log: slog.New(slog.DiscardHandler)}).build(ctx)
 }
 
 // build opens the backends, opens and proves every key, and resolves the users
@@ -56,22 +84,15 @@ func (b *builder) build(ctx context.Context) (setup daemon.Setup, err error) {
 	if b.known == nil {
 		b.known = &publicKeys{}
 	}
+	if setup, err = b.Setup(); err != nil {
+		return setup, err
+	}
 	setup.Backends = b.backends
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, closeWithin(&setup, closeTimeout))
 		}
 	}()
-	rules, err := b.keyRules()
-	if err != nil {
-		return setup, err
-	}
-	if rules, err = b.trust(&setup, rules); err != nil {
-		return setup, err
-	}
-	if setup.Policy, err = b.policy(rules); err != nil {
-		return setup, err
-	}
 	if err := b.openBackends(ctx); err != nil {
 		return setup, err
 	}
@@ -88,35 +109,28 @@ func (b *builder) build(ctx context.Context) (setup daemon.Setup, err error) {
 }
 
 func (b *builder) openBackends(ctx context.Context) error {
-	for i, c := range b.Backends {
-		at := fmt.Sprintf("$.backends[%d]", i)
-		if _, ok := b.backends[c.Name]; ok || c.Name == "" {
-			return b.at(at+".name", fmt.Errorf("%w: %q is empty or there twice", signer.ErrInvalid, c.Name))
-		}
-		if c.Software != nil && !b.InsecureSoftwareKeys {
-			return b.at(at+".software", fmt.Errorf("%w: software keys are not protected by hardware; if that is meant, say insecure_software_keys: true", signer.ErrInvalid))
-		}
-		open, err := b.openBackend(ctx, c)
+	for _, o := range b.openers {
+		open, err := b.openBackend(ctx, o)
 		if err != nil {
-			return b.at(at, fmt.Errorf("backend %q: %w", c.Name, err))
+			return b.At(o.at, fmt.Errorf("backend %q: %w", o.name, err))
 		}
-		b.backends[c.Name] = open
+		b.backends[o.name] = open
 	}
 	return nil
 }
 
 // openBackend opens a backend, or has it opened later.
-func (b *builder) openBackend(ctx context.Context, c backends.Config) (signer.Backend, error) {
+func (b *builder) openBackend(ctx context.Context, o opener) (signer.Backend, error) {
 	limited, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	open, err := backends.Open(limited, c)
+	open, err := o.open(limited)
 	if err == nil || !b.toleratesAway(ctx, err) {
 		return open, err
 	}
-	b.log.ErrorContext(ctx, "backend away", "backend", c.Name, "err", err)
-	l := &lateBackend{config: c, err: err}
+	b.log.ErrorContext(ctx, "backend away", "backend", o.name, "err", err)
+	l := &lateBackend{opener: o, err: err}
 	b.late = append(b.late, l)
-	b.away[c.Name] = err
+	b.away[o.name] = err
 	return l, nil
 }
 
@@ -132,13 +146,13 @@ func (b *builder) toleratesAway(ctx context.Context, err error) bool {
 type publicKeys struct {
 	mu       sync.Mutex
 	seen     map[seenAt]any
-	expanded map[RefConfig][]signer.Expanded // what refs of several versions stood for
+	expanded map[config.Place][]signer.Expanded // what refs of several versions stood for
 }
 
 // seenAt is where the config has a key.
 type seenAt struct {
 	key string
-	RefConfig
+	config.Place
 }
 
 func (p *publicKeys) add(at seenAt, public any) {

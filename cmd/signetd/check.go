@@ -11,14 +11,6 @@ import (
 	"signetd/signer"
 )
 
-const defaultConfig = "/etc/signetd/signetd.yaml"
-
-func configFlag(cmd *cobra.Command) *string {
-	path := cmd.Flags().StringP("config", "c", defaultConfig, "the config file")
-	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // the flag is there: it was made above
-	return path
-}
-
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -36,7 +28,7 @@ nothing and writes no audit log.`,
 		if err != nil {
 			return err
 		}
-		if err := d.settings(); err != nil {
+		if _, err := d.Settings(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), buildTimeout)
@@ -81,22 +73,4 @@ func backendsOf(v *signer.Version) string {
 		names = append(names, p.Backend)
 	}
 	return strings.Join(names, ", ")
-}
-
-// settings checks what serve reads beside backends, keys and grants.
-func (d *document) settings() error {
-	if _, err := d.limits(); err != nil {
-		return err
-	}
-	if _, err := d.socket(); err != nil {
-		return err
-	}
-	if _, _, err := d.auditLog(); err != nil {
-		return err
-	}
-	if _, err := d.metricsListener(); err != nil {
-		return err
-	}
-	_, err := d.logger()
-	return err
 }

@@ -43,7 +43,7 @@ func load(text string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.settings(); err != nil {
+	if _, err := d.Settings(); err != nil {
 		return err
 	}
 	setup, err := d.build(context.Background(), daemon.NewMetrics("test"))
@@ -85,14 +85,14 @@ func TestConfigRefuses(t *testing.T) {
 		{"software keys unsaid", "insecure_software_keys: true\n", "", 6, 15, "insecure_software_keys"},
 		{"backend of no kind", "    software: {}\n", "", 6, 5, "exactly one"},
 		{"backend of two kinds", "software: {}", "software: {}\n    pkcs11: {module: /x}", 6, 5, "exactly one"},
-		{"backend twice", "keys:\n", "  - {name: memory, software: {}}\nkeys:\n", 8, 12, "twice"},
+		{"backend twice", "keys:\n", "  - {name: memory, software: {}}\nkeys:\n", 8, 12, "appears twice: lines"},
 		{"unknown backend", "backend: memory", "backend: hsm", 17, 19, "no backend"},
-		{"key name", "name: oidc", "name: Oidc Key", 9, 11, "a name is"},
+		{"key name", "name: oidc", "name: Oidc Key", 9, 11, "begin with a letter"},
 		{"key use", "use: sig", "use: sign", 10, 10, "sig or enc"},
-		{"no algorithms", "algs: [ES256]", "algs: []", 11, 11, "none"},
-		{"algorithm none", "algs: [ES256]", "algs: [none]", 11, 12, "no algorithm"},
-		{"algorithm of the other use", "algs: [ES256]", "algs: [RSA-OAEP]", 11, 12, "no algorithm"},
-		{"algorithm twice", "algs: [ES256]", "algs: [ES256, ES256]", 11, 19, "twice"},
+		{"no algorithms", "algs: [ES256]", "algs: []", 11, 11, "is empty"},
+		{"algorithm none", "algs: [ES256]", "algs: [none]", 11, 12, "not an algorithm"},
+		{"algorithm of the other use", "algs: [ES256]", "algs: [RSA-OAEP]", 11, 12, "not an algorithm"},
+		{"algorithm twice", "algs: [ES256]", "algs: [ES256, ES256]", 11, 19, "appears twice: lines"},
 		{"algorithm of another key", "algs: [ES256]", "algs: [RS256]", 17, 9, "RS256 needs an RSA key"},
 		{"ttl", "max_ttl: 15m", "max_ttl: soon", 15, 16, "a duration"},
 		{"ttl of zero", "max_ttl: 15m", "max_ttl: 0s", 15, 16, "jwt.max_ttl"},
@@ -106,7 +106,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"unknown backend in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: hsm, ref: x}]`, 17, 27, "no backend"},
 		{"unknown member in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, uri: x}]`, 17, 35, "unknown field"},
 		{"key that is not there in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: /nonexistent/key.pem}]`, 17, 40, "no such file"},
-		{"the same place twice", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: x}, {backend: memory, ref: x}]`, 17, 44, "twice"},
+		{"the same place twice", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: x}, {backend: memory, ref: x}]`, 17, 44, "appears twice: lines"},
 		{"two keys in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: "generate:ec-p256:a"}, {backend: memory, ref: "generate:ec-p256:b"}]`, 17, 63, "not the same key"},
 		{"algorithm of another key in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: "generate:rsa-2048"}]`, 17, 17, "ES256 needs a key on P-256"},
 		{"no peer", "user: 4711", "", 19, 11, "exactly one of user and group"},
@@ -166,7 +166,7 @@ func TestReadConfig(t *testing.T) {
 	if _, err := readConfig(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("readConfig(empty) = %v, want an error with its path", err)
 	}
-	if err := os.WriteFile(path, make([]byte, maxConfig+1), 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, 4<<20+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readConfig(path); err == nil || !strings.Contains(err.Error(), "longer") {
@@ -192,9 +192,9 @@ func TestUnchanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = d.unchanged(&running.Config)
+		err = d.NeedsRestart(running.File)
 		if (err == nil) != (want == "") || (err != nil && (!strings.Contains(err.Error(), want) || !errors.Is(err, signer.ErrInvalid))) {
-			t.Errorf("change %q: unchanged() = %v, want %q", change, err, want)
+			t.Errorf("change %q: NeedsRestart() = %v, want %q", change, err, want)
 		}
 	}
 }
@@ -220,13 +220,10 @@ func FuzzConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := parseConfig("test.yaml", []byte(text))
 		if err == nil {
-			err = d.settings()
+			_, err = d.Settings()
 		}
 		if err == nil {
-			var keys, perr = d.keyRules()
-			if err = perr; err == nil {
-				_, err = d.policy(keys)
-			}
+			_, err = d.Setup()
 		}
 		if err != nil && !place.MatchString(err.Error()) {
 			t.Fatalf("an error without a place: %v", err)

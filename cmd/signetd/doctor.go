@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"signetd/backends/pkcs11"
-	"signetd/signer"
+	"signetd/daemon/config"
 )
 
 // A usageError is a mistake in how a command was called. It is exit status 2.
@@ -158,14 +158,14 @@ func configured(path string) ([]patient, error) {
 		return nil, err
 	}
 	var patients []patient
-	for _, b := range d.Backends {
+	for _, b := range d.backends {
 		if b.PKCS11 == nil {
 			continue
 		}
 		p := patient{name: b.Name, config: *b.PKCS11}
 		for _, k := range d.Keys {
 			for i, v := range k.Versions {
-				for _, ref := range v.places() {
+				for _, ref := range v.Places() {
 					if ref.Backend == b.Name {
 						p.keys = append(p.keys, keyRef(k, i, ref.Ref))
 					}
@@ -181,13 +181,10 @@ func configured(path string) ([]patient, error) {
 }
 
 // keyRef names version i of a key, in one of its places; the number is left out if there is but one.
-func keyRef(k KeyConfig, i int, place string) pkcs11.KeyRef {
-	ref := pkcs11.KeyRef{Name: k.Name, Ref: place}
+func keyRef(k config.Key, i int, place string) pkcs11.KeyRef {
+	ref := pkcs11.KeyRef{Name: k.Name, Ref: place, Algs: k.Algs}
 	if len(k.Versions) > 1 {
 		ref.Name = fmt.Sprintf("%s, version %d", k.Name, i+1)
-	}
-	for _, alg := range k.Algs {
-		ref.Algs = append(ref.Algs, signer.Alg(alg))
 	}
 	return ref
 }

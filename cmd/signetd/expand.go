@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
+	"signetd/daemon/config"
 	"signetd/signer"
 )
 
@@ -15,31 +15,32 @@ import (
 // While its backend is away an entry stands for what it last did in this process, so
 // that the JWKS loses nothing. If that is not known it is left as it is: opened late
 // it is the newest version, and a reload brings the others.
-func (b *builder) expand(ctx context.Context, at, name string, vc VersionConfig) ([]VersionConfig, error) {
+func (b *builder) expand(ctx context.Context, at, name string, vc config.Version) ([]config.Version, error) {
 	backend, ok := b.backends[vc.Backend].(signer.Expander)
 	if !ok || len(vc.Refs) > 0 {
-		return []VersionConfig{vc}, nil
+		return []config.Version{vc}, nil
 	}
 	expanded, err := b.lookUp(ctx, backend, vc)
 	switch {
 	case err != nil && !b.toleratesAway(ctx, err):
-		return nil, b.at(at+".ref", fmt.Errorf("key %q: %w", name, err))
+		return nil, b.At(at+".ref", fmt.Errorf("key %q: %w", name, err))
 	case err != nil:
-		expanded = b.known.expansion(vc.places()[0])
+		expanded = b.known.expansion(vc.Places()[0])
 	default:
-		b.known.expandsTo(vc.places()[0], expanded)
+		b.known.expandsTo(vc.Places()[0], expanded)
 	}
 	if len(expanded) == 0 {
-		return []VersionConfig{vc}, nil
+		return []config.Version{vc}, nil
 	}
 	if len(expanded) > 1 && vc.KID != "" {
-		return nil, b.at(at+".kid", fmt.Errorf("%w: the ref names %d versions, which cannot have one kid: list them one by one", signer.ErrInvalid, len(expanded)))
+		return nil, b.Invalid(at+".kid", "the ref names %d versions, which cannot have one kid: list them one by one", len(expanded))
 	}
-	var versions []VersionConfig
+	var versions []config.Version
 	for _, e := range expanded {
 		one := vc
-		if one.Ref = e.Ref; !e.NotBefore.IsZero() {
-			one.NotBefore = later(vc.NotBefore, e.NotBefore)
+		one.Ref = e.Ref
+		if e.NotBefore.After(one.NotBefore.Time) {
+			one.NotBefore.Time = e.NotBefore
 		}
 		versions = append(versions, one)
 	}
@@ -47,7 +48,7 @@ func (b *builder) expand(ctx context.Context, at, name string, vc VersionConfig)
 }
 
 // lookUp asks the backend, unless it is known to be away.
-func (b *builder) lookUp(ctx context.Context, backend signer.Expander, vc VersionConfig) ([]signer.Expanded, error) {
+func (b *builder) lookUp(ctx context.Context, backend signer.Expander, vc config.Version) ([]signer.Expanded, error) {
 	if err := b.away[vc.Backend]; err != nil {
 		return nil, err
 	}
@@ -56,16 +57,16 @@ func (b *builder) lookUp(ctx context.Context, backend signer.Expander, vc Versio
 	return backend.Expand(limited, vc.Ref)
 }
 
-func (p *publicKeys) expandsTo(at RefConfig, versions []signer.Expanded) {
+func (p *publicKeys) expandsTo(at config.Place, versions []signer.Expanded) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.expanded == nil {
-		p.expanded = map[RefConfig][]signer.Expanded{}
+		p.expanded = map[config.Place][]signer.Expanded{}
 	}
 	p.expanded[at] = versions
 }
 
-func (p *publicKeys) expansion(at RefConfig) []signer.Expanded {
+func (p *publicKeys) expansion(at config.Place) []signer.Expanded {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.expanded[at]
@@ -78,15 +79,4 @@ func dated(config signer.VersionConfig, key signer.Key) signer.VersionConfig {
 		config.NotBefore = d.NotBefore()
 	}
 	return config
-}
-
-// later is the later of a time in a config, if it is one, and of made. That it is
-// none is found when the version is planned.
-func later(config string, made time.Time) string {
-	if config != "" {
-		if t, err := time.Parse(time.RFC3339, config); err != nil || t.After(made) {
-			return config
-		}
-	}
-	return made.Format(time.RFC3339Nano)
 }

@@ -109,7 +109,11 @@ func TestExpandAway(t *testing.T) {
 	known := &publicKeys{}
 	build := func() (missing, seen int) {
 		t.Helper()
-		b := &builder{document: d, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler), lenient: true, known: known}
+		openers, err := d.openers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &builder{File: d.File, openers: openers, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler), lenient: true, known: known}
 		setup, err := b.build(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"signetd/backends"
 	"signetd/signer"
 )
 
@@ -43,10 +42,10 @@ func (b *builder) look(ctx context.Context, swap func(*signer.Ring)) bool {
 	b.late = slices.DeleteFunc(b.late, func(l *lateBackend) bool {
 		err := l.open(ctx)
 		if err == nil {
-			b.log.InfoContext(ctx, "backend is there", "backend", l.config.Name)
+			b.log.InfoContext(ctx, "backend is there", "backend", l.name)
 			return true
 		}
-		b.away[l.config.Name] = err
+		b.away[l.name] = err
 		return false
 	})
 	b.pending = slices.DeleteFunc(b.pending, func(p *pending) bool { return b.lookFor(ctx, p, swap) })
@@ -81,7 +80,7 @@ func (b *builder) lookFor(ctx context.Context, p *pending, swap func(*signer.Rin
 // A lateBackend is a backend that was away when the setup was made. It is safe for
 // concurrent use, but for open.
 type lateBackend struct {
-	config  backends.Config
+	opener
 	opening chan error // while it is being opened
 
 	mu      sync.Mutex
@@ -105,14 +104,14 @@ func (l *lateBackend) open(ctx context.Context) error {
 		l.opening = nil
 		return err
 	case <-time.After(openTimeout):
-		return fmt.Errorf("%w: backend %q takes longer than %v to open", signer.ErrUnavailable, l.config.Name, openTimeout)
+		return fmt.Errorf("%w: backend %q takes longer than %v to open", signer.ErrUnavailable, l.name, openTimeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 func (l *lateBackend) openOnce(ctx context.Context) error {
-	b, err := backends.Open(ctx, l.config)
+	b, err := l.opener.open(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {

@@ -9,59 +9,8 @@ import (
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/config"
 )
-
-// TestFewListener: no more connections are accepted than there are slots, until
-// one of them has ended.
-func TestFewListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newFewListener(inner, 2)
-	accepted := make(chan net.Conn)
-	go func() { // ends with l
-		defer close(accepted)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 4 {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-	}
-	first, second := <-accepted, <-accepted
-	select {
-	case <-accepted:
-		t.Fatal("a third connection is accepted with two slots")
-	case <-time.After(100 * time.Millisecond):
-	}
-	for range 2 { // to close twice frees one slot
-		_ = first.Close()
-	}
-	third := <-accepted
-	select {
-	case <-accepted:
-		t.Fatal("a fourth connection is accepted when one has ended")
-	case <-time.After(100 * time.Millisecond):
-	}
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	for _, c := range []net.Conn{second, third} {
-		_ = c.Close()
-	}
-	for c := range accepted { // the fourth may have come in before
-		_ = c.Close()
-	}
-}
 
 // TestMetricsConnections: whoever opens connections to the metrics and sends
 // nothing does not keep the daemon from ending.
@@ -74,11 +23,7 @@ func TestMetricsConnections(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	d, err := parseConfig("c", []byte("metrics: {listen: \""+where+"\"}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &running{doc: d, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler)}
+	r := &running{settings: config.Settings{Metrics: config.Metrics{Listen: where}}, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler)}
 	stop, err := r.serveMetrics()
 	if err != nil {
 		t.Fatal(err)

@@ -8,13 +8,13 @@ import (
 
 func TestParseConfigOddities(t *testing.T) {
 	tests := []struct{ name, config, want string }{
-		{"octal mode", "socket: {mode: 0660}", "c:1:16: not a plain whole number"},
-		{"octal mode of YAML 1.2", "socket:\n  mode: 0o660", "c:2:9: not a plain whole number"},
-		{"octal uid", "grants: [{peer: {user: 0100}}]", "c:1:24: not a plain whole number"},
-		{"hexadecimal uid", "grants: [{peer: {user: 0x64}}]", "c:1:24: not a plain whole number"},
-		{"kid of digits", "keys: [{versions: [{kid: 0123}]}]", "c:1:26: not a plain whole number"},
-		{"claim rules without any", "keys:\n  - name: oidc\n    jwt:\n    use: sig", "no value"},
-		{"null", "keys: [{name: oidc, jwt: ~}]", "c:1:26: no value"},
+		{"octal mode", "socket: {mode: 0660}", "c:1:16: is not a plain whole number"},
+		{"octal mode of YAML 1.2", "socket:\n  mode: 0o660", "c:2:9: is not a plain whole number"},
+		{"octal uid", "grants: [{peer: {user: 0100}}]", "c:1:24: is not a plain whole number"},
+		{"hexadecimal uid", "grants: [{peer: {user: 0x64}}]", "c:1:24: is not a plain whole number"},
+		{"kid of digits", "keys: [{versions: [{kid: 0123}]}]", "c:1:26: is not a plain whole number"},
+		{"claim rules without any", "keys:\n  - name: oidc\n    jwt:\n    use: sig", "has no value"},
+		{"null", "keys: [{name: oidc, jwt: ~}]", "c:1:26: has no value"},
 		{"anchor", "audit: &a {path: /x}", "anchors"},
 		{"member twice", "audit: {path: /x}\naudit: {path: /y}", "already defined"},
 	}
@@ -29,12 +29,12 @@ func TestParseConfigOddities(t *testing.T) {
 
 func TestParseConfigMode(t *testing.T) {
 	for text, want := range map[string]os.FileMode{`"0660"`: 0o660, `'0600'`: 0o600, "660": 0o660} {
-		d, err := parseConfig("c", []byte("socket: {path: /x, mode: "+text+"}\ngrants: [{peer: {user: 0}}]"))
+		d, err := parseConfig("c", []byte("socket: {path: /x, mode: "+text+"}\naudit: {path: /x}\ngrants: [{peer: {user: 0}}]"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := d.socket(); err != nil || c.Mode != want {
-			t.Errorf("mode %s is read as %v, %v; want %v", text, c.Mode, err, want)
+		if c, err := d.File.Settings(); err != nil || c.Socket.Mode != want {
+			t.Errorf("mode %s is read as %v, %v; want %v", text, c.Socket.Mode, err, want)
 		}
 	}
 }

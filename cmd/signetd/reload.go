@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"reflect"
 
 	sddaemon "github.com/coreos/go-systemd/v22/daemon"
 
@@ -21,11 +20,11 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := r.audit.Reopen(); err != nil {
 		return 0, err
 	}
-	d, err := readConfig(r.doc.path)
+	d, err := readConfig(r.config.Path)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
 	}
-	if err := d.unchanged(&r.doc.Config); err != nil {
+	if err := d.NeedsRestart(r.config); err != nil {
 		return 0, err
 	}
 	setup, err := r.build(ctx, d, r.service.Ring())
@@ -36,26 +35,6 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	r.service.Swap(setup)
 	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil
-}
-
-// unchanged returns an error if d differs from the running config in what only a
-// restart can change.
-func (d *document) unchanged(old *Config) error {
-	for _, s := range []struct {
-		name     string
-		old, new any
-	}{
-		{"socket", old.Socket, d.Socket},
-		{"limits", old.Limits, d.Limits},
-		{"audit", old.Audit, d.Audit},
-		{"log", old.Log, d.Log},
-		{"metrics", old.Metrics, d.Metrics},
-	} {
-		if !reflect.DeepEqual(s.old, s.new) {
-			return d.at("$."+s.name, fmt.Errorf("%w: a change here needs a restart", signer.ErrInvalid))
-		}
-	}
-	return nil
 }
 
 // reloadOnRequest is reload for a peer, whose own deadline does not end it half

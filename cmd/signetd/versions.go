@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
+	"signetd/daemon/config"
 	"signetd/signer"
 	"signetd/signer/p256"
 )
@@ -15,7 +15,7 @@ import (
 type plan struct {
 	keyName string
 	at      string // where in the config
-	refs    []RefConfig
+	refs    []config.Place
 	refsAt  []string // where in the config each of refs is
 	config  signer.VersionConfig
 }
@@ -45,13 +45,13 @@ func (b *builder) ring(ctx context.Context) (*signer.Ring, error) {
 	}
 	ring, err := signer.NewRing(b.keys)
 	if err != nil {
-		return nil, b.at("$.keys", err)
+		return nil, b.At("$.keys", err)
 	}
 	return ring, nil
 }
 
 // openVersion makes version j of key i and notes what of it is missing.
-func (b *builder) openVersion(ctx context.Context, at string, i, j int, vc VersionConfig) (*signer.Version, error) {
+func (b *builder) openVersion(ctx context.Context, at string, i, j int, vc config.Version) (*signer.Version, error) {
 	p, err := b.plan(at, b.Keys[i], vc)
 	if err != nil {
 		return nil, err
@@ -82,11 +82,11 @@ func (b *builder) stillServed(i int) error {
 }
 
 // plan reads a version and opens nothing.
-func (b *builder) plan(at string, c KeyConfig, vc VersionConfig) (*plan, error) {
-	p := &plan{keyName: c.Name, at: at, refs: vc.places(), refsAt: []string{at}}
+func (b *builder) plan(at string, c config.Key, vc config.Version) (*plan, error) {
+	p := &plan{keyName: c.Name, at: at, refs: vc.Places(), refsAt: []string{at}}
 	if len(vc.Refs) > 0 {
 		if vc.Backend != "" || vc.Ref != "" {
-			return nil, b.at(at+".refs", fmt.Errorf("%w: either refs, or backend and ref", signer.ErrInvalid))
+			return nil, b.Invalid(at+".refs", "either refs, or backend and ref, but not both")
 		}
 		p.refsAt = nil
 		for i := range vc.Refs {
@@ -95,21 +95,15 @@ func (b *builder) plan(at string, c KeyConfig, vc VersionConfig) (*plan, error) 
 	}
 	for i, ref := range p.refs {
 		if _, ok := b.backends[ref.Backend]; !ok {
-			return nil, b.at(p.refsAt[i]+".backend", fmt.Errorf("%w: no backend is named %.64q", signer.ErrInvalid, ref.Backend))
+			return nil, b.Invalid(p.refsAt[i]+".backend", "no backend is named %.64q", ref.Backend)
 		}
-		if slices.Contains(p.refs[:i], ref) {
-			return nil, b.at(p.refsAt[i], fmt.Errorf("%w: the same place twice", signer.ErrInvalid))
+		if first := slices.Index(p.refs, ref); first < i {
+			return nil, b.Twice(p.refsAt[i], p.refsAt[first])
 		}
 	}
-	p.config = signer.VersionConfig{KID: vc.KID, SkipVerify: c.Verify != nil && !*c.Verify, VerifyES256: p256.Verifier, Places: b.placesOf(p)}
-	for _, alg := range c.Algs {
-		p.config.Algs = append(p.config.Algs, signer.Alg(alg))
-	}
-	if vc.NotBefore != "" {
-		var err error
-		if p.config.NotBefore, err = time.Parse(time.RFC3339, vc.NotBefore); err != nil {
-			return nil, b.at(at+".not_before", fmt.Errorf("%w: a time such as 2026-11-01T00:00:00Z", signer.ErrInvalid))
-		}
+	p.config = signer.VersionConfig{
+		KID: vc.KID, Algs: c.Algs, NotBefore: vc.NotBefore.Time, Places: b.placesOf(p),
+		SkipVerify: c.Verify != nil && !*c.Verify, VerifyES256: p256.Verifier,
 	}
 	return p, nil
 }
@@ -137,7 +131,7 @@ func (b *builder) version(ctx context.Context, p *plan) (*signer.Version, []*pen
 func (b *builder) open(ctx context.Context, p *plan, i int) (signer.Key, error) {
 	ref := p.refs[i]
 	if err := b.away[ref.Backend]; err != nil {
-		return nil, b.at(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
+		return nil, b.At(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
 	}
 	limited, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -151,7 +145,7 @@ func (b *builder) open(ctx context.Context, p *plan, i int) (signer.Key, error) 
 		if b.toleratesAway(ctx, err) {
 			b.away[ref.Backend] = err
 		}
-		return nil, b.at(at, fmt.Errorf("key %q: %w", p.keyName, err))
+		return nil, b.At(at, fmt.Errorf("key %q: %w", p.keyName, err))
 	}
 	b.known.add(seenAt{p.keyName, ref}, key.Public())
 	return key, nil
@@ -185,7 +179,7 @@ func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*si
 	}
 	v, err := signer.NewVersion(nil, config)
 	if err != nil {
-		return nil, nil, b.at(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
+		return nil, nil, b.At(p.at, fmt.Errorf("key %q: %w", p.keyName, err))
 	}
 	var missing []*pending
 	for i, key := range keys {
@@ -194,7 +188,7 @@ func (b *builder) assemble(ctx context.Context, p *plan, keys []signer.Key) (*si
 		}
 		err := v.Join(ctx, i, key)
 		if err != nil {
-			err = b.at(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
+			err = b.At(p.refsAt[i], fmt.Errorf("key %q: %w", p.keyName, err))
 			if !b.toleratesAway(ctx, err) {
 				return nil, nil, err
 			}
@@ -235,7 +229,7 @@ func (b *builder) take(ctx context.Context, m *pending, key signer.Key, swap fun
 			return nil
 		}
 		if !old.Missing() || !errors.Is(err, signer.ErrInvalid) {
-			return b.at(m.refsAt[m.place], fmt.Errorf("key %q: %w", m.keyName, err))
+			return b.At(m.refsAt[m.place], fmt.Errorf("key %q: %w", m.keyName, err))
 		}
 		// It is not the key that was there before this config: the config's is right.
 	}
@@ -254,7 +248,7 @@ func (b *builder) swapVersion(m *pending, v *signer.Version, swap func(*signer.R
 	keys[m.key].Versions[m.version] = v
 	ring, err := signer.NewRing(keys)
 	if err != nil {
-		return b.at("$.keys", err)
+		return b.At("$.keys", err)
 	}
 	b.keys = keys
 	swap(ring)

@@ -216,7 +216,7 @@ func (r *Rules) compileTimes() error {
 		value, max time.Duration
 	}{{"max_ttl", c.MaxTTL, mostTTL}, {"ttl", c.TTL, c.MaxTTL}, {"skew", c.Skew, mostSkew}} {
 		if t.value < time.Second || t.value > t.max || t.value%time.Second != 0 {
-			return ruleError(fmt.Errorf("must be a whole number of seconds, from 1s to %s", t.max), t.member)
+			return ruleError(fmt.Errorf("must be a duration in a whole number of seconds, from 1s to %s", t.max), t.member)
 		}
 	}
 

@@ -36,7 +36,7 @@ func (a *Accept) Compile() (*Verifier, error) {
 	case v.typ != "" && !typForm.MatchString(v.typ):
 		return nil, ruleError(errTyp, "typ")
 	case v.skew < time.Second || v.skew > mostSkew:
-		return nil, ruleError(fmt.Errorf("must be from 1s to %s", mostSkew), "skew")
+		return nil, ruleError(fmt.Errorf("must be a duration from 1s to %s", mostSkew), "skew")
 	}
 
 	for i, alg := range a.Algs {

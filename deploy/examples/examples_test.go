@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,10 +15,8 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"signetd/backends"
-	"signetd/backends/awskms"
-	"signetd/backends/gcpkms"
-	"signetd/backends/pkcs11"
 	"signetd/backends/pkcs11/provision"
+	"signetd/daemon/config"
 	"signetd/daemon/policy"
 	"signetd/signer"
 	"signetd/softhsm"
@@ -104,22 +103,34 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 	}
 }
 
+// membersOf returns the names of the members that a part of the config has, at any depth.
+func membersOf(typ reflect.Type) (members []string) {
+	switch typ.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return membersOf(typ.Elem())
+	case reflect.Struct:
+	default:
+		return nil
+	}
+
+	for i := range typ.NumField() {
+		name, options, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
+		if name == "-" || (name == "" && options != "inline") {
+			continue
+		}
+		if name != "" {
+			members = append(members, name)
+		}
+		members = append(members, membersOf(typ.Field(i).Type)...)
+	}
+	return members
+}
+
 // Whoever adds a member to the config explains it in the example and in the
 // operator's manual.
 func TestEveryMemberIsExplained(t *testing.T) {
 	text, manual := read(t, example)+read(t, awsExample)+read(t, gcpExample), read(t, "../../docs/operations.md")
-	var members []string
-	for _, tag := range regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`").FindAllStringSubmatch(read(t, "../../cmd/signetd/config.go")+read(t, "../../cmd/signetd/trust.go"), -1) {
-		members = append(members, tag[1])
-	}
-	for _, typ := range []reflect.Type{
-		reflect.TypeFor[backends.Config](), reflect.TypeFor[pkcs11.Config](),
-		reflect.TypeFor[awskms.Config](), reflect.TypeFor[awskms.AssumeRole](), reflect.TypeFor[awskms.Rates](), reflect.TypeFor[gcpkms.Config](),
-	} {
-		for i := range typ.NumField() {
-			members = append(members, typ.Field(i).Tag.Get("yaml"))
-		}
-	}
+	members := slices.Concat(membersOf(reflect.TypeFor[config.Config]()), membersOf(reflect.TypeFor[backends.Config]()))
 	if len(members) < 30 {
 		t.Fatalf("found %d members of the config, want all", len(members))
 	}

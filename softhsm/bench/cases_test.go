@@ -4,9 +4,12 @@ package main
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"signetd/softhsm/bench/report"
 )
 
 func TestCases(t *testing.T) {
@@ -17,7 +20,7 @@ func TestCases(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range cases() {
 		if seen[c.String()] {
-			t.Errorf("%s stands twice", c)
+			t.Errorf("%s appears twice", c)
 		}
 		seen[c.String()] = true
 		k, ok := labels[c.key]
@@ -29,22 +32,22 @@ func TestCases(t *testing.T) {
 			t.Errorf("%s uses key %q", c, c.key)
 		}
 		if c.start == nil || len(c.clients) == 0 || (c.reference != nil) != (c.against != "") {
-			t.Errorf("%s is not whole", c)
+			t.Errorf("%s lacks a part", c)
 		}
 	}
-	for _, alg := range append(slices.Clone(signAlgs), oaep) {
-		if !slices.ContainsFunc(cases(), func(c benchCase) bool { return c.alg == alg && c.name == nameProcess }) || toolArgs[alg] == nil {
+	for _, alg := range append(slices.Clone(report.SignAlgs), report.OAEP) {
+		if !slices.ContainsFunc(cases(), func(c benchCase) bool { return c.alg == alg && c.name == report.Tool }) {
 			t.Errorf("%s is not measured with one process an operation", alg)
 		}
 	}
 }
 
 func TestKeys(t *testing.T) {
-	if n := len(tenKeys()); n != 10 {
+	if n := len(tenKeys()); n != report.SmallKeys {
 		t.Errorf("ten keys are %d", n)
 	}
-	if n := len(manyKeys()); n != largeKeys {
-		t.Errorf("many keys are %d, want %d", n, largeKeys)
+	if n := len(manyKeys()); n != report.LargeKeys {
+		t.Errorf("many keys are %d, want %d", n, report.LargeKeys)
 	}
 	if n := 2 * (len(tenKeys()) + len(largeLabels())); n != largeObjects {
 		t.Errorf("the large token has %d objects, want %d", n, largeObjects)
@@ -52,9 +55,40 @@ func TestKeys(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range manyKeys() {
 		if seen[k.Label] {
-			t.Errorf("key %s stands twice", k.Label)
+			t.Errorf("key %s appears twice", k.Label)
 		}
 		seen[k.Label] = true
+	}
+}
+
+// A check measures the cases with floors, each of them, and no others.
+func TestCheckMeasuresFloors(t *testing.T) {
+	o := options{only: regexp.MustCompile("."), check: true}
+	measured := map[report.Floor]bool{}
+	for _, c := range cases() {
+		for _, n := range c.clients {
+			f, ok := report.FloorOf(c.alg, c.name, n)
+			if o.wants(c.alg, c.name, n) != ok {
+				t.Errorf("%s, %d clients: wanted %t, has a floor %t", c, n, !ok, ok)
+			}
+			measured[f] = true
+		}
+	}
+	for _, f := range report.Floors {
+		if !measured[f] {
+			t.Errorf("no case has the floor %+v", f)
+		}
+	}
+}
+
+// Floors are chosen as cases are.
+func TestWants(t *testing.T) {
+	first := report.Floors[0]
+	for pattern, want := range map[string]bool{"^ES256 " + regexp.QuoteMeta(first.Case) + "$": true, "^no such case$": false} {
+		o := options{only: regexp.MustCompile(pattern), check: true}
+		if got := o.wants(first.Alg, first.Case, first.Clients); got != want {
+			t.Errorf("-run %s: wanted %t, want %t", pattern, got, want)
+		}
 	}
 }
 
@@ -62,7 +96,7 @@ func TestConfig(t *testing.T) {
 	var b bytes.Buffer
 	if err := configTemplate.Execute(&b, map[string]any{
 		"Socket": "/s", "Metrics": "/m", "Audit": "/a", "Sync": "always", "UID": 7, "Module": "/mod", "Token": "bench", "PINFile": "/pin",
-		"Keys": []keySpec{{Label: "a", Alg: "ES256"}, {Label: "b", Alg: "ES256", Unverified: true}, {Label: inbox, Alg: oaep, Enc: true}},
+		"Keys": []keySpec{{Label: "a", Alg: "ES256"}, {Label: "b", Alg: "ES256", Unverified: true}, {Label: inbox, Alg: report.OAEP, Enc: true}},
 	}); err != nil {
 		t.Fatal(err)
 	}

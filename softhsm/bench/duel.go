@@ -5,118 +5,149 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"signetd/softhsm/bench/load"
+	"signetd/softhsm/bench/report"
 )
 
-// A duel is what came of one case and its reference.
-type duel struct {
-	Alg     string `json:"alg"`
-	Case    string `json:"case"`
-	Clients int    `json:"clients"`
-	// Against is what the reference is, if not the token in process.
-	Against string `json:"against,omitempty"`
-	// Ratio is the case's throughput by the reference's, and P99Ratio the same of the
-	// time that all but the slowest of a hundred calls took: the medians of the pairs,
-	// and the quartiles round them.
-	Ratio    spread `json:"ratio"`
-	P99Ratio spread `json:"p99_ratio"`
-	// What follows are medians.
-	Reference float64 `json:"reference_per_second"`
-	PerSecond float64 `json:"per_second"`
-	RefP50    float64 `json:"reference_p50_us"` // of a call
-	P50       float64 `json:"p50_us"`
-	RefP99    float64 `json:"reference_p99_us"`
-	P99       float64 `json:"p99_us"`
-	// What follows is of an operation, and of all pairs together. Daemon's is with the
-	// token's work in it.
-	RefCPU    cpu     `json:"reference_cpu_us"`
-	ClientCPU cpu     `json:"client_cpu_us"`
-	DaemonCPU cpu     `json:"daemon_cpu_us,omitzero"`
-	Mallocs   float64 `json:"daemon_allocations,omitempty"`
-	DaemonRSS float64 `json:"daemon_rss_mib,omitempty"` // at the end
-	// LeastShare is what the slowest client had of the mean, in all pairs together.
-	LeastShare float64 `json:"least_share"`
-	Failures   int     `json:"failures,omitempty"`
-	Failure    string  `json:"failure,omitempty"` // the last
-	// RefFailures are those of the reference. One process after the other has some: a
-	// login of one is in the way of the next.
-	RefFailures int `json:"reference_failures,omitempty"`
-	// Broken is why there are no figures.
-	Broken string `json:"broken,omitempty"`
+// duels measures the cases that o wants.
+func (w *world) duels(r *report.Report, o options) error {
+	var failed []error
+	for _, c := range cases() {
+		for _, n := range c.clients {
+			if !o.wants(c.alg, c.name, n) || w.ctx.Err() != nil {
+				continue
+			}
+
+			d, err := w.duel(c, n, o)
+			// A check that is too noisy to tell gets a second chance.
+			if err == nil && o.check && d.Ratio.Noisy() {
+				again := o
+				again.pairs *= 2
+				fmt.Printf("%s: NOISY, measured again with %d pairs\n", d, again.pairs)
+				d, err = w.duel(c, n, again)
+			}
+			if err != nil {
+				d.Broken = err.Error()
+				failed = append(failed, fmt.Errorf("%s, %d clients: %w", c, n, err))
+			}
+			fmt.Println(d)
+			r.Duels = append(r.Duels, d)
+		}
+	}
+	return errors.Join(failed...)
 }
 
-// A cpu is time on a processor in µs.
-type cpu struct {
-	User   float64 `json:"user"`
-	System float64 `json:"system"`
+// A round is a slice of each contestant.
+type round struct {
+	reference, limit, challenger load.Sample // no limit: no Ops
+	daemon                       report.CPU
+	mallocs, rss                 float64 // of the daemon
 }
 
-func (c cpu) total() float64 { return c.User + c.System }
-
-func (c cpu) String() string { return fmt.Sprintf("%.0f+%.0f", c.User, c.System) }
-
-func (d duel) String() string {
-	s := fmt.Sprintf("%-12s %-48s %4d clients: ", d.Alg, d.Case, d.Clients)
-	if d.Broken != "" {
-		return s + "BROKEN: " + d.Broken
-	}
-	s += fmt.Sprintf("ratio %s, p50 %.0f µs beside %.0f, p99 %.1f ms beside %.1f", d.Ratio, d.P50, d.RefP50, d.P99/1e3, d.RefP99/1e3)
-	if d.DaemonCPU.total() > 0 {
-		s += fmt.Sprintf(", CPU µs user+kernel: reference %s, daemon %s, client %s; %.0f allocations; %.0f MiB", d.RefCPU, d.DaemonCPU, d.ClientCPU, d.Mallocs, d.DaemonRSS)
-	}
-	if d.Failures > 0 {
-		s += fmt.Sprintf(", %d FAILED: %s", d.Failures, d.Failure)
-	}
-	return s
-}
-
-// duel measures a case with so many clients. What it returns names the case even if
-// there is an error.
-func (w *world) duel(c benchCase, clients int, o options) (d duel, err error) {
-	d = duel{Alg: c.alg, Case: c.name, Clients: clients, Against: c.against}
+// duel measures a case with so many clients. The duel that it returns names the case even
+// if there is an error.
+func (w *world) duel(c benchCase, clients int, o options) (d report.Duel, err error) {
+	d = report.Duel{Alg: c.alg, Case: c.name, Clients: clients, Against: c.against}
 	if c.reference == nil {
-		c.reference = startToken
+		c.reference = startKind("token")
 	}
 	if c.referenceClients == 0 {
 		c.referenceClients = clients
 	}
+
 	reference, err := c.reference(w, c.key, c.alg)
 	if err != nil {
 		return d, err
 	}
-	defer func() { err = errors.Join(err, reference.stop()) }()
+	defer func() { err = errors.Join(err, reference.Stop()) }()
+
+	// The limit is measured beside signetd alone, and not in a check, whose floors are
+	// about the reference.
+	var limit *load.Worker
+	if c.daemon != daemonNone && c.against == "" && !o.check {
+		if limit, err = startLimit(w, c.key, c.alg); err != nil {
+			return d, err
+		}
+		defer func() { err = errors.Join(err, limit.Stop()) }()
+	}
+
 	challenger, err := c.start(w, c.key, c.alg)
 	if err != nil {
 		return d, err
 	}
-	defer func() { err = errors.Join(err, challenger.stop()) }()
-	var pairs []pair
+	defer func() { err = errors.Join(err, challenger.Stop()) }()
+
+	var rounds []round
 	for i := -1; i < o.pairs; i++ { // the first warms up
-		p, err := w.pair(reference, challenger, c, clients, o.slice)
-		if err != nil {
+		if err := w.ctx.Err(); err != nil {
 			return d, err
 		}
-		if err := p.idle(); err != nil {
+		var r round
+		if r.reference, err = reference.Slice(c.referenceClients, o.slice); err != nil {
+			return d, err
+		}
+		if limit != nil {
+			if r.limit, err = limit.Slice(clients, o.slice); err != nil {
+				return d, err
+			}
+		}
+		if err := w.challenge(&r, challenger, c.daemon, clients, o.slice); err != nil {
+			return d, err
+		}
+		if err := r.idle(); err != nil {
 			return d, err
 		}
 		if i >= 0 {
-			pairs = append(pairs, p)
+			rounds = append(rounds, r)
 		}
 	}
-	d.fill(pairs)
+	fill(&d, rounds)
 	return d, nil
 }
 
-// A pair is a slice of the reference and one of the case.
-type pair struct {
-	reference, challenger sample
-	daemon                cpu
-	mallocs, rss          float64 // of the daemon
+// challenge measures a slice of the case, and what its daemon used for it.
+func (w *world) challenge(r *round, challenger *load.Worker, kind daemonKind, clients int, slice time.Duration) (err error) {
+	d := w.daemons[kind]
+	if d == nil {
+		r.challenger, err = challenger.Slice(clients, slice)
+		return err
+	}
+
+	// To ask for the allocations allocates, too. What the second question adds to the
+	// first is subtracted.
+	first, err := d.mallocs(w.ctx)
+	if err != nil {
+		return err
+	}
+	second, err := d.mallocs(w.ctx)
+	if err != nil {
+		return err
+	}
+	before, err := d.usage()
+	if err != nil {
+		return err
+	}
+
+	if r.challenger, err = challenger.Slice(clients, slice); err != nil {
+		return err
+	}
+
+	after, err := d.usage()
+	if err != nil {
+		return err
+	}
+	third, err := d.mallocs(w.ctx)
+	r.daemon, r.rss = report.CPU{User: after.user - before.user, System: after.system - before.system}, after.rss
+	r.mallocs = (third - second) - (second - first)
+	return err
 }
 
-// idle returns an error if nothing succeeded on one of the sides: there is no ratio.
-func (p pair) idle() error {
-	for _, s := range []sample{p.reference, p.challenger} {
+// idle returns an error if one side did nothing: there is no ratio then.
+func (r round) idle() error {
+	for _, s := range []load.Sample{r.reference, r.challenger} {
 		if s.Ops == 0 {
 			return fmt.Errorf("nothing succeeded, %d calls failed: %s", s.Errors, s.Error)
 		}
@@ -124,40 +155,56 @@ func (p pair) idle() error {
 	return nil
 }
 
-func (w *world) pair(reference, challenger *worker, c benchCase, clients int, d time.Duration) (p pair, err error) {
-	if err := w.ctx.Err(); err != nil {
-		return p, err
+// fill computes the figures of a duel.
+func fill(d *report.Duel, rounds []round) {
+	list := func(f func(round) float64) (x []float64) {
+		for _, r := range rounds {
+			x = append(x, f(r))
+		}
+		return x
 	}
-	if p.reference, err = reference.slice(c.referenceClients, d); err != nil {
-		return p, err
+	median := func(f func(round) float64) float64 { return report.Median(list(f)) }
+
+	d.Ratio = report.SpreadOf(list(func(r round) float64 { return r.challenger.Rate() / r.reference.Rate() }))
+	d.P99Ratio = report.SpreadOf(list(func(r round) float64 { return r.challenger.P99 / r.reference.P99 }))
+	if rounds[0].limit.Ops > 0 {
+		d.OfLimit = report.SpreadOf(list(func(r round) float64 { return r.challenger.Rate() / r.limit.Rate() }))
 	}
-	served := w.daemons[c.daemon]
-	if served == nil {
-		p.challenger, err = challenger.slice(clients, d)
-		return p, err
+	d.Reference, d.PerSecond = median(func(r round) float64 { return r.reference.Rate() }), median(func(r round) float64 { return r.challenger.Rate() })
+	d.RefP50, d.P50 = median(func(r round) float64 { return r.reference.P50 }), median(func(r round) float64 { return r.challenger.P50 })
+	d.RefP99, d.P99 = median(func(r round) float64 { return r.reference.P99 }), median(func(r round) float64 { return r.challenger.P99 })
+
+	// The rest is of all rounds together: a client of many makes a call or two in each.
+	var refOps, ops, mallocs float64
+	var each []int
+	add := func(c *report.CPU, user, system float64) { c.User, c.System = c.User+user, c.System+system }
+	for _, r := range rounds {
+		refOps, ops = refOps+float64(r.reference.Ops), ops+float64(r.challenger.Ops)
+		add(&d.RefCPU, r.reference.User, r.reference.System)
+		add(&d.ClientCPU, r.challenger.User, r.challenger.System)
+		add(&d.DaemonCPU, r.daemon.User, r.daemon.System)
+		mallocs += r.mallocs
+		d.DaemonRSS = r.rss
+		d.Failures += r.challenger.Errors
+		d.RefFailures += r.reference.Errors
+		if r.challenger.Error != "" {
+			d.Failure = r.challenger.Error
+		}
+		if each == nil {
+			each = make([]int, len(r.challenger.Each))
+		}
+		for i, n := range r.challenger.Each {
+			each[i] += n
+		}
 	}
-	// Asked twice, so that what the question itself takes can be subtracted.
-	first, err := served.mallocs(w.ctx)
-	if err != nil {
-		return p, err
+	if ops == 0 || refOps == 0 {
+		return
 	}
-	second, err := served.mallocs(w.ctx)
-	if err != nil {
-		return p, err
+
+	of := func(c report.CPU, n float64) report.CPU { return report.CPU{User: c.User / n, System: c.System / n} }
+	d.RefCPU, d.ClientCPU, d.DaemonCPU = of(d.RefCPU, refOps), of(d.ClientCPU, ops), of(d.DaemonCPU, ops)
+	d.Mallocs = mallocs / ops
+	if len(each) > 0 { // the limit's client does not count them
+		d.LeastShare = float64(slices.Min(each)) * float64(len(each)) / ops
 	}
-	before, err := served.usage()
-	if err != nil {
-		return p, err
-	}
-	if p.challenger, err = challenger.slice(clients, d); err != nil {
-		return p, err
-	}
-	after, err := served.usage()
-	if err != nil {
-		return p, err
-	}
-	third, err := served.mallocs(w.ctx)
-	p.daemon, p.rss = cpu{after.user - before.user, after.system - before.system}, after.rss
-	p.mallocs = (third - second) - (second - first)
-	return p, err
 }

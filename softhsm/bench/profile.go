@@ -3,52 +3,50 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/pprof"
 	"time"
 
-	"signetd/daemon/audit"
-	"signetd/daemon/server"
+	"signetd/softhsm/bench/load"
+	"signetd/softhsm/bench/report"
 )
 
 // profileFor is how long the load lasts while it is watched.
 const profileFor = 10 * time.Second
 
-// profile has the daemon's code serve 64 clients of another process, in a process of
-// ours: the daemon itself has no way to profile it. It writes CPU and allocation
-// profiles into dir, and what takes most of each as text.
+// profile has 64 clients load the daemon's code in a process that profiles itself. It
+// writes CPU and allocation profiles into dir, and what takes most of each as text.
 func (w *world) profile(dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
+
 	socket := filepath.Join(w.dir, "profiled")
-	server, err := w.small.start(job{Kind: "server", Key: unverified("ES256"), Alg: "ES256", Layer: "backend", Socket: socket, Dir: dir})
+	server, err := w.small.start(load.Job{Kind: "profiled", Key: unverified("ES256"), Alg: "ES256", Unverified: true, Socket: socket, Dir: dir})
 	if err != nil {
 		return err
 	}
-	clients, err := startWorker(nil, job{Kind: "signetd", Socket: socket, Key: unverified("ES256"), Alg: "ES256", Op: "jwt", Batch: 1})
+	clients, err := load.Start(nil, load.Job{Kind: "signetd", Socket: socket, Key: unverified("ES256"), Alg: "ES256", Op: "jwt", Batch: 1})
 	if err != nil {
-		return errors.Join(err, server.stop())
+		return errors.Join(err, server.Stop())
 	}
-	s, err := clients.slice(loadClients, time.Second) // warms up
+
+	s, err := clients.Slice(loadClients, time.Second) // warms up
 	if err == nil {
-		_, err = fmt.Fprintln(server.in, "start")
+		err = server.Tell("start")
 	}
 	if err == nil {
-		s, err = clients.slice(loadClients, profileFor)
+		s, err = clients.Slice(loadClients, profileFor)
 	}
-	if err := errors.Join(err, clients.stop(), server.stop()); err != nil { // the server writes the profiles as it stops
+	// The server writes the profiles as it stops.
+	if err := errors.Join(err, clients.Stop(), server.Stop()); err != nil {
 		return err
 	}
-	fmt.Printf("profile: %d requests of %d clients in %.1f s, %d failed, load average %s\n", s.Ops, loadClients, s.Seconds, s.Errors, load())
+	fmt.Printf("profile: %d requests of %d clients in %.1f s, %d failed, load average %s\n", s.Ops, loadClients, s.Seconds, s.Errors, report.LoadAverage())
 	return tops(w.ctx, dir)
 }
 
@@ -78,50 +76,4 @@ func tops(ctx context.Context, dir string) error {
 		fmt.Printf("\n%s\n%s", top.name, text)
 	}
 	return nil
-}
-
-// runServer is the main of the worker that is profiled: a server.Server on the job's
-// socket. The CPU profile begins with the first line of in, and all end with in.
-func runServer(ctx context.Context, j job, in io.Reader, out *os.File) (err error) {
-	t, err := newLayerTarget(ctx, j)
-	if err == nil {
-		err = t.serve(audit.SyncAlways)
-	}
-	if err != nil {
-		return greet(out, err)
-	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	l, err := server.ListenUnix(server.SocketConfig{Path: j.Socket, Mode: 0o600, GID: -1})
-	if err := greet(out, err); err != nil {
-		return err
-	}
-	srv := server.New(t.service, server.Config{Limits: serviceLimits, Log: slog.New(slog.DiscardHandler)})
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }() // ends with Shutdown
-	err = profiles(j.Dir, bufio.NewScanner(in))
-	return errors.Join(err, srv.Shutdown(ctx), <-done)
-}
-
-// profiles profiles this process from the first line to the end of lines.
-func profiles(dir string, lines *bufio.Scanner) (err error) {
-	if !lines.Scan() {
-		return errors.New("told to stop before there was anything to profile")
-	}
-	file, err := os.Create(filepath.Join(dir, "cpu.pprof")) // #nosec G304 -- the user names the folder
-	if err != nil {
-		return err
-	}
-	if err := pprof.StartCPUProfile(file); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	for lines.Scan() {
-	}
-	pprof.StopCPUProfile()
-	if err := file.Close(); err != nil {
-		return err
-	}
-	if file, err = os.Create(filepath.Join(dir, "allocs.pprof")); err != nil { // #nosec G304 -- see above
-		return err
-	}
-	return errors.Join(pprof.Lookup("allocs").WriteTo(file, 0), file.Close())
 }

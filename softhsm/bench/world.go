@@ -16,16 +16,19 @@ import (
 	"signetd/backends/pkcs11"
 	"signetd/signer"
 	"signetd/softhsm"
+	"signetd/softhsm/bench/load"
 )
 
-// A world holds tokens with their keys, and the daemons and servers that serve them.
-// What not every run needs is made when it is first asked for.
+// A world holds the tokens with their keys, and the daemons and servers that use them.
+// All but the small token is made when it is first asked for.
 type world struct {
 	dir     string
 	small   *hsm // with ten keys
 	large   *hsm // with a thousand objects
 	daemons map[daemonKind]*served
 	server  *exec.Cmd // p11-kit's
+	limit   string    // the program of the limit
+	limits  int       // how often it was started
 	stop    context.CancelFunc
 	ctx     context.Context //nolint:containedctx // the life of the processes, which all end with it
 }
@@ -52,7 +55,13 @@ func (w *world) largeToken() (*hsm, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.fill(largeLabels()); err != nil {
+
+	// A module belongs to one process, so a worker makes the keys.
+	filler, err := h.start(load.Job{Kind: "fill", Labels: largeLabels()})
+	if err == nil {
+		err = filler.Stop()
+	}
+	if err != nil {
 		return nil, err
 	}
 	w.large = h
@@ -73,6 +82,7 @@ func newHSM(dir string) (*hsm, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	h := &hsm{Token: token, ids: map[string]string{}}
 	for _, k := range tenKeys() {
 		text, err := token.GenerateKey(k.Label, keyTypes[k.Alg], signer.Alg(k.Alg).Use())
@@ -91,33 +101,14 @@ func newHSM(dir string) (*hsm, error) {
 // env is what a process needs to find the token.
 func (h *hsm) env() []string { return []string{"SOFTHSM2_CONF=" + h.Conf()} }
 
-// start starts a worker that does a job with the token itself.
-func (h *hsm) start(j job) (*worker, error) {
+// job returns j with what reaches the token.
+func (h *hsm) job(j load.Job) load.Job {
 	j.Module, j.Token, j.PIN, j.PINFile, j.ID = h.Module(), h.Label(), h.PIN(), h.PINFile(), h.ids[j.Key]
-	return startWorker(h.env(), j)
+	return j
 }
 
-// fill makes more keys in the token, in a process of its own as for every module.
-func (h *hsm) fill(labels []string) error {
-	w, err := h.start(job{Kind: "fill", Labels: labels})
-	if err != nil {
-		return err
-	}
-	return w.stop()
-}
-
-// answers waits for somebody to listen at socket.
-func answers(socket string) error {
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("unix", socket)
-		if err == nil {
-			return c.Close()
-		}
-		if time.Now().After(until) {
-			return err
-		}
-	}
-}
+// start starts a worker that uses the token itself.
+func (h *hsm) start(j load.Job) (*load.Worker, error) { return load.Start(h.env(), h.job(j)) }
 
 // p11kitClients are where Debian and Fedora put p11-kit's client.
 var p11kitClients = []string{"/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so", "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so", "/usr/lib64/pkcs11/p11-kit-client.so"}
@@ -131,19 +122,30 @@ func p11kitClient() (string, error) {
 	return "", errors.New("p11-kit-client.so is not installed: install the packages p11-kit and p11-kit-modules")
 }
 
-// p11kit starts p11-kit's server for the token, once, and returns its address.
+// p11kit returns the address of p11-kit's server for the token, which it starts once.
 func (w *world) p11kit() (address string, err error) {
 	socket := filepath.Join(w.dir, "p11-kit")
+	address = "unix:path=" + socket
 	if w.server != nil {
-		return "unix:path=" + socket, nil
+		return address, nil
 	}
+
 	server := exec.CommandContext(w.ctx, "p11-kit", "server", "-f", "-n", socket, "--provider", w.small.Module(), "pkcs11:token="+w.small.Label()) // #nosec G204 -- fixed words
 	server.Env = append(os.Environ(), w.small.env()...)
 	if err := server.Start(); err != nil {
 		return "", fmt.Errorf("p11-kit server: %w", err)
 	}
 	w.server = server
-	return "unix:path=" + socket, answers(socket)
+
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			return address, c.Close()
+		}
+		if time.Now().After(until) {
+			return "", err
+		}
+	}
 }
 
 // close ends all processes and removes the tokens.

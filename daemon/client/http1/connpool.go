@@ -278,7 +278,7 @@ func (p *ConnPool) abandon(c *Call, err error) {
 
 // untracked decides what becomes of a connection after a call, or its reader, has left
 // it: another call reads, or the connection becomes idle, or it is closed. The caller
-// holds p.mu and calls dispatch afterwards, since there may be room now.
+// holds p.mu, and then lets other calls use the room that is free: see dispatch.
 func (p *ConnPool) untracked(conn *pipelinedConn) {
 	switch {
 	case conn.dead:

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// settle does nothing on this system.
-func settle() {}
