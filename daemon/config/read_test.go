@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestParseConfigOddities(t *testing.T) {
+func TestParseOddities(t *testing.T) {
 	tests := []struct{ name, config, want string }{
 		{"octal mode", "socket: {mode: 0660}", "c:1:16: is not a plain whole number"},
 		{"octal mode of YAML 1.2", "socket:\n  mode: 0o660", "c:2:9: is not a plain whole number"},
@@ -20,20 +20,20 @@ func TestParseConfigOddities(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := parseConfig("c", []byte(tt.config)); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("parseConfig(%q) = %v, want an error with %q", tt.config, err, tt.want)
+			if _, err := parse("c", tt.config); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Parse(%q) = %v, want an error with %q", tt.config, err, tt.want)
 			}
 		})
 	}
 }
 
-func TestParseConfigMode(t *testing.T) {
+func TestSocketMode(t *testing.T) {
 	for text, want := range map[string]os.FileMode{`"0660"`: 0o660, `'0600'`: 0o600, "660": 0o660} {
-		d, err := parseConfig("c", []byte("socket: {path: /x, mode: "+text+"}\naudit: {path: /x}\ngrants: [{peer: {user: 0}}]"))
+		f, err := parse("c", "socket: {path: /x, mode: "+text+"}\naudit: {path: /x}\ngrants: [{peer: {user: 0}}]")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := d.File.Settings(); err != nil || c.Socket.Mode != want {
+		if c, err := f.Settings(); err != nil || c.Socket.Mode != want {
 			t.Errorf("mode %s is read as %v, %v; want %v", text, c.Socket.Mode, err, want)
 		}
 	}
