@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"signetd/daemon/api"
 	"signetd/signer"
 )
 
@@ -17,41 +18,62 @@ const (
 	opsDoc = "../docs/operations.md"
 )
 
-// What the code has, the documents name: each pattern finds names in a source
-// file, and each name stands in the document in the given form.
+// What the code has, the documents name: each name has the given form in the document.
 func TestDocsNameWhatTheCodeHas(t *testing.T) {
+	var paths, ops, grantable []string
+	for _, r := range api.Routes {
+		if !strings.Contains(r.Path, "{") { // it is described with the path that it is below
+			paths = append(paths, r.Path)
+		}
+		for _, op := range []api.Op{r.Op, r.Keyless} {
+			if op != "" {
+				ops, grantable = append(ops, string(op)), append(grantable, string(op))
+			}
+		}
+	}
+	ops = append(ops, string(api.OpNone))
+
 	tests := []struct {
-		what, source, pattern string
-		least                 int // how many there are, so that a pattern that finds none fails
-		doc, form             string
+		what      string
+		names     []string
+		doc, form string
 	}{
-		{"path", "api/routes.go", `"(/v1/[^"{]+[^"{/])(?:/\{name\})?"`, 20, apiDoc, "(?m)^### (GET|POST) %s$"},
-		{"example of path", "api/routes.go", `"(/v1/[^"{]+[^"{/])(?:/\{name\})?"`, 20, apiDoc, `(?m)^\$ .*http://signetd%s\b`},
-		{"member", "api/*.go", "json:\"([a-z_]+)", 50, apiDoc, "[`\"]%s[`\"]"},
-		{"op", "api/routes.go", `Op\w+ +Op = "([^"]+)"`, 10, apiDoc, "`%s`"},
-		{"op to grant", "api/routes.go", `Op[^N]\w+ +Op = "([^"]+)"`, 10, opsDoc, "(?m)^\\| `%s` \\|"}, // all but OpNone
-		{"error code", "../signer/errors.go", `\{(?:Err|context)[\w.]+, "(\w+)"\}`, 9, apiDoc, "(?m)^\\| `%s` \\| \\d{3}"},
-		{"metric", "metrics.go", `Name: "(\w+)"`, 9, opsDoc, "(?m)^\\| `%s` \\|"},
-		{"audit member", "audit/audit.go", "json:\"([a-z_0-9]+)", 15, opsDoc, "`%s`"},
+		{"path", paths, apiDoc, "(?m)^### (GET|POST) %s$"},
+		{"example of path", paths, apiDoc, `(?m)^\$ .*http://signetd%s\b`},
+		{"op", ops, apiDoc, "`%s`"},
+		{"op to grant", grantable, opsDoc, "(?m)^\\| `%s` \\|"},
+		{"member", find(t, "api/*.go", "json:\"([a-z_]+)", 50), apiDoc, "[`\"]%s[`\"]"},
+		{"error code", find(t, "../signer/errors.go", `\{(?:Err|context)[\w.]+, "(\w+)"\}`, 9), apiDoc, "(?m)^\\| `%s` \\| \\d{3}"},
+		{"metric", append(find(t, "metrics.go", `Name: "(\w+)"`, 9), find(t, "server/*.go", `Name: "(signetd_\w+)"`, 1)...), opsDoc, "(?m)^\\| `%s` \\|"},
+		{"audit member", find(t, "audit/record.go", "json:\"([a-z_0-9]+)", 15), opsDoc, "`%s`"},
 	}
 	for _, tt := range tests {
-		names := regexp.MustCompile(tt.pattern).FindAllStringSubmatch(sources(t, tt.source), -1)
-		if len(names) < tt.least {
-			t.Errorf("found %d times a %s in %s, want %d or more", len(names), tt.what, tt.source, tt.least)
-		}
 		doc := text(t, tt.doc)
-		for _, name := range names {
-			if !regexp.MustCompile(fmt.Sprintf(tt.form, regexp.QuoteMeta(name[1]))).MatchString(doc) {
-				t.Errorf("%s lacks the %s %q of %s", tt.doc, tt.what, name[1], tt.source)
+		for _, name := range tt.names {
+			if !regexp.MustCompile(fmt.Sprintf(tt.form, regexp.QuoteMeta(name))).MatchString(doc) {
+				t.Errorf("%s lacks the %s %q", tt.doc, tt.what, name)
 			}
 		}
 	}
 }
 
-// The statuses in the error table are those of request.go, and the codes are all
+// find returns what a pattern finds in the source: at least least names, so that a pattern
+// that finds nothing fails.
+func find(t *testing.T, source, pattern string, least int) (names []string) {
+	t.Helper()
+	for _, found := range regexp.MustCompile(pattern).FindAllStringSubmatch(sources(t, source), -1) {
+		names = append(names, found[1])
+	}
+	if len(names) < least {
+		t.Errorf("found %d names in %s, want %d or more", len(names), source, least)
+	}
+	return names
+}
+
+// The statuses in the error table are those of response.go, and the codes are all
 // that there are.
 func TestAPIDocStatuses(t *testing.T) {
-	doc, code := text(t, apiDoc), text(t, "request.go")
+	doc, code := text(t, apiDoc), text(t, "response.go")
 	tests := []struct {
 		code, name string // name is that of net/http
 		status     int
@@ -72,7 +94,7 @@ func TestAPIDocStatuses(t *testing.T) {
 		known = append(known, tt.code)
 		inCode := regexp.MustCompile(`(?:"` + tt.code + `"|signer\.CodeInternal):\s+http\.Status` + tt.name + `,`)
 		if !inCode.MatchString(code) {
-			t.Errorf("request.go does not answer code %s with status %s", tt.code, tt.name)
+			t.Errorf("response.go does not answer code %s with status %s", tt.code, tt.name)
 		}
 		row := fmt.Sprintf("| `%s` | %d", tt.code, tt.status)
 		_, rest, found := strings.Cut(doc, row)

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"crypto"
 	"fmt"
 	"slices"
 
@@ -12,16 +11,6 @@ import (
 	"signetd/daemon/api"
 	"signetd/signer"
 )
-
-// A Recipient is another party, which the daemon encrypts to. Grants name it as they name
-// keys.
-type Recipient struct {
-	Name   string
-	Public crypto.PublicKey
-	KID    string // may be empty
-	Alg    signer.Alg
-	Enc    string // the one content encryption, or empty for any
-}
 
 // encryptJWE encrypts to the active version of a key, to a configured recipient, or to the
 // public key in the request.

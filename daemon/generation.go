@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"crypto"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +27,26 @@ type Setup struct {
 	// more versions to swap. The [Service] runs it until it returns, and ends its context
 	// when another setup becomes the current one. Optional.
 	Finish func(ctx context.Context, swap func(*signer.Ring))
+}
+
+// An Issuer is another party whose tokens are trusted. Grants name it as they name keys.
+type Issuer struct {
+	Name   string
+	Algs   []signer.Alg     // that it signs with; no token chooses another
+	Accept *policy.Verifier // what its tokens must be like
+	// Keys are its public keys, or Key names a key of the ring.
+	Keys []signer.JWK
+	Key  string
+}
+
+// A Recipient is another party, which the daemon encrypts to. Grants name it as they name
+// keys.
+type Recipient struct {
+	Name   string
+	Public crypto.PublicKey
+	KID    string // may be empty
+	Alg    signer.Alg
+	Enc    string // the one content encryption, or empty for any
 }
 
 // Close closes the backends.
@@ -70,18 +92,6 @@ func (g *generation) retire() {
 	g.leave()
 }
 
-// enter returns the current generation, which stays open until its leave.
-func (s *Service) enter() *generation {
-	for {
-		g := s.current.Load()
-		g.users.Add(1)
-		if s.current.Load() == g {
-			return g
-		}
-		g.leave() // Swap replaced it in between, and it may be closed already
-	}
-}
-
 // leave ends one use of g. The last one closes the backends, and does not wait for that: it
 // takes for ever if a call into a token hangs.
 func (g *generation) leave() {
@@ -96,4 +106,56 @@ func (g *generation) leave() {
 			close(g.ended)
 		}()
 	})
+}
+
+// generations are the current one and those before it that are still in use. They are safe
+// for concurrent use.
+type generations struct {
+	current atomic.Pointer[generation]
+	closing sync.WaitGroup // for those before
+}
+
+// enter returns the current generation, which stays open until its leave.
+func (gs *generations) enter() *generation {
+	for {
+		g := gs.current.Load()
+		g.users.Add(1)
+		if gs.current.Load() == g {
+			return g
+		}
+		g.leave() // swap replaced it in between, and it may be closed already
+	}
+}
+
+// swap makes a setup the current generation, and waits neither for requests nor for the old
+// backends to close. It calls failed if closing them fails.
+func (gs *generations) swap(setup Setup, failed func(error)) {
+	old := gs.current.Swap(newGeneration(setup))
+	gs.closing.Go(func() { // ends when the old backends are closed
+		<-old.ended
+		if old.err != nil {
+			failed(old.err)
+		}
+	})
+	old.retire()
+}
+
+// close closes all backends once the requests that use them have ended, and returns an
+// error if ctx ends first.
+func (gs *generations) close(ctx context.Context) error {
+	g := gs.current.Load()
+	g.retire()
+
+	all := make(chan struct{})
+	go func() { // ends when the backends are closed
+		defer close(all)
+		gs.closing.Wait()
+		<-g.ended
+	}()
+	select {
+	case <-all:
+		return g.err
+	case <-ctx.Done():
+		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
+	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"signetd/daemon/api"
-	"signetd/daemon/policy"
+	"signetd/daemon/audit"
 	"signetd/signer"
 )
 
@@ -22,26 +22,6 @@ type readiness struct {
 	at       time.Time
 	of       *generation
 	backends map[string]string // by name, the code of what it answered
-}
-
-// Ready tells whether every key has a version that can be used, and whether each backend
-// answers, as of a second ago at most. It names keys only to a peer with a grant on them.
-// It leaves no audit record, since it uses no key.
-func (s *Service) Ready(ctx context.Context, peer policy.Peer) *api.Ready {
-	g := s.enter()
-	defer g.leave()
-
-	ready := &api.Ready{Ready: true, Backends: s.askBackends(ctx, g)}
-	now := time.Now()
-	for _, k := range g.ring.Load().Keys() {
-		ready.Ready = ready.Ready && usable(k, now, ready.Backends)
-		missing := missingOf(k)
-		ready.MissingVersions += len(missing)
-		if g.setup.Policy.Check(peer, api.OpList, k.Name) == nil {
-			ready.Missing = append(ready.Missing, missing...)
-		}
-	}
-	return ready
 }
 
 // usable reports whether a key has a version whose time has come, in a backend that has
@@ -73,9 +53,16 @@ func missingOf(k signer.NamedKey) (list []api.MissingVersion) {
 	return list
 }
 
-// askBackends returns, by name, the code of what each backend of g says of itself.
-func (s *Service) askBackends(ctx context.Context, g *generation) map[string]string {
-	r := &s.readiness
+// notBefore is the time before which v is not active, or nil.
+func notBefore(v *signer.Version) *time.Time {
+	if t := v.NotBefore(); !t.IsZero() {
+		return &t
+	}
+	return nil
+}
+
+// ask returns, by name, the code of what each backend of g says of itself, within timeout.
+func (r *readiness) ask(ctx context.Context, g *generation, timeout time.Duration) map[string]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.backends != nil && r.of == g && time.Since(r.at) <= readyFor {
@@ -83,7 +70,7 @@ func (s *Service) askBackends(ctx context.Context, g *generation) map[string]str
 	}
 
 	// The answer is for all who ask, and must not depend on the patience of the first.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	codes := map[string]string{}
 	var mu sync.Mutex // guards codes
@@ -113,12 +100,12 @@ type outages struct {
 }
 
 // note logs it if a record begins or ends an outage.
-func (o *outages) note(logger *slog.Logger, rec *record) {
+func (o *outages) note(logger *slog.Logger, rec *audit.Record, outcome error) {
 	lost := rec.Outcome == signer.Code(signer.ErrUnavailable)
 	switch {
 	case rec.KID == "":
 		return // a name that a peer made up is no key
-	case !lost && rec.outcome != nil:
+	case !lost && outcome != nil:
 		return // what is the peer's own fault says nothing of a backend
 	case !lost && o.n.Load() == 0:
 		return
@@ -138,7 +125,7 @@ func (o *outages) note(logger *slog.Logger, rec *record) {
 	if lost {
 		if p.Lost() {
 			o.n.Add(1)
-			logger.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", rec.outcome)
+			logger.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", outcome)
 		}
 		return
 	}

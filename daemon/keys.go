@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"signetd/daemon/api"
 	"signetd/daemon/policy"
@@ -85,13 +84,6 @@ func (c *call) describe(k signer.NamedKey) api.Key {
 		key.Versions = append(key.Versions, kv)
 	}
 	return key
-}
-
-func notBefore(v *signer.Version) *time.Time {
-	if t := v.NotBefore(); !t.IsZero() {
-		return &t
-	}
-	return nil
 }
 
 // rank orders states, the best first.

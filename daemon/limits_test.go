@@ -84,7 +84,7 @@ func TestSwap(t *testing.T) {
 	}
 	first, c := setup()
 	s := &Service{}
-	s.current.Store(newGeneration(first))
+	s.generations.current.Store(newGeneration(first))
 	all := []*closer{c}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -96,7 +96,7 @@ func TestSwap(t *testing.T) {
 					return
 				default:
 				}
-				g := s.enter()
+				g := s.generations.enter()
 				if b, ok := g.setup.Backends["b"].(*closer); !ok || b.closed.Load() {
 					t.Error("a request has a backend that is closed")
 				}

@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"context"
-	"log/slog"
 	"maps"
 	"runtime"
 	"sync"
@@ -113,33 +111,6 @@ func NewMetrics(version string) *Metrics {
 	m.Registry.MustRegister(m.requests, m.total, m.queue, m.backend, m.inFlight, m.auditErrors, m.reloads, m.denials, m.failovers, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
-}
-
-// observe counts and logs a request that has ended with a record. withheld is why its
-// answer does not leave, or nil.
-func (s *Service) observe(r *record, withheld error) {
-	took, answered := time.Since(r.task.start), r.Outcome
-	if withheld != nil {
-		answered = signer.Code(withheld)
-	}
-
-	// Without a kid the key is not known to be one of the config. What a peer made up must
-	// not become a label.
-	key, alg := r.Key, r.Alg
-	if r.KID == "" {
-		key, alg = "", ""
-	}
-	s.metrics.observeRequest(requestLabels{r.Op, key, alg, answered}, took)
-	s.metrics.observePolicy(key, &r.Record)
-	s.outages.note(s.log, r)
-
-	peer := r.task.request.Peer
-	if r.Outcome == signer.CodeInternal {
-		s.log.Error("internal error", "request", r.Request, "peer", peer, "op", r.Op, "key", r.Key, "err", r.outcome)
-	}
-	if s.log.Enabled(context.Background(), slog.LevelDebug) { //nolint:forbidigo // the log takes no part in the request
-		s.log.Debug("request", "request", r.Request, "peer", peer, "op", r.Op, "key", r.Key, "kid", r.KID, "alg", r.Alg, "outcome", answered, "dur", took)
-	}
 }
 
 // observeRequest counts a request that has ended.

@@ -54,7 +54,7 @@ func (f *fixture) withMore(t *testing.T, name string, more *signer.Version) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.service.current.Load().ring.Store(ring)
+	f.service.generations.current.Load().ring.Store(ring)
 }
 
 // While the active version's backend is away the one before it signs, and says so by

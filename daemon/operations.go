@@ -4,10 +4,74 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync/atomic"
 
 	"signetd/daemon/api"
 	"signetd/signer"
+	"signetd/signer/supervise"
 )
+
+// Answer does what a request asks for, and returns what to tell the peer. It ends with ctx,
+// or with the time limit of a request if that is earlier.
+//
+// The response must not leave the process before its Commit has returned.
+func (s *Service) Answer(ctx context.Context, q *Request) Response {
+	// The requests that were read behind this one will have records soon, which can share
+	// an fsync with its own.
+	s.expectBehind(q)
+	defer s.forgetBehind(q)
+
+	// The name of a key is the last part of a path, and the only part that varies.
+	path := q.Path
+	if prefix, _, _ := strings.Cut(api.GetKey.Path, "{"); strings.HasPrefix(path, prefix) && path != prefix {
+		q.name, path = path[len(prefix):], api.GetKey.Path
+	}
+	e, known := entries[path]
+
+	switch {
+	case !known:
+		return s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound))
+	case e.Method != q.Method:
+		r := s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, e.Method))
+		r.Status, r.Allow = http.StatusMethodNotAllowed, e.Method
+		return r
+	default:
+		return e.answer(ctx, s, q)
+	}
+}
+
+func (s *Service) expectBehind(q *Request) {
+	if q.Behind > 0 {
+		q.backlog = new(atomic.Int64)
+		q.backlog.Store(int64(q.Behind))
+		s.recorder.audit.Expect(q.Behind)
+	}
+}
+
+// forgetBehind undoes expectBehind. It may be called twice: at the end of a request, and
+// by the watchdog if that does not come.
+func (s *Service) forgetBehind(q *Request) {
+	if q.backlog != nil {
+		s.recorder.audit.Expect(-int(q.backlog.Swap(0)))
+	}
+}
+
+// TimeOut answers in place of a goroutine that is stuck in w, which is work on a request
+// of this service. It reports false if that goroutine has an answer after all.
+func (s *Service) TimeOut(w *supervise.Work) (Response, bool) {
+	t, ours := w.Owner.(*task)
+	if !ours {
+		return Response{}, false
+	}
+	rec, ok := t.timeOut()
+	if !ok {
+		return Response{}, false
+	}
+
+	s.forgetBehind(&t.request)
+	return respond(t.request.ID, 0, nil, context.DeadlineExceeded, rec), true
+}
 
 // entries are all of the API, by path. An operation that is not among them does not exist:
 // routes, the policy's operations, the client's methods and the tests of the documents
@@ -170,11 +234,8 @@ func answerOne[Q, A any](ctx context.Context, s *Service, q *Request, op *operat
 	if err == errTimedOut { //nolint:errorlint // it is never wrapped
 		return Response{TimedOut: true}
 	}
-	return respond(q.ID, sizeOfAnswer(q.Body), answer, err, rec)
+	return respond(q.ID, len(q.Body)+512 /* for the key's part */, answer, err, rec)
 }
-
-// sizeOfAnswer guesses the length of an answer: that of the request and the key's part.
-func sizeOfAnswer(request []byte) int { return len(request) + 512 }
 
 // open is the entry of a request that uses no key, needs no grant and leaves no record.
 func open(r api.Route, answer func(context.Context, *Service, *Request) Response) entry {
@@ -196,83 +257,4 @@ func getReady(ctx context.Context, s *Service, q *Request) Response {
 		r.Status, r.RetryAfter = http.StatusServiceUnavailable, "1"
 	}
 	return r
-}
-
-func (op *operation[Q, A]) keyOf(body *Q) string {
-	if op.key == nil {
-		return ""
-	}
-	return op.key(body)
-}
-
-// opOf is what the grant and the record of a request call the operation.
-func (op *operation[Q, A]) opOf(body *Q) api.Op {
-	if op.keyless != nil && op.keyless(body) {
-		return op.Keyless
-	}
-	return op.Op
-}
-
-// An applicant is a peer with a request, before anything is granted. All that it offers is
-// to ask the policy, and to find the key that a kid belongs to.
-type applicant struct {
-	gen     *generation
-	task    *task
-	granted bool // a question was answered with yes
-}
-
-// may asks for op on a key, or on the daemon itself if key is empty. The errors are
-// ErrDenied.
-func (a *applicant) may(op api.Op, key string) error {
-	err := a.gen.setup.Policy.Check(a.task.request.Peer, op, key)
-	a.granted = a.granted || err == nil
-	return err
-}
-
-// mayAny asks for op on any key at all. The errors are ErrDenied.
-func (a *applicant) mayAny(op api.Op) error {
-	if !a.gen.setup.Policy.AllowsAny(a.task.request.Peer, op) {
-		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, a.task.request.Peer.UID, op)
-	}
-	a.granted = true
-	return nil
-}
-
-// mayNamed asks for op on the named key, or if name is empty on any key at all: then the
-// operation itself leaves out those that the peer may not use.
-func (a *applicant) mayNamed(op api.Op, name string) (key string, err error) {
-	if name == "" {
-		return "", a.mayAny(op)
-	}
-	return name, a.may(op, name)
-}
-
-// onAnyKey is the grant of an operation that finds its keys by itself, among those on
-// which the peer may do op.
-func onAnyKey[Q any](op api.Op) func(*applicant, *Q) (string, error) {
-	return func(a *applicant, _ *Q) (string, error) { return "", a.mayAny(op) }
-}
-
-// grantCall asks for the grant that op needs, and returns the call that is allowed then.
-func grantCall[Q, A any](gen *generation, t *task, op *operation[Q, A], body *Q) (*call, error) {
-	a := applicant{gen: gen, task: t}
-	key, err := "", error(nil)
-	switch {
-	case op.grant != nil:
-		key, err = op.grant(&a, body)
-	case op.keyless != nil && op.keyless(body):
-		err = a.may(op.Keyless, "")
-	default:
-		key = op.keyOf(body)
-		err = a.may(op.Op, key)
-	}
-	if err != nil {
-		return nil, err
-	}
-
-	// A grant function that returns without a question would open the operation to all.
-	if !a.granted {
-		return nil, fmt.Errorf("operation %s did not ask the policy", op.Op)
-	}
-	return &call{task: t, gen: gen, ring: gen.ring.Load(), peer: t.request.Peer, now: t.start, key: key}, nil
 }

@@ -54,7 +54,7 @@ func perform[Q, A any](ctx context.Context, s *Service, q *Request, op *operatio
 		op.note(&t.rec.Record, body)
 	}
 
-	s.audit.Expect(1)
+	s.recorder.audit.Expect(1)
 	if !op.unsupervised {
 		q.InFlight.Begin(&t.work)
 	}
@@ -66,7 +66,7 @@ func perform[Q, A any](ctx context.Context, s *Service, q *Request, op *operatio
 
 	// The record says how it ended even if it was refused: a refused request is as
 	// interesting to whoever reads the log as an answered one.
-	rec = t.conclude(&t.rec, err)
+	rec = t.record(&t.rec, err)
 	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {
 		s.refusals.wait(ctx, q.Peer.UID)
 	}
@@ -83,13 +83,13 @@ func guarded[Q, A any](ctx context.Context, t *task, op *operation[Q, A], body *
 
 	// One generation of config and keys serves the whole request. A reload that comes
 	// meanwhile changes nothing for it, and its backends stay open until it has ended.
-	gen := t.service.enter()
+	gen := t.service.generations.enter()
 	defer gen.leave()
 
 	// A bug in one operation must not end the process, and with it everybody's keys.
 	defer func() {
 		if p := recover(); p != nil {
-			t.service.log.ErrorContext(ctx, "panic", "request", t.request.ID, "op", t.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			t.service.recorder.log.ErrorContext(ctx, "panic", "request", t.request.ID, "op", t.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			answer, err = nil, errors.New("panic")
 		}
 	}()
@@ -103,44 +103,6 @@ func guarded[Q, A any](ctx context.Context, t *task, op *operation[Q, A], body *
 	return op.act(ctx, c, body)
 }
 
-// conclude completes rec, which is a record of t, and hands it to the log. outcome is why
-// the request was refused, or nil.
-func (t *task) conclude(rec *record, outcome error) *record {
-	rec.task, rec.outcome = t, outcome
-	rec.Time = t.start.UTC()
-	rec.Request, rec.Item = t.request.ID, t.request.item
-	rec.Peer = audit.Peer{UID: t.request.Peer.UID, GID: t.request.Peer.GID, PID: t.request.Peer.PID}
-	rec.Key = clip(rec.Key)
-	rec.Outcome = signer.Code(outcome)
-	if outcome != nil {
-		rec.Reason, rec.Rule = outcome.Error(), ruleOf(outcome)
-	}
-	rec.entry = t.service.audit.Append(&rec.Record)
-	return rec
-}
-
-// A record is the audit record of a request that has ended, on its way to the disk.
-type record struct {
-	audit.Record
-	task    *task
-	outcome error
-	entry   audit.Entry
-}
-
-// commit waits for the record, and counts and logs its request. It returns why the answer
-// must be withheld, or nil. It is called once.
-func (r *record) commit() error {
-	err := r.entry.Wait()
-	s := r.task.service
-	if err != nil {
-		s.metrics.auditErrors.Inc()
-		s.log.Error("audit record not written, answer withheld", "request", r.Request, "op", r.Op, "err", err)
-		err = fmt.Errorf("%w: the audit record cannot be written, so the answer is withheld", signer.ErrUnavailable)
-	}
-	s.observe(r, err)
-	return err
-}
-
 // refuse records a request that got no further than its syntax, and answers it with why.
 func (s *Service) refuse(ctx context.Context, q *Request, op api.Op, why error) Response {
 	rec := newTask(s, q, op, "").refuse(ctx, why)
@@ -148,7 +110,7 @@ func (s *Service) refuse(ctx context.Context, q *Request, op api.Op, why error) 
 }
 
 func (t *task) refuse(ctx context.Context, why error) *record {
-	rec := t.conclude(&t.rec, why)
+	rec := t.record(&t.rec, why)
 	t.service.refusals.wait(ctx, t.request.Peer.UID)
 	return rec
 }
@@ -161,11 +123,81 @@ func (s *Service) withTimeLimit(ctx context.Context) (context.Context, context.C
 	return context.WithTimeout(ctx, s.limits.Timeout)
 }
 
-// clip bounds a name that a peer made up, for the log.
-func clip(name string) string {
-	const limit = 64
-	if len(name) > limit {
-		return name[:limit] + "..."
+func (op *operation[Q, A]) keyOf(body *Q) string {
+	if op.key == nil {
+		return ""
 	}
-	return name
+	return op.key(body)
+}
+
+// opOf is what the grant and the record of a request call the operation.
+func (op *operation[Q, A]) opOf(body *Q) api.Op {
+	if op.keyless != nil && op.keyless(body) {
+		return op.Keyless
+	}
+	return op.Op
+}
+
+// An applicant is a peer with a request, before anything is granted. All that it offers is
+// to ask the policy, and to find the key that a kid belongs to.
+type applicant struct {
+	gen     *generation
+	task    *task
+	granted bool // a question was answered with yes
+}
+
+// may asks for op on a key, or on the daemon itself if key is empty. The errors are
+// ErrDenied.
+func (a *applicant) may(op api.Op, key string) error {
+	err := a.gen.setup.Policy.Check(a.task.request.Peer, op, key)
+	a.granted = a.granted || err == nil
+	return err
+}
+
+// mayAny asks for op on any key at all. The errors are ErrDenied.
+func (a *applicant) mayAny(op api.Op) error {
+	if !a.gen.setup.Policy.AllowsAny(a.task.request.Peer, op) {
+		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, a.task.request.Peer.UID, op)
+	}
+	a.granted = true
+	return nil
+}
+
+// mayNamed asks for op on the named key, or if name is empty on any key at all: then the
+// operation itself leaves out those that the peer may not use.
+func (a *applicant) mayNamed(op api.Op, name string) (key string, err error) {
+	if name == "" {
+		return "", a.mayAny(op)
+	}
+	return name, a.may(op, name)
+}
+
+// onAnyKey is the grant of an operation that finds its keys by itself, among those on
+// which the peer may do op.
+func onAnyKey[Q any](op api.Op) func(*applicant, *Q) (string, error) {
+	return func(a *applicant, _ *Q) (string, error) { return "", a.mayAny(op) }
+}
+
+// grantCall asks for the grant that op needs, and returns the call that is allowed then.
+func grantCall[Q, A any](gen *generation, t *task, op *operation[Q, A], body *Q) (*call, error) {
+	a := applicant{gen: gen, task: t}
+	key, err := "", error(nil)
+	switch {
+	case op.grant != nil:
+		key, err = op.grant(&a, body)
+	case op.keyless != nil && op.keyless(body):
+		err = a.may(op.Keyless, "")
+	default:
+		key = op.keyOf(body)
+		err = a.may(op.Op, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	// A grant function that returns without a question would open the operation to all.
+	if !a.granted {
+		return nil, fmt.Errorf("operation %s did not ask the policy", op.Op)
+	}
+	return &call{task: t, gen: gen, ring: gen.ring.Load(), peer: t.request.Peer, now: t.start, key: key}, nil
 }

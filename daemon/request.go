@@ -1,18 +1,13 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
-	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 	"signetd/signer/supervise"
@@ -36,106 +31,6 @@ type Request struct {
 	name    string        // of the key, if it is in the path
 	item    int           // the place in a batch, counted from 1; 0 outside of one
 	backlog *atomic.Int64 // the records that were expected for Behind; nil if none
-}
-
-// A Response is the answer to a request. The transport commits it, sends what its exported
-// fields say, and clears the body.
-type Response struct {
-	RequestID  string // the value of that header
-	Status     int
-	Body       []byte // JSON and a line feed; may hold secrets
-	RetryAfter string // the value of that header, or ""
-	Allow      string // likewise
-	// TimedOut is set if the watchdog has answered the request already, so that there is
-	// nothing to send. The other fields are empty then.
-	TimedOut bool
-
-	records []*record
-}
-
-// Commit waits until the audit records of the request are written. If one cannot be
-// written, it puts an error in the place of the answer, which is withheld, and returns
-// it. No response may leave the process before its Commit has returned.
-func (r *Response) Commit() error {
-	var withheld error
-	for _, rec := range r.records {
-		if err := rec.commit(); err != nil && withheld == nil {
-			withheld = err
-		}
-	}
-	r.records = nil
-
-	if withheld != nil {
-		clear(r.Body)
-		*r = respond(r.RequestID, 0, nil, withheld)
-	}
-	return withheld
-}
-
-// statuses maps the code of an error to an HTTP status.
-var statuses = map[string]int{
-	"invalid":           http.StatusBadRequest,
-	"denied":            http.StatusForbidden,
-	"not_found":         http.StatusNotFound,
-	"unsupported":       http.StatusUnprocessableEntity,
-	"decrypt_failed":    http.StatusUnprocessableEntity,
-	"overloaded":        http.StatusTooManyRequests,
-	"unavailable":       http.StatusServiceUnavailable,
-	"deadline":          http.StatusGatewayTimeout,
-	signer.CodeInternal: http.StatusInternalServerError,
-}
-
-// respond returns the response to the request with the given id: answer in JSON, or err if
-// there is one. size is a guess at the length of the JSON in bytes.
-func respond(id string, size int, answer any, err error, records ...*record) Response {
-	r := Response{RequestID: id, Status: http.StatusOK, records: records}
-	if err != nil {
-		code := signer.Code(err)
-		r.Status, answer = statuses[code], api.ErrorResponse{Error: errorOf(id, err)}
-		if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
-			r.RetryAfter = retryAfter(err)
-		}
-	}
-
-	// An answer may be a secret. It is written into one buffer that is long enough in
-	// nearly every case, because a buffer that must grow leaves a copy behind.
-	const shortAnswer = 512
-	body := bytes.NewBuffer(make([]byte, 0, max(size, shortAnswer)))
-	if json.MarshalWrite(body, answer) != nil {
-		r.Status, r.RetryAfter = http.StatusInternalServerError, ""
-		body.Reset()
-		body.WriteString(`{"error":{"code":"internal","message":"` + internalMessage + `","request_id":"` + id + `"}}`)
-	}
-	body.WriteByte('\n')
-	r.Body = body.Bytes()
-	return r
-}
-
-// internalMessage is all that a peer learns of a bug. The text of the error is in the log.
-const internalMessage = "internal error: report the request id"
-
-// errorOf is what an answer says of err.
-func errorOf(id string, err error) api.Error {
-	code, message := signer.Code(err), err.Error()
-	if code == signer.CodeInternal {
-		message = internalMessage
-	}
-	return api.Error{Code: code, Message: message, RequestID: id, Rule: ruleOf(err)}
-}
-
-// ruleOf is the rule of a claim policy that refused a request with err, or "".
-func ruleOf(err error) string {
-	var denial *policy.Denial
-	if errors.As(err, &denial) {
-		return denial.Rule
-	}
-	return ""
-}
-
-// retryAfter is how long the error asks to wait, in whole seconds and one at least.
-func retryAfter(err error) string {
-	wait := signer.RetryAfter(err)
-	return strconv.FormatInt(max(1, int64((wait+time.Second-1)/time.Second)), 10)
 }
 
 // decode reads JSON strictly: one value with known members, each at most once. The error

@@ -4,19 +4,14 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
-	"strings"
-	"sync"
-	"sync/atomic"
+	"time"
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
 	"signetd/daemon/policy"
 	"signetd/signer"
-	"signetd/signer/supervise"
 )
 
 // A Config configures a [Service].
@@ -35,31 +30,27 @@ type Config struct {
 }
 
 // A Service answers requests, whatever transport they came by. It is safe for concurrent
-// use. What is not said to change is set by [NewService] and never again.
+// use.
 type Service struct {
-	current atomic.Pointer[generation] // replaced by Swap
-	closing sync.WaitGroup             // for the older generations
-
-	limits    Limits
-	version   string
-	reload    func(context.Context) (keys int, err error)
-	audit     *audit.Log
-	metrics   *Metrics
-	log       *slog.Logger
-	admission *admission
-	refusals  *refusalLimiter
-	outages   outages
-	readiness readiness
+	limits      Limits
+	version     string
+	reload      func(context.Context) (keys int, err error)
+	recorder    recorder
+	generations generations
+	admission   *admission
+	refusals    *refusalLimiter
+	readiness   readiness
 }
 
 // NewService returns a service over a setup, which it takes over.
 func NewService(setup Setup, c Config) *Service {
 	limits := c.Limits.WithDefaults()
 	s := &Service{
-		limits: limits, version: c.Version, reload: c.Reload, audit: c.Audit, metrics: c.Metrics, log: c.Log,
+		limits: limits, version: c.Version, reload: c.Reload,
+		recorder:  recorder{audit: c.Audit, metrics: c.Metrics, log: c.Log},
 		admission: newAdmission(limits), refusals: newRefusalLimiter(limits),
 	}
-	s.current.Store(newGeneration(setup))
+	s.generations.current.Store(newGeneration(setup))
 	return s
 }
 
@@ -77,67 +68,6 @@ func (s *Service) Begin(peer policy.Peer) Request {
 	return Request{ID: string(text[:]), Peer: peer}
 }
 
-// Answer does what a request asks for, and returns what to tell the peer. It ends with ctx,
-// or with the time limit of a request if that is earlier.
-//
-// The response must not leave the process before its Commit has returned.
-func (s *Service) Answer(ctx context.Context, q *Request) Response {
-	// The requests that were read behind this one will have records soon, which can share
-	// an fsync with its own.
-	s.expectBehind(q)
-	defer s.forgetBehind(q)
-
-	// The name of a key is the last part of a path, and the only part that varies.
-	path := q.Path
-	if prefix, _, _ := strings.Cut(api.GetKey.Path, "{"); strings.HasPrefix(path, prefix) && path != prefix {
-		q.name, path = path[len(prefix):], api.GetKey.Path
-	}
-	e, known := entries[path]
-
-	switch {
-	case !known:
-		return s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: no such path", signer.ErrNotFound))
-	case e.Method != q.Method:
-		r := s.refuse(ctx, q, api.OpNone, fmt.Errorf("%w: this path takes %s", signer.ErrInvalid, e.Method))
-		r.Status, r.Allow = http.StatusMethodNotAllowed, e.Method
-		return r
-	default:
-		return e.answer(ctx, s, q)
-	}
-}
-
-func (s *Service) expectBehind(q *Request) {
-	if q.Behind > 0 {
-		q.backlog = new(atomic.Int64)
-		q.backlog.Store(int64(q.Behind))
-		s.audit.Expect(q.Behind)
-	}
-}
-
-// forgetBehind undoes expectBehind. It may be called twice: at the end of a request, and
-// by the watchdog if that does not come.
-func (s *Service) forgetBehind(q *Request) {
-	if q.backlog != nil {
-		s.audit.Expect(-int(q.backlog.Swap(0)))
-	}
-}
-
-// TimeOut answers in place of a goroutine that is stuck in w, which is work on a request
-// of this service. It reports false if that goroutine has an answer after all.
-func (s *Service) TimeOut(w *supervise.Work) (Response, bool) {
-	t, ours := w.Owner.(*task)
-	if !ours {
-		return Response{}, false
-	}
-	rec, ok := t.timeOut()
-	if !ok {
-		return Response{}, false
-	}
-
-	s.forgetBehind(&t.request)
-	return respond(t.request.ID, 0, nil, context.DeadlineExceeded, rec), true
-}
-
 // Fail is the answer to a request that the transport refuses because of err. It leaves no
 // record.
 func (*Service) Fail(q *Request, err error) Response { return respond(q.ID, 0, nil, err) }
@@ -146,30 +76,23 @@ func (*Service) Fail(q *Request, err error) Response { return respond(q.ID, 0, n
 // asked for. outcome is why it was refused, or nil.
 func (s *Service) RecordSignal(peer policy.Peer, outcome error) error {
 	q := s.Begin(peer)
-	t := newTask(s, &q, api.OpReload, "")
-	return t.conclude(&t.rec, outcome).commit()
+	rec := &record{Record: audit.Record{Op: string(api.OpReload)}}
+	return s.recorder.append(rec, &q, time.Now(), outcome).commit()
 }
 
 // Swap puts a setup in the place of the current one, all at once. Requests in flight
 // finish with what they began with, and Swap waits neither for them nor for the old
 // backends to close.
 func (s *Service) Swap(setup Setup) {
-	old := s.current.Swap(newGeneration(setup))
-	s.closing.Go(func() { // ends when the old backends are closed
-		<-old.ended
-		if old.err != nil {
-			s.log.Warn("closing the backends of the config before", "err", old.err)
-		}
-	})
-	old.retire()
+	s.generations.swap(setup, func(err error) { s.recorder.log.Warn("closing the backends of the config before", "err", err) })
 }
 
 // Ring returns the ring in which requests find their keys now.
-func (s *Service) Ring() *signer.Ring { return s.current.Load().ring.Load() }
+func (s *Service) Ring() *signer.Ring { return s.generations.current.Load().ring.Load() }
 
 // EachBackend calls f with each backend in use. f must not keep it.
 func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
-	g := s.enter()
+	g := s.generations.enter()
 	defer g.leave()
 	for name, b := range g.setup.Backends {
 		f(name, b)
@@ -178,20 +101,24 @@ func (s *Service) EachBackend(f func(name string, b signer.Backend)) {
 
 // Close closes the backends when the requests in flight have ended, and waits for those
 // of older setups. It returns an error if ctx ends first. No request may come after it.
-func (s *Service) Close(ctx context.Context) error {
-	g := s.current.Load()
-	g.retire()
+func (s *Service) Close(ctx context.Context) error { return s.generations.close(ctx) }
 
-	all := make(chan struct{})
-	go func() { // ends when the backends are closed
-		defer close(all)
-		s.closing.Wait()
-		<-g.ended
-	}()
-	select {
-	case <-all:
-		return g.err
-	case <-ctx.Done():
-		return fmt.Errorf("close: a backend does not answer: %w", ctx.Err())
+// Ready tells whether every key has a version that can be used, and whether each backend
+// answers, as of a second ago at most. It names keys only to a peer with a grant on them.
+// It leaves no audit record, since it uses no key.
+func (s *Service) Ready(ctx context.Context, peer policy.Peer) *api.Ready {
+	g := s.generations.enter()
+	defer g.leave()
+
+	ready := &api.Ready{Ready: true, Backends: s.readiness.ask(ctx, g, s.limits.Timeout)}
+	now := time.Now()
+	for _, k := range g.ring.Load().Keys() {
+		ready.Ready = ready.Ready && usable(k, now, ready.Backends)
+		missing := missingOf(k)
+		ready.MissingVersions += len(missing)
+		if g.setup.Policy.Check(peer, api.OpList, k.Name) == nil {
+			ready.Missing = append(ready.Missing, missing...)
+		}
 	}
+	return ready
 }

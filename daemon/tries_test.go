@@ -11,7 +11,7 @@ import (
 // tries, and none with a key that does not do its algorithm.
 func TestCandidates(t *testing.T) {
 	f := serve(t, Limits{})
-	c := &call{gen: f.service.enter(), ring: f.setup.Ring, peer: me()}
+	c := &call{gen: f.service.generations.enter(), ring: f.setup.Ring, peer: me()}
 	defer c.gen.leave()
 	name, v, err := c.ring.Version(f.setup.Ring.Keys()[2].Versions[0].KID())
 	if err != nil || name != "inbox" {

@@ -11,16 +11,6 @@ import (
 	"signetd/signer"
 )
 
-// An Issuer is another party whose tokens are trusted. Grants name it as they name keys.
-type Issuer struct {
-	Name   string
-	Algs   []signer.Alg     // that it signs with; no token chooses another
-	Accept *policy.Verifier // what its tokens must be like
-	// Keys are its public keys, or Key names a key of the ring.
-	Keys []signer.JWK
-	Key  string
-}
-
 // verifyJWT verifies a token of one of the keys, or of one of the trusted issuers, that the
 // peer may verify with: signature, algorithm, typ, issuer, audience and times, all as the
 // rules have them and none as the token says.

@@ -14,53 +14,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
-
-// A Record is one line of the log.
-type Record struct {
-	Time    time.Time `json:"time"` // when the request was taken up, UTC
-	Request string    `json:"request"`
-	Item    int       `json:"item,omitempty"` // the place in a batch, from 1
-	Peer    Peer      `json:"peer"`
-	Op      string    `json:"op"`
-	Key     string    `json:"key,omitempty"` // as the request names it, or that of the version that was used
-	KID     string    `json:"kid,omitempty"` // of the version that was used
-	Alg     string    `json:"alg,omitempty"`
-	Outcome string    `json:"outcome"`          // "ok" or an error code
-	Reason  string    `json:"reason,omitempty"` // the error, in words
-	Rule    string    `json:"rule,omitempty"`   // by which claims or a token were refused
-	JTI     string    `json:"jti,omitempty"`    // of the token that was signed or verified
-	Exp     int64     `json:"exp,omitempty"`    // seconds since 1970
-	// Digest is what the key signed, or what the signature that was verified is on,
-	// in base64url: for a JWS the hash, by alg, of its signing input. It and not the
-	// signature says which token it was, for an ECDSA signature has a twin that
-	// anybody can compute.
-	Digest string `json:"digest,omitempty"`
-	// Object is the SHA-256, in base64url, of what was to be opened or was sealed: of
-	// the JWE, or of the bytes of the encrypted key.
-	Object string `json:"object_sha256,omitempty"`
-	// To is whom something was encrypted for, if it is not Key: a name of the config, or
-	// "jwk" and the RFC 7638 thumbprint of a key in the request.
-	To string `json:"to,omitempty"`
-	// SignedBy is the key, or the trusted issuer, of the token in a JWE.
-	SignedBy string `json:"signed_by,omitempty"`
-	// WouldDeny is what the claim policy of a key in dry-run would have refused. The
-	// token was signed.
-	WouldDeny []Denial `json:"would_deny,omitempty"`
-}
-
-// A Denial is a rule of a claim policy and the claim that breaks it.
-type Denial struct {
-	Rule  string `json:"rule"`
-	Claim string `json:"claim,omitempty"`
-}
-
-// A Peer is the process that asked, as the kernel knows it.
-type Peer struct {
-	UID uint32 `json:"uid"`
-	GID uint32 `json:"gid"`
-	PID int32  `json:"pid"`
-}
 
 // Sync says when a record is on the disk.
 type Sync string
@@ -100,6 +56,27 @@ type batch struct {
 	led  atomic.Bool   // a leader writes it, or will
 	done chan struct{} // closed when err is set
 	err  error
+}
+
+// Open opens the log at path for appending, and makes it with mode 0600 if it does not
+// exist. If a crash cut the last line short, the line is ended and the new records follow
+// it. It is an error if another process has the log open.
+func Open(path string, sync Sync) (*Log, error) {
+	if sync != SyncAlways && sync != SyncNever {
+		return nil, fmt.Errorf("audit: sync is %q or %q, not %q", SyncAlways, SyncNever, sync)
+	}
+
+	l := &Log{path: path, sync: sync, wait: gatherFor}
+	var err error
+	if l.file, l.torn, err = open(path); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if sync == SyncAlways {
+		if err := l.file.Sync(); err != nil { // a pipe or a terminal, on which every answer would be withheld
+			return nil, errors.Join(fmt.Errorf("audit: %w: sync %q needs a file on a disk", err, SyncAlways), l.file.Close())
+		}
+	}
+	return l, nil
 }
 
 // Expect says that n more records will come soon, or with a negative n that so many will
@@ -220,7 +197,7 @@ func (l *Log) writeLocked(data []byte) error {
 
 	n, err := l.file.Write(data)
 	if err != nil {
-		if n > 0 && !l.takeBack(n) {
+		if n > 0 && !takeBack(l.file, n) {
 			l.torn = true
 		}
 		return fmt.Errorf("audit: %w", err)
@@ -233,4 +210,63 @@ func (l *Log) writeLocked(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// Reopen opens the log's path again, after something moved the file away to rotate it. If
+// that fails, the log goes on in the file that it has.
+func (l *Log) Reopen() error {
+	l.io.Lock()
+	defer l.io.Unlock()
+	if l.file == nil {
+		return errors.New("audit: the log is closed")
+	}
+
+	have, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if at, err := os.Stat(l.path); err == nil && os.SameFile(have, at) {
+		return nil // nothing was moved
+	}
+
+	file, torn, err := open(l.path)
+	if err != nil {
+		return fmt.Errorf("audit: reopen: %w", err)
+	}
+	old := l.file
+	l.file, l.torn = file, torn
+	return old.Close()
+}
+
+// Close writes what is in line and ends the log. Records that come later are refused.
+func (l *Log) Close() error {
+	l.io.Lock()
+	defer l.io.Unlock()
+	if l.file == nil {
+		return nil
+	}
+
+	err := l.writeRestLocked()
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if errors.Is(err, unix.EINVAL) { // a pipe or a terminal has no disk
+		err = nil
+	}
+
+	err = errors.Join(err, l.file.Close())
+	l.file = nil
+	return err
+}
+
+// writeRestLocked writes the records that are in line and have no leader.
+func (l *Log) writeRestLocked() error {
+	l.mu.Lock()
+	b := l.next
+	l.mu.Unlock()
+	if b == nil || !b.led.CompareAndSwap(false, true) {
+		return nil
+	}
+	l.writeBatchLocked(b)
+	return b.err
 }

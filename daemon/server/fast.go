@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"signetd/daemon"
@@ -16,7 +18,6 @@ import (
 
 const (
 	firstBuffer = 4 << 10 // bytes that a connection reads into at first
-	keepBuffer  = 8 << 10 // bytes of a buffer that a connection keeps
 	// gatherResponses is how long a response waits for those to requests that came with
 	// its own.
 	gatherResponses = 5 * time.Millisecond
@@ -26,16 +27,26 @@ const (
 type next int
 
 const (
-	proceed  next = iota
-	finish        // nothing more comes, or can be answered
-	fallback      // to net/http
-	timedOut      // the watchdog has answered, and closed the connection
+	proceed      next = iota
+	finish            // nothing more comes, or can be answered
+	handOverConn      // to net/http
+	timedOut          // the watchdog has answered, and closed the connection
 )
+
+// A fastPath serves connections without net/http. It has what its connections share.
+type fastPath struct {
+	handler  Handler
+	limits   daemon.Limits
+	watchdog *supervise.Watchdog
+	draining *atomic.Bool
+	log      *slog.Logger
+}
 
 // A fastConn reads the requests of one connection one after the other, has each answered
 // on the connection's own goroutine, and sends the responses to those that came together
 // by one write. See docs/decisions/0016.
 type fastConn struct {
+	*fastPath
 	*conn
 	in      []byte // read and not worked on; cleared behind us, since it may hold secrets
 	started bool   // a request has come
@@ -45,13 +56,14 @@ type fastConn struct {
 	request daemon.Request // the one that is worked on
 }
 
-// serveConn serves a connection until it ends. Requests that are not usual ones (see
-// [readHead]) go to net/http, and so does all that comes after one on its connection.
-func (s *Server) serveConn(c *conn) {
-	f := &fastConn{conn: c, in: make([]byte, 0, firstBuffer)}
+// serve serves a connection until it ends, or until a request comes that is not a usual one
+// (see [readHead]). Then it reports true, and net/http goes on with the connection and with
+// what was read of the request.
+func (p *fastPath) serve(c *conn) (rest []byte, handOver bool) {
+	f := &fastConn{fastPath: p, conn: c, in: make([]byte, 0, firstBuffer)}
 	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("panic", "peer", c.peer, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		if v := recover(); v != nil {
+			p.log.Error("panic", "peer", c.peer, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			_ = c.Close()
 		}
 	}()
@@ -60,27 +72,24 @@ func (s *Server) serveConn(c *conn) {
 	for n == proceed {
 		n = f.step()
 	}
+	defer clear(f.in[:cap(f.in)])
 	if n == timedOut {
-		clear(f.in[:cap(f.in)])
-		return
+		return nil, false // the watchdog has closed the connection
 	}
 
-	if err := c.queue.send(c); n == fallback && err == nil {
-		c.rest = bytes.Clone(f.in)
-		clear(f.in)
-		s.handOver.take(c)
-		return
+	if err := c.queue.send(c); n == handOverConn && err == nil {
+		return bytes.Clone(f.in), true
 	}
-	clear(f.in[:cap(f.in)])
 	_ = c.Close() // nothing can be done about an error
+	return nil, false
 }
 
 // step answers one request that has been read whole, or reads.
 func (f *fastConn) step() next {
 	h, result := readHead(f.in)
 	switch {
-	case result == unusual, int64(h.length) > f.server.limits.RequestBytes:
-		return fallback
+	case result == unusual, int64(h.length) > f.limits.RequestBytes:
+		return handOverConn
 	case result == complete && len(f.in) >= h.size+h.length:
 		return f.answer(h, nil)
 	}
@@ -117,7 +126,7 @@ func (f *fastConn) read(need int) error {
 	}
 	wait := idleTimeout
 	if len(f.in) > 0 || !f.started {
-		wait = f.server.limits.Timeout
+		wait = f.limits.Timeout
 	}
 	f.setReadBy(wait)
 
@@ -169,7 +178,7 @@ func (f *fastConn) answer(h head, bodyErr error) next {
 	}
 	size := min(len(f.in), h.size+h.length)
 
-	f.request = f.server.handler.Begin(f.peer)
+	f.request = f.handler.Begin(f.peer)
 	q := &f.request
 	q.Method, q.Path, q.Body, q.BodyErr = h.method, f.path, f.in[h.size:size], bodyErr
 	q.InFlight = &f.inflight
@@ -177,11 +186,11 @@ func (f *fastConn) answer(h head, bodyErr error) next {
 
 	var r daemon.Response
 	if f.surplus {
-		r, h.last = f.server.handler.Fail(q, errTooManyConnections()), true
+		r, h.last = f.handler.Fail(q, errTooManyConnections()), true
 	} else {
-		ctx := supervise.NewContext(f.server.limits.Timeout)
-		f.server.watchdog.Wake()
-		r = f.server.handler.Answer(ctx, q)
+		ctx := supervise.NewContext(f.limits.Timeout)
+		f.watchdog.Wake()
+		r = f.handler.Answer(ctx, q)
 		ctx.End(context.Canceled)
 	}
 	clear(q.Body)
@@ -211,7 +220,7 @@ func (f *fastConn) advance(n int) {
 // drained reports, while the server drains, whether f has nothing more to answer. From then
 // on the peer cannot send, and what it had sent before is read.
 func (f *fastConn) drained() bool {
-	if !f.server.draining.Load() {
+	if !f.draining.Load() {
 		return false
 	}
 	_ = f.CloseRead() // or the peer is gone
@@ -220,7 +229,7 @@ func (f *fastConn) drained() bool {
 	}
 
 	f.grow(1)
-	f.readBy = time.Now().Add(f.server.limits.Timeout) // that of the request before may be over
+	f.readBy = time.Now().Add(f.limits.Timeout) // that of the request before may be over
 	_ = f.SetReadDeadline(f.readBy)
 	n, _ := f.UnixConn.Read(f.in[:cap(f.in)]) // an end, or an error after which nothing can be read either
 	f.in = f.in[:n]

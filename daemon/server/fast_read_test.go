@@ -29,8 +29,8 @@ func newFastConn(t *testing.T, f *fixture) (*fastConn, net.Conn) {
 		file.Close()
 		t.Cleanup(func() { ends[i].Close() })
 	}
-	c := &conn{UnixConn: ends[0].(*net.UnixConn), peer: me(), server: f.server}
-	return &fastConn{conn: c, in: make([]byte, 0, firstBuffer), started: true}, ends[1]
+	c := &conn{UnixConn: ends[0].(*net.UnixConn), peer: me(), tracker: f.server.tracker}
+	return &fastConn{fastPath: f.server.fast, conn: c, in: make([]byte, 0, firstBuffer), started: true}, ends[1]
 }
 
 // TestDrainedReads: what was sent before the server drains is read also if the time to

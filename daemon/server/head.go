@@ -5,6 +5,9 @@ import (
 	"net/http"
 )
 
+// maxHeader bounds the request line and the headers of a request, in bytes.
+const maxHeader = 8 << 10
+
 // A head is what the request line and the headers of a usual request say.
 type head struct {
 	method string

@@ -1,12 +1,19 @@
 package server
 
 import (
+	"net"
 	"net/http"
 	"strconv"
 	"time"
 
 	"signetd/daemon"
 )
+
+// writeTimeout is how long a peer may take to read its answer.
+const writeTimeout = 5 * time.Second
+
+// keepBuffer is how many bytes of a buffer a connection keeps for its next requests.
+const keepBuffer = 8 << 10
 
 // A responseQueue holds the responses to requests that came together on one connection, in
 // their order, until one write sends them.
@@ -48,7 +55,7 @@ func (q *responseQueue) add(r *daemon.Response, last bool) {
 
 // send waits until the records of all responses are written, and writes the responses to
 // c. Those without a record are withheld, and an error is sent in their place.
-func (q *responseQueue) send(c *conn) error {
+func (q *responseQueue) send(c net.Conn) error {
 	if len(q.list) == 0 {
 		return nil
 	}
@@ -76,7 +83,7 @@ func (q *responseQueue) send(c *conn) error {
 		q.writeBy = now.Add(writeTimeout)
 		_ = c.SetWriteDeadline(q.writeBy) // a connection that is closed fails to write, too
 	}
-	_, err := c.UnixConn.Write(out)
+	_, err := c.Write(out)
 
 	clear(out)
 	clear(q.out)

@@ -33,7 +33,7 @@ func TestNotHTTPLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request"
-	if _, err := io.WriteString(l.conn, text); err != nil {
+	if _, err := io.WriteString(&fallbackConn{l.conn, f.service, nil}, text); err != nil {
 		t.Fatal(err)
 	}
 	if a := readAnswers(t, peer, 1)[0]; a.StatusCode != http.StatusBadRequest || errorCode(t, a.body) != "invalid" {

@@ -21,10 +21,10 @@ import (
 
 // conn returns a connection of uid that ends with the test.
 func (f *fixture) conn(t *testing.T, uid uint32) *conn {
-	c := &conn{UnixConn: &net.UnixConn{}, peer: policy.Peer{UID: uid}, server: f.server}
+	c := &conn{UnixConn: &net.UnixConn{}, peer: policy.Peer{UID: uid}, tracker: f.server.tracker}
 	t.Cleanup(func() {
-		if _, ok := f.server.open[c]; ok {
-			f.server.untrack(c)
+		if _, ok := f.server.tracker.open[c]; ok {
+			f.server.tracker.untrack(c)
 		}
 	})
 	return c
@@ -37,7 +37,7 @@ func TestOneUserDoesNotFillTheDaemon(t *testing.T) {
 	var served, surplus, refused int
 	for range 100 {
 		switch c := f.conn(t, 1); {
-		case !f.server.track(c):
+		case !f.server.tracker.track(c):
 			refused++
 		case c.surplus:
 			surplus++
@@ -50,7 +50,7 @@ func TestOneUserDoesNotFillTheDaemon(t *testing.T) {
 	}
 	for i := range 4 {
 		c := f.conn(t, 2)
-		if !f.server.track(c) || c.surplus {
+		if !f.server.tracker.track(c) || c.surplus {
 			t.Fatalf("another user's connection %d is not served", i+1)
 		}
 	}
@@ -61,15 +61,15 @@ func TestDismissUndoesAdmit(t *testing.T) {
 	f := serve(t, daemon.Limits{Connections: 4})
 	var open []*conn
 	for uid := range uint32(20) {
-		if c := (&conn{UnixConn: &net.UnixConn{}, peer: policy.Peer{UID: uid % 3}, server: f.server}); f.server.track(c) {
+		if c := (&conn{UnixConn: &net.UnixConn{}, peer: policy.Peer{UID: uid % 3}, tracker: f.server.tracker}); f.server.tracker.track(c) {
 			open = append(open, c)
 		}
 	}
 	for _, c := range open {
-		f.server.untrack(c)
+		f.server.tracker.untrack(c)
 	}
-	if f.server.count != (connections{}) || len(f.server.users) != 0 {
-		t.Errorf("with all connections gone: %+v, users %v", f.server.open, f.server.users)
+	if f.server.tracker.count != (connections{}) || len(f.server.tracker.users) != 0 {
+		t.Errorf("with all connections gone: %+v, users %v", f.server.tracker.open, f.server.tracker.users)
 	}
 }
 func TestConnectionLimit(t *testing.T) {

@@ -35,7 +35,7 @@ func TestReloadIsNotTimedOut(t *testing.T) {
 func TestWatchdogStaysAwake(t *testing.T) {
 	f := serve(t, daemon.Limits{Timeout: time.Hour})
 	c := f.conn(t, me().UID)
-	if !f.server.track(c) {
+	if !f.server.tracker.track(c) {
 		t.Fatal("the connection is not served")
 	}
 	c.state.Store(int32(http.StateActive))

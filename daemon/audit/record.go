@@ -6,6 +6,52 @@ import (
 	"time"
 )
 
+// A Record is one line of the log.
+type Record struct {
+	Time    time.Time `json:"time"` // when the request was taken up, UTC
+	Request string    `json:"request"`
+	Item    int       `json:"item,omitempty"` // the place in a batch, from 1
+	Peer    Peer      `json:"peer"`
+	Op      string    `json:"op"`
+	Key     string    `json:"key,omitempty"` // as the request names it, or that of the version that was used
+	KID     string    `json:"kid,omitempty"` // of the version that was used
+	Alg     string    `json:"alg,omitempty"`
+	Outcome string    `json:"outcome"`          // "ok" or an error code
+	Reason  string    `json:"reason,omitempty"` // the error, in words
+	Rule    string    `json:"rule,omitempty"`   // by which claims or a token were refused
+	JTI     string    `json:"jti,omitempty"`    // of the token that was signed or verified
+	Exp     int64     `json:"exp,omitempty"`    // seconds since 1970
+	// Digest is what the key signed, or what the signature that was verified is on,
+	// in base64url: for a JWS the hash, by alg, of its signing input. It and not the
+	// signature says which token it was, for an ECDSA signature has a twin that
+	// anybody can compute.
+	Digest string `json:"digest,omitempty"`
+	// Object is the SHA-256, in base64url, of what was to be opened or was sealed: of
+	// the JWE, or of the bytes of the encrypted key.
+	Object string `json:"object_sha256,omitempty"`
+	// To is whom something was encrypted for, if it is not Key: a name of the config, or
+	// "jwk" and the RFC 7638 thumbprint of a key in the request.
+	To string `json:"to,omitempty"`
+	// SignedBy is the key, or the trusted issuer, of the token in a JWE.
+	SignedBy string `json:"signed_by,omitempty"`
+	// WouldDeny is what the claim policy of a key in dry-run would have refused. The
+	// token was signed.
+	WouldDeny []Denial `json:"would_deny,omitempty"`
+}
+
+// A Denial is a rule of a claim policy and the claim that breaks it.
+type Denial struct {
+	Rule  string `json:"rule"`
+	Claim string `json:"claim,omitempty"`
+}
+
+// A Peer is the process that asked, as the kernel knows it.
+type Peer struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+	PID int32  `json:"pid"`
+}
+
 // appendJSON appends r to b as encoding/json has it, to the byte, and costs a
 // fraction of it: every answer waits for its record. A time outside the years 0 to
 // 9999, at which encoding/json fails, is written all the same.
