@@ -10,8 +10,8 @@ import (
 	"signetd/signer"
 )
 
-// maxSessions bounds Config.Sessions. A waiting session pins an OS thread while
-// the module is busy, and the Go runtime ends a process with 10000 of them.
+// maxSessions bounds Config.Sessions. Each call into the module occupies an OS thread, and
+// the Go runtime ends a process that has 10000 of them.
 const maxSessions = 1024
 
 const defaultQueue = 256
@@ -21,32 +21,37 @@ type Config struct {
 	// Module is the absolute path of the PKCS#11 library, for example
 	// /usr/lib/softhsm/libsofthsm2.so.
 	Module string `yaml:"module"`
+
 	// Token is the label of the token. Optional if Serial is set.
 	Token string `yaml:"token"`
-	// Serial is the serial number of the token. Optional if Token is set. When
-	// both are set, both must match.
+	// Serial is the serial number of the token. Optional if Token is set. When both are
+	// set, both must match.
 	Serial string `yaml:"serial"`
-	// PINFile is the path of a file that holds the user PIN and at most one
-	// newline after it. Users other than its owner and group may not read it.
+
+	// PINFile is the path of a file that holds the user PIN and at most one newline after
+	// it. Users other than its owner and group may not read it.
 	PINFile string `yaml:"pin_file"`
+
 	// Sessions is the number of sessions, and so of operations that the token works on
 	// at once. Optional: four times the number of CPUs by default, and never more than
 	// the token allows.
 	Sessions int `yaml:"sessions"`
-	// KeepAlive is after how long without use a session is used for a cheap call,
-	// so that an HSM that drops idle sessions keeps it: a duration such as "20s",
-	// of 1s or more. Optional: off by default.
+	// Queue is how many operations may wait for a session. One more is refused with
+	// ErrOverloaded. Optional: 256 by default.
+	Queue int `yaml:"queue"`
+	// KeepAlive is the time without use after which a session is used for a cheap call,
+	// so that an HSM that drops idle sessions keeps it: a duration such as "20s", of 1s or
+	// more. Optional: off by default.
 	KeepAlive string `yaml:"keep_alive"`
-	// InitArgs is what C_Initialize gets as pReserved. Optional: NSS needs
+
+	// InitArgs is the string that C_Initialize gets as pReserved. Optional: NSS needs
 	// configdir='sql:/dir' certPrefix='' keyPrefix='' secmod='secmod.db' flags=
 	InitArgs string `yaml:"init_args"`
-	// Queue is how many operations may wait for a session. One more is refused
-	// with ErrOverloaded. Optional: 256 by default.
-	Queue int `yaml:"queue"`
-	// HoldCEK has the token open the content of a JWE for RSA-OAEP, too: the CEK is
-	// unwrapped to a key that stays in it. The RSA key needs CKA_UNWRAP, enc can be
-	// A128GCM, A192GCM or A256GCM and nothing else, and a CEK is not to be had.
-	// Optional: by default that is how keys work that can do nothing else.
+
+	// HoldCEK has the token decrypt the content of a JWE for RSA-OAEP, too: the CEK is
+	// unwrapped to a key that stays in the token. The RSA key needs CKA_UNWRAP, enc must be
+	// A128GCM, A192GCM or A256GCM, and /v1/cek/unwrap cannot return the CEK. Optional: off
+	// by default, but for keys that can work in no other way.
 	HoldCEK bool `yaml:"hold_cek"`
 }
 
@@ -67,8 +72,9 @@ func (c Config) check() error {
 	case c.KeepAlive != "" && c.keepAlive() < time.Second:
 		return fmt.Errorf("%w: pkcs11: keep_alive is not a duration of 1s or more, such as 20s", signer.ErrInvalid)
 	case c.Queue < 0:
-		return fmt.Errorf("%w: pkcs11: queue is %d", signer.ErrInvalid, c.Queue)
+		return fmt.Errorf("%w: pkcs11: queue is %d, and cannot be negative", signer.ErrInvalid, c.Queue)
 	}
+
 	return nil
 }
 

@@ -63,6 +63,7 @@ func (o opening) strategy(alg signer.Alg) (oaepStrategy, error) {
 func (k *key) decrypt(s *session, h p11.ObjectHandle, strategy oaepStrategy, hash crypto.Hash, ciphertext []byte) ([]byte, error) {
 	out := make([]byte, len(ciphertext))
 	m := strategy.mechanism(hash)
+
 	n, err := k.withPIN(func(pin []byte) (int, error) {
 		switch strategy { //nolint:exhaustive // see above
 		case oaepUnwrap:
@@ -73,6 +74,7 @@ func (k *key) decrypt(s *session, h p11.ObjectHandle, strategy oaepStrategy, has
 			return s.Decrypt(m, h, pin, ciphertext, out)
 		}
 	})
+
 	switch {
 	case err != nil:
 		return nil, err
@@ -157,11 +159,13 @@ func (k *key) oaepStrategies() (list []oaepStrategy) {
 	if k.may.unwrap && readsCEK {
 		list = append(list, oaepUnwrap, oaepUnwrapUnspecified)
 	}
+
 	// The raw operation also makes signatures. A key that may sign must not be within
 	// reach of it.
 	if k.may.decrypt && !k.may.sign && readsCEK {
 		list = append(list, oaepRaw)
 	}
+
 	if k.may.unwrap {
 		list = append(list, oaepHold, oaepHoldUnspecified)
 	}

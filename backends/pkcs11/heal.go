@@ -257,18 +257,22 @@ func (h *healer) retry(ctx context.Context, err error, repairs uint64, again boo
 	switch cryptoki.ClassOf(err) {
 	case cryptoki.ClassInput:
 		h.lookSoon()
+
 	case cryptoki.ClassSession:
 		if !again && !cryptoki.Unfinished(err) {
 			h.begin(repairs, false)
 		}
 		return !again
+
 	case cryptoki.ClassDevice:
 		// If it fails twice in a row the device is gone, even if the token still says
 		// who it is.
 		h.begin(repairs, again)
 		return !again && hiccup(ctx)
+
 	case cryptoki.ClassCapacity:
 		return !again && hiccup(ctx)
+
 	case cryptoki.ClassNone, cryptoki.ClassMisuse, cryptoki.ClassLogin:
 	}
 	return false

@@ -18,16 +18,15 @@ import (
 	"signetd/signer"
 )
 
-// Inspect looks at a module, its tokens, and the keys of the one that cfg names,
-// the way that Open and OpenKey would use them, and says what is wrong with them
-// and what to do. All that goes wrong is a finding.
+// Inspect looks at a module, its tokens, and the given keys of the token that cfg names, in
+// the way that Open and OpenKey would use them. The report says what is wrong and what to
+// do about it. Inspect returns no error: everything that goes wrong is a finding.
 //
-// It makes one login attempt at most, and none when that could lock the token.
-// Without Token and Serial it lists what is there; without PINFile it does not
-// log in.
+// It makes one login attempt at most, and none when that could lock the token. Without
+// Token and Serial it lists the slots and stops there; without PINFile it does not log in.
 //
-// If ctx ends first it returns a report that says during what. Calls into the
-// module may then still run, and the process had better end.
+// If ctx ends first, Inspect returns a report that names the step it was in. Calls into the
+// module may then still run, and the process should end.
 func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
 	in := newInspection(cfg, keys)
 	in.at(ctx, "begin")
@@ -36,6 +35,7 @@ func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
 		defer close(done)
 		in.run(ctx)
 	}()
+
 	select {
 	case <-done:
 	case <-ctx.Done():
@@ -43,18 +43,19 @@ func Inspect(ctx context.Context, cfg Config, keys []KeyRef) Report {
 	if ctx.Err() == nil {
 		return in.Report
 	}
+
 	r := newInspection(cfg, keys).Report // in's own may still be written
-	r.find(Fail, "timeout", "module", fmt.Sprintf("no answer in time: the doctor was about to %s", *in.step.Load()),
+	r.add(Fail, "timeout", "module", fmt.Sprintf("no answer in time: the doctor was about to %s", *in.step.Load()),
 		"see whether the HSM can be reached and the module's own service runs; then give it more time")
 	return r
 }
 
-// An inspection is a report in the making.
+// An inspection fills in a report. One goroutine uses it, but for step.
 type inspection struct {
 	Report
 	cfg  Config
 	keys []KeyRef
-	step atomic.Pointer[string] // what it does now, for when that does not end
+	step atomic.Pointer[string] // what it does now, to be named if that does not end
 }
 
 func newInspection(cfg Config, keys []KeyRef) *inspection {
@@ -67,14 +68,14 @@ func newInspection(cfg Config, keys []KeyRef) *inspection {
 	return in
 }
 
-// at notes what comes next, unless nobody waits for it any more.
+// at notes the next step, unless ctx has ended.
 func (in *inspection) at(ctx context.Context, step string) {
 	if ctx.Err() == nil {
 		in.step.Store(&step)
 	}
 }
 
-// choosing reports whether one token is asked for.
+// choosing reports whether the config names one token.
 func (in *inspection) choosing() bool { return in.cfg.Token != "" || in.cfg.Serial != "" }
 
 func (in *inspection) run(ctx context.Context) {
@@ -83,19 +84,21 @@ func (in *inspection) run(ctx context.Context) {
 		return
 	}
 	in.askModule(ctx, m)
+
 	if in.mayChoose() {
 		if token := in.chooseToken(ctx, m); token != nil && in.mayLogIn(token) {
 			in.useToken(ctx, m, token)
 		}
 	}
+
 	in.at(ctx, "finalise the module")
 	if err := m.Release(); err != nil {
-		in.find(Warn, "finalize", "module", words(err), "report it to the module's vendor")
+		in.add(Warn, "finalize", "module", words(err), "report it to the module's vendor")
 	}
 }
 
-// words is the text of an error without the kinds that only code asks for: what
-// to do about it stands beside it.
+// words returns the text of an error without the sentinels at its start, which are for
+// programs: a finding has its severity and code beside the text.
 func words(err error) string {
 	text := err.Error()
 	for cut := true; cut; {
@@ -114,26 +117,28 @@ func (in *inspection) loadModule(ctx context.Context) *cryptoki.Module {
 	const subject = "module"
 	path := in.cfg.Module
 	if !filepath.IsAbs(path) {
-		in.find(Fail, "module-path", subject, fmt.Sprintf("%q is not an absolute path", path), "give the absolute path of the PKCS#11 library")
+		in.add(Fail, "module-path", subject, fmt.Sprintf("%q is not an absolute path", path), "give the absolute path of the PKCS#11 library")
 		return nil
 	}
+
 	in.at(ctx, "load and initialise the module")
 	err := cryptoki.CheckModule(path)
 	if _, missing := os.Stat(path); errors.Is(missing, os.ErrNotExist) {
-		in.find(Fail, "module-missing", subject, words(err), "install the HSM's client software, or correct the path")
+		in.add(Fail, "module-missing", subject, words(err), "install the HSM's client software, or correct the path")
 		return nil
 	}
 	if err != nil {
-		in.find(Fail, "module-unusable", subject, words(err), "name the HSM's PKCS#11 library for this architecture, readable by this user")
+		in.add(Fail, "module-unusable", subject, words(err), "name the HSM's PKCS#11 library for this architecture, readable by this user")
 		return nil
 	}
+
 	m, err := cryptoki.Acquire(path, in.cfg.InitArgs)
 	if err != nil {
-		in.find(Fail, "module-refused", subject, words(err), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
+		in.add(Fail, "module-refused", subject, words(err), "see that the libraries it needs are there (ldd), and that this user may read its own configuration")
 		return nil
 	}
 	in.Module.Loaded = true
-	in.find(OK, "module", subject, "loaded and initialised", "")
+	in.add(OK, "module", subject, "loaded and initialised", "")
 	return m
 }
 
@@ -144,10 +149,11 @@ func (in *inspection) askModule(ctx context.Context, m *cryptoki.Module) {
 		in.Module.Description, in.Module.Manufacturer = info.LibraryDescription, info.ManufacturerID
 		in.Module.Version, in.Module.Cryptoki = versionText(info.LibraryVersion), versionText(info.CryptokiVersion)
 	}
+
 	in.at(ctx, "list the slots (C_GetSlotList)")
 	slots, err := m.Slots()
 	if err != nil {
-		in.find(Fail, "slots", "module", words(err), "see whether the HSM can be reached")
+		in.add(Fail, "slots", "module", words(err), "see whether the HSM can be reached")
 		return
 	}
 	for _, id := range slots {
@@ -164,16 +170,17 @@ func (in *inspection) askSlot(m *cryptoki.Module, id uint) SlotReport {
 	info, err := m.TokenInfo(id)
 	if err != nil {
 		s.Error = words(err)
-		in.find(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
+		in.add(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
 		return s
 	}
+
 	s.Token = in.describe(info)
 	if !s.Token.Initialized {
 		return s
 	}
 	mechanisms, err := m.Mechanisms(id)
 	if err != nil {
-		in.find(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(err), "")
+		in.add(Warn, "mechanisms", fmt.Sprintf("slot %d", id), words(err), "")
 	}
 	for _, mechanism := range mechanisms {
 		s.Token.Mechanisms = append(s.Token.Mechanisms, cryptoki.MechanismName(mechanism))
@@ -181,7 +188,7 @@ func (in *inspection) askSlot(m *cryptoki.Module, id uint) SlotReport {
 	return s
 }
 
-// describe puts a token's info into the words of a report.
+// describe returns what a report says of a token.
 func (in *inspection) describe(info p11.TokenInfo) *TokenReport {
 	t := &TokenReport{
 		Label: info.Label, Serial: info.SerialNumber, Manufacturer: info.ManufacturerID, Model: info.Model,
@@ -197,13 +204,14 @@ func (in *inspection) describe(info p11.TokenInfo) *TokenReport {
 			ToBeChanged: info.Flags&p11.CKF_USER_PIN_TO_BE_CHANGED != 0,
 		},
 	}
+
 	if in.choosing() {
 		t.Sessions.Configured = in.cfg.sessions(info.MaxSessionCount)
 	}
 	return t
 }
 
-// known is nil for CK_UNAVAILABLE_INFORMATION.
+// known returns nil for CK_UNAVAILABLE_INFORMATION.
 func known(n uint) *uint {
 	if n == p11.CK_UNAVAILABLE_INFORMATION {
 		return nil
@@ -211,8 +219,8 @@ func known(n uint) *uint {
 	return &n
 }
 
-// endless is 0, for no limit (CK_EFFECTIVELY_INFINITE), where a token says the same
-// by a number that nobody reaches, as opencryptoki does.
+// endless returns 0, for no limit (CK_EFFECTIVELY_INFINITE), where a token gives a limit
+// that cannot be reached, as opencryptoki does.
 func endless(n uint) uint {
 	if n > math.MaxInt32 && n != p11.CK_UNAVAILABLE_INFORMATION {
 		return 0

@@ -23,7 +23,7 @@ import (
 	"signetd/signer"
 )
 
-// keyFlags are the CK_BBOOL attributes of a private key that a report has.
+// keyFlags are the CK_BBOOL attributes that a report has.
 var keyFlags = []struct {
 	name string
 	typ  uint
@@ -37,8 +37,8 @@ var keyFlags = []struct {
 	{"CKA_SIGN", p11.CKA_SIGN},
 	{"CKA_DECRYPT", p11.CKA_DECRYPT},
 	{"CKA_UNWRAP", p11.CKA_UNWRAP},
-	{"CKA_ENCRYPT", p11.CKA_ENCRYPT}, // of secret keys, as is the next
-	{"CKA_WRAP", p11.CKA_WRAP},
+	{"CKA_ENCRYPT", p11.CKA_ENCRYPT}, // of secret keys
+	{"CKA_WRAP", p11.CKA_WRAP},       // of secret keys
 	{"CKA_DERIVE", p11.CKA_DERIVE},
 	{"CKA_ALWAYS_AUTHENTICATE", p11.CKA_ALWAYS_AUTHENTICATE},
 }
@@ -50,12 +50,14 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 	if ref.Name != "" {
 		subject = fmt.Sprintf("key %q", ref.Name)
 	}
+
 	u, err := ParseURI(ref.Ref)
 	if err != nil {
 		r.Ref, r.Error = "", words(err) // it may carry a PIN
-		in.find(Fail, "key-ref", subject, r.Error, "correct the ref in the config file")
+		in.add(Fail, "key-ref", subject, r.Error, "correct the ref in the config file")
 		return r
 	}
+
 	before := len(in.Findings)
 	if err := r.read(ctx, b, u); err != nil {
 		r.Error = words(err)
@@ -63,13 +65,14 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 		if errors.Is(err, signer.ErrNotFound) {
 			code, fix = "key-missing", "correct the ref, or make the key (signetd hsm keygen)"
 		}
-		in.find(Fail, code, subject, r.Error, fix)
+		in.add(Fail, code, subject, r.Error, fix)
 		return r
 	}
+
 	in.tryKey(ctx, b, ref, subject, &r)
 	in.checkAttributes(subject, r)
 	if len(in.Findings) == before {
-		in.find(OK, "key", subject, "it stays in the token, has one use, and every algorithm came out right", "")
+		in.add(OK, "key", subject, "it stays in the token, has one use, and every algorithm came out right", "")
 	}
 	return r
 }
@@ -98,13 +101,14 @@ func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 		if err != nil && cryptoki.Lost(err) {
 			return err
 		}
-		if err == nil && len(v) == 1 { // else it does not tell
+		if err == nil && len(v) == 1 { // else the token does not tell
 			r.Attributes[f.name] = v[0] != 0
 		}
 	}
 	if typ, err := s.Attribute(h, p11.CKA_KEY_TYPE); err == nil {
 		r.Type = typeName(ulong(typ))
 	}
+
 	allowed, err := s.Attribute(h, p11.CKA_ALLOWED_MECHANISMS)
 	if err != nil {
 		return nil //nolint:nilerr // many tokens do not know it, and say so in many ways
@@ -120,23 +124,25 @@ func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
 func (in *inspection) checkAttributes(subject string, r KeyReport) {
 	const renew = "make a new key with signetd hsm keygen and rotate to it"
 	is := func(name string, value bool) bool { v, told := r.Attributes[name]; return told && v == value }
+
 	switch {
 	case is("CKA_EXTRACTABLE", true):
-		in.find(Fail, "key-extractable", subject, "it is extractable: whoever logs in can copy it out (C_WrapKey)", renew)
+		in.add(Fail, "key-extractable", subject, "it is extractable: anyone who logs in can copy it out (C_WrapKey)", renew)
 	case is("CKA_SENSITIVE", false):
-		in.find(Fail, "key-not-sensitive", subject, "it is not sensitive: whoever logs in can read its value", renew)
+		in.add(Fail, "key-not-sensitive", subject, "it is not sensitive: anyone who logs in can read its value", renew)
 	case is("CKA_NEVER_EXTRACTABLE", false), is("CKA_ALWAYS_SENSITIVE", false):
-		in.find(Warn, "key-imported", subject, "it was imported, or was once extractable: copies may exist", renew+" unless you know where the copies are")
+		in.add(Warn, "key-imported", subject, "it was imported, or was once extractable: copies may exist", renew+" unless you know where the copies are")
 	}
+
 	if is("CKA_PRIVATE", false) {
-		in.find(Fail, "key-not-private", subject, "it is not private: a program that does not log in can use it", renew)
+		in.add(Fail, "key-not-private", subject, "it is not private: a program that does not log in can use it", renew)
 	}
 	if twoUses(is, r.Type) {
-		in.find(Warn, "key-two-uses", subject, "it signs, and opens secrets too: what is signed for one protocol may open a secret of the other",
+		in.add(Warn, "key-two-uses", subject, "it signs, and opens secrets too: what is signed for one protocol may open a secret of the other",
 			"make two keys with signetd hsm keygen, one for each use")
 	}
 	if is("CKA_ALWAYS_AUTHENTICATE", true) {
-		in.find(Warn, "key-always-authenticate", subject, "it wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE)", "make a key without it: the login guards it already")
+		in.add(Warn, "key-always-authenticate", subject, "it wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE)", "make a key without it: the login guards it already")
 	}
 }
 
@@ -155,26 +161,28 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	k, err := b.OpenKey(ctx, ref.Ref)
 	if err != nil {
 		r.Error = words(err)
-		in.find(Fail, "key-unusable", subject, r.Error, "see its attributes and the token's mechanisms")
+		in.add(Fail, "key-unusable", subject, r.Error, "see its attributes and the token's mechanisms")
 		return
 	}
 	r.Type = typeOf(k.Public())
+
 	can := algsOf(k)
 	for _, alg := range ref.Algs {
 		if !slices.Contains(can, alg) {
-			in.find(Fail, "alg-unsupported", subject, fmt.Sprintf("the config has %s, and token and key can do %v", alg, can), "take it out of algs, or use another key")
+			in.add(Fail, "alg-unsupported", subject, fmt.Sprintf("the config has %s, and token and key can do %v", alg, can), "take it out of algs, or use another key")
 		}
 	}
 	if len(ref.Algs) > 0 {
 		can = slices.DeleteFunc(can, func(a signer.Alg) bool { return !slices.Contains(ref.Algs, a) })
 	}
+
 	measured := make(map[string]bool)
 	for _, alg := range can {
 		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
 		a := AlgReport{Alg: alg, Way: strategyOf(k, alg)}
 		if err := proveAlg(ctx, k, alg); err != nil {
 			a.Error = words(err)
-			in.find(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
+			in.add(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
 		} else if a.Proven = true; !measured[a.Way] {
 			measured[a.Way] = true
 			a.Latency = measureAlg(ctx, k, alg)
@@ -183,7 +191,7 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	}
 }
 
-// typeName is what is known of a key that was not opened yet.
+// typeName names a key type, for a key that was not opened.
 func typeName(typ uint64) string {
 	switch typ {
 	case p11.CKK_RSA:
@@ -201,6 +209,7 @@ func typeName(typ uint64) string {
 	}
 }
 
+// typeOf names the type and the size of a key that was opened.
 func typeOf(pub crypto.PublicKey) string {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
@@ -229,7 +238,8 @@ func strategyOf(k signer.Key, alg signer.Alg) string {
 	if i == nil {
 		return ""
 	}
-	switch alg.Family() { //nolint:exhaustive // the token does the others nowhere
+
+	switch alg.Family() { //nolint:exhaustive // the token does none of the others
 	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA, signer.FamilyEdDSA:
 		return signText(alg, i.signs[alg])
 	case signer.FamilyHMAC:
@@ -283,8 +293,8 @@ const (
 // inFlight is how many operations at once are measured.
 var inFlight = []int{1, 8}
 
-// measureAlg measures alg without what the daemon does around it. It returns what it has when an operation fails: the proof came out
-// right a moment ago, and a report of latencies is no place for that.
+// measureAlg measures alg without what the daemon does around it. When an operation fails
+// it returns what it has and reports no error: proveAlg has just succeeded.
 func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
 	operate, err := operation(ctx, k, alg)
 	if err != nil {
@@ -302,13 +312,14 @@ func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
 	return out
 }
 
-// operation returns what to measure: the signature of a message, its MAC, or the
-// opening of a JWE.
+// operation returns the operation to measure: to sign a message, to make its MAC, or to
+// decrypt a JWE.
 func operation(ctx context.Context, k signer.Key, alg signer.Alg) (func(context.Context) error, error) {
 	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}, SkipVerify: true})
 	if err != nil {
 		return nil, err
 	}
+
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	if alg.Use() == signer.UseSig {
@@ -317,6 +328,7 @@ func operation(ctx context.Context, k signer.Key, alg signer.Alg) (func(context.
 			return err
 		}, nil
 	}
+
 	enc := "" // the default
 	if key, ok := k.Public().(signer.Secret); ok && alg == signer.Dir {
 		enc = fmt.Sprintf("A%dGCM", 8*key.Size)
@@ -336,14 +348,15 @@ func operation(ctx context.Context, k signer.Key, alg signer.Alg) (func(context.
 	}, nil
 }
 
-// runFor keeps n operations in flight within the bounds, and returns how long
-// each took that came out right.
+// runFor keeps n operations in flight within the bounds, and returns the time that each
+// one took that succeeded.
 func runFor(ctx context.Context, n int, operate func(context.Context) error) []time.Duration {
 	var (
 		mu   sync.Mutex
 		took []time.Duration
 		all  sync.WaitGroup
 	)
+
 	end := time.Now().Add(measureFor)
 	for range n {
 		all.Go(func() { // a goroutine; ends within the bounds, or when an operation fails

@@ -11,20 +11,19 @@ import (
 	"signetd/signer"
 )
 
-// decodeOAEP is EME-OAEP decoding with an empty label (RFC 8017 section 7.1.2,
-// step 3), for tokens that have only the raw RSA operation. em is as long as
-// the modulus. It is wiped.
+// decodeOAEP is EME-OAEP decoding with an empty label (RFC 8017 section 7.1.2, step 3),
+// for tokens that have only the raw RSA operation. em is as long as the modulus. It is
+// wiped.
 //
-// Whether the first byte, the hash of the label or the padding is wrong must
-// not show, not even in the time it takes: one bit of it, asked often enough,
-// opens the ciphertext (Manger, CRYPTO 2001). So all three are evaluated for
-// every em, without a branch on any of its bytes, and meet in the one branch at
-// the end.
+// Whether the first byte, the hash of the label or the padding is wrong must not show, not
+// even in the time it takes: one bit of it, asked often enough, opens the ciphertext
+// (Manger, CRYPTO 2001). So all three are evaluated for every em, without a branch on any
+// of its bytes, and meet in the one branch at the end.
 func decodeOAEP(hash crypto.Hash, em []byte) ([]byte, error) {
 	defer clear(em)
 	n := hash.Size()
 	if len(em) < 2*n+2 {
-		return nil, signer.ErrDecrypt // of public lengths only
+		return nil, signer.ErrDecrypt // depends on public lengths alone
 	}
 	seed, db := em[1:1+n], em[1+n:]
 	maskMGF1(hash, seed, db)
@@ -39,10 +38,10 @@ func decodeOAEP(hash crypto.Hash, em []byte) ([]byte, error) {
 	return bytes.Clone(db[n:][start:]), nil
 }
 
-// afterSeparator finds where the message starts in PS || 0x01 || M, with PS a
-// possibly empty run of zeros. ok is 1 if padded has that form and else 0.
+// afterSeparator returns where the message M starts in PS || 0x01 || M, where PS is a run
+// of zeros that may be empty. ok is 1 if padded has that form and 0 if not.
 func afterSeparator(padded []byte) (start, ok int) {
-	padding, broken := 1, 0 // padding: all so far were zeros
+	padding, broken := 1, 0 // padding is 1 while all bytes were zeros
 	for i, b := range padded {
 		zero, one := subtle.ConstantTimeByteEq(b, 0), subtle.ConstantTimeByteEq(b, 1)
 		start = subtle.ConstantTimeSelect(padding&one, i+1, start)
@@ -52,8 +51,7 @@ func afterSeparator(padded []byte) (start, ok int) {
 	return start, (1 ^ padding) & (1 ^ broken)
 }
 
-// maskMGF1 XORs out with the mask that MGF1 makes of seed (RFC 8017 appendix
-// B.2.1).
+// maskMGF1 XORs out with the mask that MGF1 makes of seed (RFC 8017 appendix B.2.1).
 func maskMGF1(hash crypto.Hash, out, seed []byte) {
 	h := hash.New()
 	var counter [4]byte

@@ -6,14 +6,14 @@ import (
 	"signetd/signer"
 )
 
-// A Report is what [Inspect] found of one module and token. Its JSON form is that
-// of `signetd doctor --json`: members are added, never renamed or taken away. It
-// holds no PIN.
+// A Report is what [Inspect] found of one module and token. Its JSON form is that of
+// `signetd doctor --json`: members are added, and never renamed or removed. It holds no
+// PIN.
 type Report struct {
-	// Backend is the name that the configuration gives the backend, for whoever
-	// called Inspect to fill in.
+	// Backend is the name that the configuration gives the backend. The caller of Inspect
+	// fills it in.
 	Backend string `json:"backend,omitempty"`
-	// Target is the token that was asked for, as errors name it.
+	// Target is the token that the config names, in the words of an error.
 	Target string       `json:"target,omitempty"`
 	Module ModuleReport `json:"module"`
 	// Slots are those that say that a token is present.
@@ -24,7 +24,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 }
 
-// A ModuleReport says what a module says of itself.
+// A ModuleReport has what a module says of itself.
 type ModuleReport struct {
 	Path         string `json:"path"`
 	Loaded       bool   `json:"loaded"`
@@ -38,7 +38,7 @@ type ModuleReport struct {
 type SlotReport struct {
 	ID          uint         `json:"id"`
 	Description string       `json:"description,omitempty"`
-	Error       string       `json:"error,omitempty"` // it does not answer
+	Error       string       `json:"error,omitempty"` // why the slot does not answer
 	Token       *TokenReport `json:"token,omitempty"`
 }
 
@@ -51,20 +51,20 @@ type TokenReport struct {
 	Hardware     string         `json:"hardware"`
 	Firmware     string         `json:"firmware"`
 	Initialized  bool           `json:"initialized"`
-	Chosen       bool           `json:"chosen"` // the one that was asked for
+	Chosen       bool           `json:"chosen"` // it is the one that the config names
 	Sessions     SessionsReport `json:"sessions"`
 	PIN          PINReport      `json:"pin"`
-	// Mechanisms are names such as CKM_ECDSA, or numbers such as 0x80000001. They
-	// are asked for only of tokens that are initialised.
+	// Mechanisms are names such as CKM_ECDSA, or numbers such as 0x80000001. It is absent
+	// for tokens that are not initialised.
 	Mechanisms []string `json:"mechanisms,omitempty"`
 }
 
-// A SessionsReport says how many sessions a token has. A null is a number that
-// the token does not tell.
+// A SessionsReport says how many sessions a token has. A null is a number that the token
+// does not tell.
 type SessionsReport struct {
-	Max        *uint `json:"max"` // 0: as many as one likes
+	Max        *uint `json:"max"` // 0: no limit
 	Open       *uint `json:"open"`
-	Configured int   `json:"configured,omitempty"` // that signetd would use, and one to stay logged in
+	Configured int   `json:"configured,omitempty"` // that signetd would use, besides one to stay logged in
 }
 
 // A PINReport is what the token's flags say about the user PIN, before the login.
@@ -78,17 +78,17 @@ type PINReport struct {
 	ToBeChanged bool `json:"to_be_changed"`
 }
 
-// A LoginReport says what came of the login. There is one attempt at most.
+// A LoginReport says how the login ended. There is one attempt at most.
 type LoginReport struct {
 	OK    bool   `json:"ok"`
-	Error string `json:"error,omitempty"` // absent if none was tried
+	Error string `json:"error,omitempty"` // absent without an attempt
 }
 
-// A KeyRef is a key to look at.
+// A KeyRef names a key to look at.
 type KeyRef struct {
-	Name string       // how the report calls it
+	Name string       // in the report
 	Ref  string       // its pkcs11: URI
-	Algs []signer.Alg // that it must do. Optional: whatever it can do
+	Algs []signer.Alg // that it must do. Optional: all that it can do
 }
 
 // A KeyReport is one private key.
@@ -98,8 +98,7 @@ type KeyReport struct {
 	Found bool   `json:"found"`
 	Type  string `json:"type,omitempty"` // such as RSA-2048 or EC P-256
 	Error string `json:"error,omitempty"`
-	// Attributes are those that the token tells: the CK_BBOOLs by name. One that
-	// is absent is one that it does not tell.
+	// Attributes are the CK_BBOOLs that the token tells, by name.
 	Attributes map[string]bool `json:"attributes,omitempty"`
 	// AllowedMechanisms is CKA_ALLOWED_MECHANISMS; absent if nothing is ruled out.
 	AllowedMechanisms []string    `json:"allowed_mechanisms,omitempty"`
@@ -110,13 +109,13 @@ type KeyReport struct {
 type AlgReport struct {
 	Alg     signer.Alg `json:"alg"`
 	Way     string     `json:"way"`             // how the token and signetd do it
-	Proven  bool       `json:"proven"`          // a run of it came out right
+	Proven  bool       `json:"proven"`          // it was run once, and the result was right
 	Error   string     `json:"error,omitempty"` // of that run
 	Latency []Latency  `json:"latency,omitempty"`
 }
 
-// A Latency is what an algorithm took, with so many operations in flight. It
-// includes the wait for a session when there are fewer of them.
+// A Latency is the time that an operation took while InFlight of them ran at once. It
+// includes the wait for a session when there are fewer sessions than operations.
 type Latency struct {
 	InFlight int           `json:"in_flight"`
 	Samples  int           `json:"samples"`
@@ -130,7 +129,7 @@ type Severity string
 // The severities, from good to bad.
 const (
 	OK   Severity = "ok"
-	Warn Severity = "warn" // it works; somebody should look at it
+	Warn Severity = "warn" // it works, and should be looked at
 	Fail Severity = "fail" // it does not work, or a key is not safe
 )
 
@@ -138,7 +137,7 @@ const (
 type Finding struct {
 	Severity Severity `json:"severity"`
 	Code     string   `json:"code"`          // for programs, such as key-extractable
-	Subject  string   `json:"subject"`       // what it is about, such as key "oidc"
+	Subject  string   `json:"subject"`       // such as key "oidc"
 	Problem  string   `json:"problem"`       // what is wrong, or that nothing is
 	Fix      string   `json:"fix,omitempty"` // what to do
 }
@@ -157,7 +156,7 @@ func (r Report) Verdict() Severity {
 	return worst
 }
 
-// find adds a finding.
-func (r *Report) find(s Severity, code, subject, problem, fix string) {
+// add adds a finding; see [Finding] for the arguments.
+func (r *Report) add(s Severity, code, subject, problem, fix string) {
 	r.Findings = append(r.Findings, Finding{s, code, subject, problem, fix})
 }

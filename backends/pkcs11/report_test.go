@@ -16,7 +16,7 @@ func TestVerdict(t *testing.T) {
 	for _, tt := range tests {
 		var r Report
 		for _, s := range tt.severities {
-			r.find(s, "code", "subject", "problem", "")
+			r.add(s, "code", "subject", "problem", "")
 		}
 		if got := r.Verdict(); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.severities, got, tt.want)

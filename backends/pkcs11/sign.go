@@ -135,6 +135,7 @@ func signMechanism(alg signer.Alg, strategy signStrategy, data []byte) (cryptoki
 			return cryptoki.NewMechanism(p11.CKM_RSA_PKCS), slices.Concat(digestInfo[hash], data)
 		}
 		return cryptoki.NewMechanism(h.PKCS1), data
+
 	case signer.FamilyPSS:
 		typ := h.PSS
 		if digest {
@@ -142,11 +143,13 @@ func signMechanism(alg signer.Alg, strategy signStrategy, data []byte) (cryptoki
 		}
 		// Tokens take any salt length; RFC 7518 section 3.5 has that of the hash.
 		return cryptoki.NewMechanism(typ, h.Mechanism, h.MGF, uint(hash.Size())), data
+
 	case signer.FamilyECDSA:
 		if digest {
 			return cryptoki.NewMechanism(p11.CKM_ECDSA), data
 		}
 		return cryptoki.NewMechanism(h.ECDSA), data
+
 	default: // signer.FamilyEdDSA
 		return cryptoki.NewMechanism(cryptoki.EdDSA), data
 	}
@@ -219,6 +222,7 @@ func (k *key) probeAlg(p *probe, alg signer.Alg, strategy signStrategy) error {
 	if strategy == signMessage {
 		data = []byte(probeMessage)
 	}
+
 	return p.run(func(s *session, h p11.ObjectHandle) error {
 		sig, err := k.sign(s, h, alg, strategy, data)
 		if err == nil && !signer.VerifyDigest(k.public, alg, digest, sig) {

@@ -9,7 +9,7 @@ import (
 	"signetd/signer"
 )
 
-// A Backend is a token that is logged in to. This build has none.
+// A Backend is a token that is logged in to. This build cannot open one.
 type Backend struct{}
 
 var _ signer.Backend = (*Backend)(nil)
@@ -36,6 +36,6 @@ func errNoCgo() error {
 // Inspect reports that this build has no PKCS#11.
 func Inspect(_ context.Context, cfg Config, _ []KeyRef) Report {
 	r := Report{Module: ModuleReport{Path: cfg.Module}, Slots: []SlotReport{}, Keys: []KeyReport{}}
-	r.find(Fail, "build", "signetd", errNoCgo().Error(), "run a signetd that was built with cgo")
+	r.add(Fail, "build", "signetd", errNoCgo().Error(), "run a signetd that was built with cgo")
 	return r
 }

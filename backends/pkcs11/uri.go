@@ -17,8 +17,8 @@ type URI struct {
 	ID     string // CKA_ID, any bytes
 	Token  string // label of the token
 	Serial string // serial number of the token
-	// Type is [TypePrivate] or [TypeSecret]. If it is empty a private key is looked
-	// for first, and then a secret one.
+	// Type is [TypePrivate] or [TypeSecret]. If it is empty, a private key is looked for
+	// first, and then a secret one.
 	Type string
 }
 
@@ -31,9 +31,9 @@ const (
 // errPIN is the same for every URI with a PIN, so that it cannot show any of it.
 var errPIN = errors.New("it carries a PIN or says where one is: use pin_file in the backend's configuration")
 
-// ParseURI parses the part of RFC 7512 that names a private or secret key: the
-// path attributes object, id, token, serial, and type. All else is refused.
-// Errors wrap signer.ErrInvalid and never show a value.
+// ParseURI parses the part of RFC 7512 that names a private or secret key: the path
+// attributes object, id, token, serial, and type. Everything else is refused. Errors wrap
+// signer.ErrInvalid and never show a value.
 func ParseURI(s string) (URI, error) {
 	u, err := parseURI(s)
 	if err != nil {
@@ -54,6 +54,7 @@ func parseURI(s string) (URI, error) {
 	if hasQuery {
 		return URI{}, refuseQuery(query)
 	}
+
 	var u URI
 	seen := make(map[string]bool)
 	for attr := range strings.SplitSeq(path, ";") {
@@ -62,13 +63,15 @@ func parseURI(s string) (URI, error) {
 			return URI{}, errors.New("a path attribute has no value")
 		}
 		if seen[name] {
-			return URI{}, fmt.Errorf("attribute %s occurs twice", printable(name))
+			return URI{}, fmt.Errorf("attribute %s appears twice", printable(name))
 		}
 		seen[name] = true
+
 		if err := u.set(name, value); err != nil {
 			return URI{}, err
 		}
 	}
+
 	if u.Object == "" && u.ID == "" {
 		return URI{}, errors.New("object or id must be given")
 	}
@@ -99,6 +102,7 @@ func (u *URI) set(name, value string) error {
 	default:
 		return fmt.Errorf("unknown attribute %s", printable(name))
 	}
+
 	decoded, err := unescape(value)
 	if err != nil {
 		return fmt.Errorf("attribute %s: %w", name, err)
@@ -113,8 +117,8 @@ func (u *URI) set(name, value string) error {
 	return nil
 }
 
-// refuseQuery says why: none of the query attributes of RFC 7512 section 2.4 is
-// of use here, where the configuration names module and PIN.
+// refuseQuery returns why a query part is refused: the query attributes of RFC 7512
+// section 2.4 name module and PIN, which the configuration does here.
 func refuseQuery(query string) error {
 	name, _, _ := strings.Cut(query, "=")
 	switch name {
@@ -125,7 +129,8 @@ func refuseQuery(query string) error {
 	}
 }
 
-// printable is an attribute's name for an error, if it is shaped like one.
+// printable returns the name of an attribute for an error text, unless it has bytes that
+// no attribute's name has.
 func printable(name string) string {
 	ok := name != "" && len(name) <= 32
 	for _, c := range []byte(name) {
@@ -137,8 +142,8 @@ func printable(name string) string {
 	return name
 }
 
-// literal holds the characters besides letters and digits that stand for
-// themselves in a path attribute (RFC 7512 section 2.3, pk11-pchar).
+// literal holds the characters, besides letters and digits, that need no percent-encoding
+// in a path attribute (RFC 7512 section 2.3, pk11-pchar).
 const literal = "-._~:[]@!$'()*+,=&"
 
 func isLiteral(c byte) bool {
@@ -158,6 +163,7 @@ func unescape(s string) (string, error) {
 			}
 			out = append(out, b...)
 			i += 2
+
 		default:
 			return "", errors.New("a character that must be percent-encoded")
 		}
@@ -169,6 +175,7 @@ func unescape(s string) (string, error) {
 func (u URI) String() string {
 	var b strings.Builder
 	b.WriteString("pkcs11:")
+
 	separator := ""
 	for _, attr := range []struct{ name, value string }{
 		{"token", u.Token}, {"serial", u.Serial}, {"object", u.Object}, {"id", u.ID}, {"type", u.Type},
@@ -182,11 +189,12 @@ func (u URI) String() string {
 		escape(&b, attr.value, attr.name == "id")
 		separator = ";"
 	}
+
 	return b.String()
 }
 
-// escape percent-encodes s, the whole of it if all is set, as RFC 7512 section
-// 2.3 recommends for an id.
+// escape percent-encodes s: every byte of it if all is set, as RFC 7512 section 2.3
+// recommends for an id.
 func escape(b *strings.Builder, s string, all bool) {
 	for _, c := range []byte(s) {
 		if !all && isLiteral(c) {

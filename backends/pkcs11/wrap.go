@@ -132,6 +132,7 @@ var wrapMechanisms = map[signer.WrapForm][]uint{
 // returns an error if it finds nothing for RFC 3394, which JOSE has.
 func (k *key) probeWrapping(p *probe) error {
 	found := make(map[signer.WrapForm]wrapStrategy)
+
 	for _, form := range []signer.WrapForm{signer.WrapRFC3394, signer.WrapRFC5649} {
 		strategy, wrapped, err := k.probeForm(p, form)
 		switch {
@@ -147,6 +148,7 @@ func (k *key) probeWrapping(p *probe) error {
 		}
 		found[form] = strategy
 	}
+
 	k.wraps = found
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 	"signetd/signer"
 )
 
-// CheckModule says why path cannot be a PKCS#11 module, as far as that shows
-// without loading it: loading runs the library's code, and the loader's words
-// for a library of another machine are misleading.
+// CheckModule returns why path cannot be a PKCS#11 module, as far as that shows without
+// loading it. Loading runs the library's code, and the error of the loader for a library
+// of another machine is misleading. The error wraps signer.ErrUnavailable and needs the
+// operator.
 func CheckModule(path string) error { return signer.NeedsOperator(checkModule(path)) }
 
 func checkModule(path string) error {
@@ -27,6 +28,7 @@ func checkModule(path string) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: pkcs11 module %s is not a file", signer.ErrUnavailable, path)
 	}
+
 	if runtime.GOOS != "linux" {
 		return nil
 	}
@@ -45,6 +47,7 @@ func checkELF(path string) error {
 		return fmt.Errorf("is not a shared library: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // it was only read
+
 	if self, err := elf.Open("/proc/self/exe"); err == nil {
 		machine := self.Machine
 		_ = self.Close()
@@ -52,6 +55,7 @@ func checkELF(path string) error {
 			return fmt.Errorf("is built for %v, this process for %v", f.Machine, machine)
 		}
 	}
+
 	symbols, err := f.DynamicSymbols()
 	if err != nil {
 		return fmt.Errorf("is not a PKCS#11 module: %w", err)

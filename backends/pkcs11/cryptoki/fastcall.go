@@ -63,6 +63,7 @@ func tryLoad(path string) error {
 		rv  C.CK_ULONG
 	)
 	f := C.fast_load(name, &why, &rv)
+
 	switch {
 	case f != nil:
 		return nil
@@ -167,9 +168,9 @@ type Access int
 
 // The accesses. Tokens differ in which of them they allow.
 const (
-	Readable    Access = C.FAST_READABLE // the value may be read
-	Hidden      Access = C.FAST_HIDDEN   // the value stays in the token
-	Unspecified Access = C.FAST_UNSAID   // neither is said: the token or CKA_UNWRAP_TEMPLATE decides
+	Readable    Access = C.FAST_READABLE    // the value may be read
+	Hidden      Access = C.FAST_HIDDEN      // the value stays in the token
+	Unspecified Access = C.FAST_UNSPECIFIED // neither is said: the token or CKA_UNWRAP_TEMPLATE decides
 )
 
 func (o Object) c(keyType C.CK_ULONG) C.fast_object {

@@ -1,6 +1,6 @@
 /*
- * The calls into a PKCS#11 module that each request needs, as one C function
- * for each operation. See fastcall.go.
+ * The calls into a PKCS#11 module that each request needs: one C function for
+ * each operation. See fastcall.go.
  *
  * Nothing here allocates, keeps a pointer, or calls back. Outputs go into the
  * caller's buffer, which is wiped when the operation fails.
@@ -68,7 +68,7 @@ typedef struct {
 	ck_wrap C_WrapKey;
 	ck_unwrap C_UnwrapKey;
 	ck_derive C_DeriveKey;
-} fast_functions; /* the rest of the list is not called here */
+} fast_functions; /* the functions after it are not called here */
 
 enum { CKU_CONTEXT_SPECIFIC = 2, CKR_BUFFER_TOO_SMALL = 0x150, CKR_WRAPPED_KEY_LEN_RANGE = 0x112 };
 enum { CKO_SECRET_KEY = 4, CKK_GENERIC_SECRET = 0x10, CKK_AES = 0x1f };
@@ -78,10 +78,10 @@ enum {
 };
 enum { CKM_ECDH1_DERIVE = 0x1050, CKM_AES_GCM = 0x1087, CKD_NULL = 1 };
 
-/* The steps of an operation. */
+/* The steps of an operation, to tell which call failed. */
 enum { FAST_INIT = 1, FAST_LOGIN, FAST_OPERATION, FAST_MAKE, FAST_READ, FAST_CONTENT_INIT, FAST_CONTENT, FAST_DESTROY };
 
-/* What the module answered, in which step, and the length of the output. */
+/* The last answer of the module, the step that it came in, and the length of the output. */
 typedef struct { CK_ULONG rv, step, out; } fast_answer;
 
 typedef struct { const CK_BYTE *p; CK_ULONG n; } fast_bytes;
@@ -91,20 +91,21 @@ typedef struct { CK_BYTE *p; CK_ULONG n; } fast_buffer;
 typedef struct {
 	const fast_functions *f;
 	CK_ULONG session, mechanism;
-	CK_ULONG params[5]; /* none of its words is a pointer that is not NULL */
+	CK_ULONG params[5]; /* a parameter without pointers, or with NULL alone */
 	CK_ULONG params_len, key;
 } fast_use;
 
-/* What AES-GCM works on beside the text. The IV has 12 bytes and the tag 16; a
- * module that makes its own IV writes it there. iv is NULL for other mechanisms. */
+/* What AES-GCM works on beside the text. The IV has 12 bytes and the tag 16. A
+ * module that makes its own IV writes it to iv. iv is NULL for other mechanisms. */
 typedef struct { CK_BYTE *iv; fast_bytes aad; } fast_gcm;
 
-/* The attributes of a session object: whether its value may be read, or is said
- * to stay in the token, or neither is said. Modules differ in what they allow. */
-enum { FAST_READABLE = 1, FAST_HIDDEN, FAST_UNSAID };
-typedef struct { CK_ULONG key_type, access, value_len; } fast_object; /* value_len is given if it is not 0 */
+/* The template of a session object. It says that the value may be read, that it
+ * stays in the token, or neither: modules differ in what they allow. */
+enum { FAST_READABLE = 1, FAST_HIDDEN, FAST_UNSPECIFIED };
+typedef struct { CK_ULONG key_type, access, value_len; } fast_object; /* a value_len of 0 is left out */
 
-/* Returns NULL, and the loader's words in *why or the module's answer in *rv. */
+/* On failure returns NULL, with the loader's error text in *why or the module's
+ * answer in *rv. */
 static fast_functions *fast_load(const char *path, const char **why, CK_ULONG *rv) {
 	fast_functions *f = NULL;
 	void *lib = dlopen(path, RTLD_NOW); /* never closed: the module's threads may still run */
@@ -112,6 +113,7 @@ static fast_functions *fast_load(const char *path, const char **why, CK_ULONG *r
 		*why = dlerror();
 		return NULL;
 	}
+
 	CK_ULONG (*list)(fast_functions **) = (CK_ULONG (*)(fast_functions **))dlsym(lib, "C_GetFunctionList");
 	if (list == NULL) {
 		*why = dlerror();
@@ -130,7 +132,7 @@ static CK_MECHANISM fast_mechanism(const fast_use *u) {
 	return m;
 }
 
-/* Ends every operation: of one that failed, nothing stays in out. */
+/* Ends every operation. If it failed, out is wiped. */
 static fast_answer fast_end(fast_answer a, fast_buffer out) {
 	if (a.rv == 0 && a.out > out.n) a.rv = CKR_BUFFER_TOO_SMALL;
 	if (a.rv != 0) {
@@ -181,8 +183,8 @@ static CK_ATTRIBUTE fast_attribute(CK_ULONG type, const void *value, CK_ULONG le
 	return a;
 }
 
-/* Fills in a template of at most 8 attributes that point into o, and returns how
- * many they are. */
+/* Fills in a template of at most 8 attributes, which point into o, and returns
+ * their number. */
 static CK_ULONG fast_template(const fast_object *o, CK_ATTRIBUTE *t) {
 	static const CK_ULONG secret = CKO_SECRET_KEY;
 	static const CK_BYTE yes = 1, no = 0;
@@ -190,7 +192,7 @@ static CK_ULONG fast_template(const fast_object *o, CK_ATTRIBUTE *t) {
 	t[n++] = fast_attribute(CKA_CLASS, &secret, sizeof secret);
 	t[n++] = fast_attribute(CKA_KEY_TYPE, &o->key_type, sizeof o->key_type);
 	t[n++] = fast_attribute(CKA_TOKEN, &no, sizeof no);
-	if (o->access != FAST_UNSAID) {
+	if (o->access != FAST_UNSPECIFIED) {
 		t[n++] = fast_attribute(CKA_SENSITIVE, o->access == FAST_HIDDEN ? &yes : &no, sizeof yes);
 		t[n++] = fast_attribute(CKA_EXTRACTABLE, o->access == FAST_HIDDEN ? &no : &yes, sizeof yes);
 	}
@@ -199,8 +201,8 @@ static CK_ULONG fast_template(const fast_object *o, CK_ATTRIBUTE *t) {
 	return n;
 }
 
-/* Destroys a session object, whatever came of its use. If it stays that is what
- * the caller must hear: the session must go. */
+/* Destroys a session object, whether its use failed or not. If it cannot be
+ * destroyed, that is the error to report, because the session must be closed. */
 static void fast_destroy(const fast_use *u, CK_ULONG object, fast_answer *a) {
 	CK_ULONG rv = u->f->C_DestroyObject(u->session, object);
 	if (rv != 0) {
@@ -239,13 +241,14 @@ static fast_answer fast_derive(const fast_use *u, fast_object o, fast_bytes poin
 }
 
 /* Decrypts with a new session object that must be a key of size bytes. Not every
- * module tells: SoftHSM2 says that an unwrapped key has none. */
+ * module tells the size: in SoftHSM2 an unwrapped key has no CKA_VALUE_LEN. */
 static fast_answer fast_use_cek(const fast_use *u, CK_ULONG object, CK_ULONG size, fast_gcm g, fast_bytes in, fast_buffer out) {
 	CK_GCM_PARAMS params = fast_gcm_params(g);
 	CK_MECHANISM m = {CKM_AES_GCM, &params, sizeof params};
 	CK_ULONG len = 0;
 	CK_ATTRIBUTE value_len = {CKA_VALUE_LEN, &len, sizeof len};
 	fast_answer a = {CKR_WRAPPED_KEY_LEN_RANGE, FAST_CONTENT, out.n};
+
 	if (u->f->C_GetAttributeValue(u->session, object, &value_len, 1) != 0) len = 0;
 	if (len == 0 || len == size) {
 		a.step = FAST_CONTENT_INIT;
@@ -272,13 +275,14 @@ static fast_answer fast_open(const fast_use *u, fast_object o, CK_ULONG size, fa
 	return fast_end(a, out);
 }
 
-/* Wraps a value, which must be a session object for as long as that takes. */
+/* Wraps a value. C_WrapKey wraps objects only, so the value is one meanwhile. */
 static fast_answer fast_wrap(const fast_use *u, fast_bytes value, fast_buffer out) {
 	CK_ATTRIBUTE t[8];
 	CK_MECHANISM m = fast_mechanism(u);
 	fast_object o = {CKK_GENERIC_SECRET, FAST_READABLE, 0};
 	CK_ULONG object = 0, n = fast_template(&o, t);
 	fast_answer a = {0, FAST_MAKE, out.n};
+
 	t[n++] = fast_attribute(CKA_VALUE, value.p, value.n);
 	a.rv = u->f->C_CreateObject(u->session, t, n, &object);
 	if (a.rv == 0) {

@@ -3,7 +3,6 @@
 package cryptoki
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -246,8 +245,9 @@ func (id TokenID) matches(t p11.TokenInfo) bool {
 	return (id.Label == "" || t.Label == id.Label) && (id.Serial == "" || t.SerialNumber == id.Serial)
 }
 
-// ErrNoToken means that the token was not found. No login was tried.
-var ErrNoToken = errors.New("no")
+// ErrNoToken means that the token was not found. No login was tried. It wraps
+// signer.ErrUnavailable.
+var ErrNoToken = fmt.Errorf("%w: no such token", signer.ErrUnavailable)
 
 // FindToken returns the slot of the only token that id matches, an empty member of which
 // matches any. The caller has entered the module.
@@ -282,8 +282,8 @@ func (m *Module) FindToken(id TokenID) (slot uint, info p11.TokenInfo, err error
 	case matches > 1:
 		return 0, info, fmt.Errorf("%w: %d tokens match %v", signer.ErrInvalid, matches, id)
 	case len(others) == 0:
-		return 0, info, fmt.Errorf("%w: %w %v: the module shows no token at all", signer.ErrUnavailable, ErrNoToken, id)
+		return 0, info, fmt.Errorf("%w: %v: the module shows no token at all", ErrNoToken, id)
 	default:
-		return 0, info, fmt.Errorf("%w: %w %v: there are %s", signer.ErrUnavailable, ErrNoToken, id, strings.Join(others, ", "))
+		return 0, info, fmt.Errorf("%w: %v: the module shows %s", ErrNoToken, id, strings.Join(others, ", "))
 	}
 }

@@ -19,20 +19,22 @@ import (
 	"signetd/signer"
 )
 
-// GenerateKey makes a key pair or a secret key in a token. The private half, or the
-// secret key, is sensitive, not extractable and private, and either signs or opens
-// secrets. It reads back what the token made of that, and destroys the key if the
-// token did not obey. It makes one login attempt.
+// GenerateKey makes a key pair or a secret key in a token. The private half, or the secret
+// key, is sensitive, not extractable and private, and either signs or opens secrets.
+// GenerateKey reads back what the token made of that, and destroys the key if the token did
+// not obey. It makes one login attempt, and none if that could lock the token.
 func GenerateKey(o KeyOptions) (Key, error) {
 	if err := o.check(); err != nil {
 		return Key{}, err
 	}
+
 	if len(o.ID) == 0 {
 		o.ID = make([]byte, 16)
 		if _, err := rand.Read(o.ID); err != nil {
 			return Key{}, err
 		}
 	}
+
 	var t token
 	err := withModule(o.Module, func(ctx *p11.Ctx) (err error) {
 		t, err = oneToken(ctx, o.Token, o.Serial)
@@ -42,21 +44,24 @@ func GenerateKey(o KeyOptions) (Key, error) {
 		return Key{}, err
 	}
 	if t.Flags&(p11.CKF_USER_PIN_LOCKED|p11.CKF_USER_PIN_FINAL_TRY) != 0 {
-		return Key{}, fmt.Errorf("%w: the user PIN of token %q is locked, or one wrong try away from it: none is tried", signer.ErrUnavailable, t.Label)
+		return Key{}, fmt.Errorf("%w: the user PIN of token %q is locked, or the next wrong one locks it: none is tried", signer.ErrUnavailable, t.Label)
 	}
 	return generateIn(t, o)
 }
 
-// generateIn logs in to t by crypto11. The slot names the token, because
-// crypto11 takes the first of several with one label.
+// generateIn logs in to t by crypto11, and makes the key.
 func generateIn(t token, o KeyOptions) (key Key, err error) {
-	slot := int(t.slot) // #nosec G115 -- crypto11 turns it back
+	// By the slot: of several tokens with one label crypto11 takes the first.
+	slot := int(t.slot) // #nosec G115 -- crypto11 converts it back
 	c, err := crypto11.Configure(&crypto11.Config{Path: o.Module, SlotNumber: &slot, Pin: string(o.PIN), MaxSessions: 4})
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: token %q: one login attempt was used: %w", signer.ErrUnavailable, t.Label, err)
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	ctx, err := load(o.Module) // the library that crypto11 has initialised and logged in to
+
+	// A session of our own with the library that crypto11 has initialised, for what it
+	// cannot do. The process is logged in, and so is the session.
+	ctx, err := load(o.Module)
 	if err != nil {
 		return Key{}, err
 	}
@@ -65,9 +70,11 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 		return Key{}, fmt.Errorf("C_OpenSession: %w", err)
 	}
 	defer func() { err = errors.Join(err, ctx.CloseSession(s)) }()
+
 	if err := refuseTaken(ctx, s, o); err != nil {
 		return Key{}, err
 	}
+
 	var der []byte
 	switch types[o.Type].shape {
 	case rsaPair, ecPair:
@@ -83,6 +90,7 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 	if err := keepOrDestroy(ctx, s, o); err != nil {
 		return Key{}, err
 	}
+
 	uri := pkcs11.URI{Token: t.Label, Object: o.Label, ID: string(o.ID), Type: pkcs11.TypePrivate}
 	if o.Type.Secret() {
 		uri.Type = pkcs11.TypeSecret
@@ -90,7 +98,7 @@ func generateIn(t token, o KeyOptions) (key Key, err error) {
 	return Key{URI: uri.String(), Public: der}, nil
 }
 
-// refuseTaken refuses a label or an id that a key in the token has.
+// refuseTaken refuses a label or an id that another key in the token has already.
 func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	for name, attr := range map[string]*p11.Attribute{
 		"label": p11.NewAttribute(p11.CKA_LABEL, o.Label),
@@ -101,6 +109,7 @@ func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 			if err != nil {
 				return err
 			}
+
 			if len(found) > 0 {
 				return fmt.Errorf("%w: the token has a key with this %s already (label %q)", signer.ErrInvalid, name, o.Label)
 			}
@@ -109,18 +118,20 @@ func refuseTaken(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	return nil
 }
 
-// generate makes a key pair of a type that crypto11 has, and returns the public
-// half. crypto11 would let an RSA key both sign and decrypt, so every use is set.
+// generate makes a key pair of a type that crypto11 has, and returns the public half.
 func generate(c *crypto11.Context, o KeyOptions) ([]byte, error) {
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(o.ID, []byte(o.Label))
 	if err != nil {
 		return nil, err
 	}
 	private := public.Copy()
+
+	// Every use is set: crypto11 would let an RSA key both sign and decrypt.
 	public.AddIfNotPresent(publicTemplate(o))
 	for typ, value := range wanted(o) {
 		private.AddIfNotPresent([]*p11.Attribute{p11.NewAttribute(typ, value)})
 	}
+
 	if bits := types[o.Type].bits; bits > 0 {
 		key, err := c.GenerateRSAKeyPairWithAttributes(public, private, bits)
 		if err != nil {
@@ -128,6 +139,7 @@ func generate(c *crypto11.Context, o KeyOptions) ([]byte, error) {
 		}
 		return x509.MarshalPKIXPublicKey(key.Public())
 	}
+
 	curve := map[KeyType]elliptic.Curve{ECP256: elliptic.P256(), ECP384: elliptic.P384(), ECP521: elliptic.P521()}[o.Type]
 	key, err := c.GenerateECDSAKeyPairWithAttributes(public, private, curve)
 	if err != nil {
@@ -136,7 +148,7 @@ func generate(c *crypto11.Context, o KeyOptions) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(key.Public())
 }
 
-// publicTemplate is what the public half must be.
+// publicTemplate returns the attributes that the public half must have.
 func publicTemplate(o KeyOptions) []*p11.Attribute {
 	enc := o.Use == signer.UseEnc && types[o.Type].shape == rsaPair
 	return []*p11.Attribute{
@@ -148,10 +160,11 @@ func publicTemplate(o KeyOptions) []*p11.Attribute {
 	}
 }
 
-// wanted is what the private half, or the secret key, must be.
+// wanted returns the attributes that the private half, or the secret key, must have.
 func wanted(o KeyOptions) map[uint]bool {
 	shape := types[o.Type].shape
 	opens := o.Use == signer.UseEnc && shape != ecPair
+
 	w := map[uint]bool{
 		p11.CKA_TOKEN:       true,
 		p11.CKA_PRIVATE:     true,
@@ -162,13 +175,13 @@ func wanted(o KeyOptions) map[uint]bool {
 		p11.CKA_UNWRAP:      opens,
 		p11.CKA_DERIVE:      o.Use == signer.UseEnc && shape == ecPair,
 	}
-	if o.Type.Secret() { // it has no public half that would do this
+	if o.Type.Secret() { // what the public half of a pair does
 		w[p11.CKA_ENCRYPT], w[p11.CKA_WRAP], w[p11.CKA_VERIFY] = opens, opens, o.Use == signer.UseSig
 	}
 	return w
 }
 
-// names of the attributes in wanted, for errors.
+// names has the names of the attributes in wanted, for errors.
 var names = map[uint]string{
 	p11.CKA_TOKEN: "CKA_TOKEN", p11.CKA_PRIVATE: "CKA_PRIVATE",
 	p11.CKA_SENSITIVE: "CKA_SENSITIVE", p11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
@@ -177,7 +190,7 @@ var names = map[uint]string{
 	p11.CKA_ENCRYPT: "CKA_ENCRYPT", p11.CKA_WRAP: "CKA_WRAP", p11.CKA_VERIFY: "CKA_VERIFY",
 }
 
-// keepOrDestroy destroys the new key if it is not what was asked for.
+// keepOrDestroy destroys the new key if the token did not make what it was asked for.
 func keepOrDestroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	err := readBack(ctx, s, o)
 	if err == nil {
@@ -186,7 +199,7 @@ func keepOrDestroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	return errors.Join(err, destroy(ctx, s, o))
 }
 
-// readBack asks the token what it made.
+// readBack returns an error if the token did not make what it was asked for.
 func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	class, what := uint(p11.CKO_PRIVATE_KEY), "private"
 	if o.Type.Secret() {
@@ -199,11 +212,12 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	if len(found) != 1 {
 		return fmt.Errorf("%w: the token shows %d %s keys where one was generated", signer.ErrUnavailable, len(found), what)
 	}
+
 	var wrong []string
 	for typ, want := range wanted(o) {
 		attrs, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(typ, nil)})
 		if err != nil && !want && errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
-			continue // what it does not have it does not do
+			continue // without the attribute the key cannot do it
 		}
 		if err != nil {
 			return fmt.Errorf("read %s back: %w", names[typ], err)
@@ -212,6 +226,7 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 			wrong = append(wrong, fmt.Sprintf("%s is not %t", names[typ], want))
 		}
 	}
+
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
 		return fmt.Errorf("%w: the token made another key than it was asked for, to be destroyed: %s", signer.ErrUnsupported, strings.Join(wrong, ", "))
@@ -219,7 +234,7 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	return nil
 }
 
-// destroy removes the key that was just made, both halves of a pair, if there is one.
+// destroy destroys the key that was just made, if there is one, with both halves of a pair.
 func destroy(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	found, err := find(ctx, s, p11.NewAttribute(p11.CKA_ID, o.ID), p11.NewAttribute(p11.CKA_LABEL, o.Label))
 	if err != nil {

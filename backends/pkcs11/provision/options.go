@@ -32,7 +32,7 @@ type KeyOptions struct {
 // A Key is what [GenerateKey] made.
 type Key struct {
 	URI    string // the ref to put in the configuration
-	Public []byte // the public half, PKIX DER (RFC 5280 section 4.1.2.7); none of a secret key
+	Public []byte // the public half in PKIX DER (RFC 5280 section 4.1.2.7); nil for a secret key
 }
 
 // A KeyType is an algorithm and a size.
@@ -54,7 +54,7 @@ const (
 	AES256      KeyType = "aes-256"
 )
 
-// A shape is what kind of key a type is.
+// A shape says what a key can do.
 type shape int
 
 const (
@@ -65,8 +65,7 @@ const (
 	aesSecret                   // wraps keys and encrypts
 )
 
-// types are the types with their shapes, and their sizes in bits where those are
-// to be given.
+// types has the shape of each type, and its size in bits unless the curve says it.
 var types = map[KeyType]struct {
 	shape shape
 	bits  int
@@ -87,7 +86,7 @@ func (t KeyType) Secret() bool {
 // Types returns the types of keys in alphabetical order.
 func Types() []KeyType { return slices.Sorted(maps.Keys(types)) }
 
-// TypeNames returns the types of keys for a sentence.
+// TypeNames returns the types of keys as a list for an error text.
 func TypeNames() string {
 	names := make([]string, 0, len(types))
 	for _, t := range Types() {
@@ -98,6 +97,7 @@ func TypeNames() string {
 
 func (o KeyOptions) check() error {
 	t, known := types[o.Type]
+
 	switch {
 	case o.Token == "" && o.Serial == "":
 		return fmt.Errorf("%w: token or serial must be given", signer.ErrInvalid)

@@ -12,9 +12,9 @@ import (
 	"signetd/signer"
 )
 
-// InitToken initialises the first token that nobody has initialised yet, sets
-// both PINs, and returns its serial number. It refuses if a token has the label
-// already, and never touches a token that is in use.
+// InitToken initialises the first token that is not initialised yet, sets both PINs, and
+// returns its serial number. It refuses if another token has the label already, and never
+// touches a token that is initialised.
 func InitToken(o InitOptions) (serial string, err error) {
 	if err := o.check(); err != nil {
 		return "", err
@@ -31,7 +31,9 @@ func initToken(ctx *p11.Ctx, o InitOptions) (serial string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// Before the token is touched: one whose user PIN cannot be set is of no use.
+
+	// The PINs are checked before the token is touched: a token whose user PIN cannot be
+	// set is of no use.
 	info, err := ctx.GetTokenInfo(slot)
 	if err != nil {
 		return "", fmt.Errorf("C_GetTokenInfo: %w", err)
@@ -41,10 +43,12 @@ func initToken(ctx *p11.Ctx, o InitOptions) (serial string, err error) {
 			return "", fmt.Errorf("%w: the token takes PINs of %d to %d bytes, not %d", signer.ErrInvalid, info.MinPinLen, info.MaxPinLen, n)
 		}
 	}
+
 	if err := ctx.InitToken(slot, string(o.SOPIN), o.Label); err != nil {
 		return "", fmt.Errorf("C_InitToken: %w", err)
 	}
-	// The slot may have another number now.
+
+	// Looked for again: some modules give the slot another number now.
 	found, err := findTokens(ctx, o.Label, "")
 	if err != nil {
 		return "", err
@@ -65,10 +69,12 @@ func setPIN(ctx *p11.Ctx, slot uint, o InitOptions) (err error) {
 		return fmt.Errorf("C_OpenSession: %w", err)
 	}
 	defer func() { err = errors.Join(err, ctx.CloseSession(s)) }()
+
 	if err := ctx.Login(s, p11.CKU_SO, string(o.SOPIN)); err != nil {
 		return fmt.Errorf("C_Login as the security officer: %w", err)
 	}
 	defer func() { err = errors.Join(err, ctx.Logout(s)) }()
+
 	if err := ctx.InitPIN(s, string(o.PIN)); err != nil {
 		return fmt.Errorf("C_InitPIN: %w", err)
 	}
@@ -84,6 +90,7 @@ func freeSlot(ctx *p11.Ctx, label string) (uint, error) {
 	if len(same) > 0 {
 		return 0, fmt.Errorf("%w: there is a token with the label %q already", signer.ErrInvalid, label)
 	}
+
 	slots, err := ctx.GetSlotList(true)
 	if err != nil {
 		return 0, fmt.Errorf("C_GetSlotList: %w", err)
@@ -96,19 +103,20 @@ func freeSlot(ctx *p11.Ctx, label string) (uint, error) {
 	return 0, fmt.Errorf("%w: no slot has a token that is not initialised yet", signer.ErrNotFound)
 }
 
-// A token is one that is in a slot.
+// A token is an initialised token and its slot.
 type token struct {
 	p11.TokenInfo
 	slot uint
 }
 
-// findTokens returns the tokens with the label and the serial number, either of
-// which may be empty. Slots that do not answer are passed over.
+// findTokens returns the initialised tokens with the label and the serial number, either of
+// which may be empty to match any. Slots that do not answer are left out.
 func findTokens(ctx *p11.Ctx, label, serial string) ([]token, error) {
 	slots, err := ctx.GetSlotList(true)
 	if err != nil {
 		return nil, fmt.Errorf("C_GetSlotList: %w", err)
 	}
+
 	var found []token
 	for _, s := range slots {
 		info, err := ctx.GetTokenInfo(s)
@@ -122,7 +130,7 @@ func findTokens(ctx *p11.Ctx, label, serial string) ([]token, error) {
 	return found, nil
 }
 
-// oneToken is findTokens for exactly one.
+// oneToken returns the only token that [findTokens] finds.
 func oneToken(ctx *p11.Ctx, label, serial string) (token, error) {
 	found, err := findTokens(ctx, label, serial)
 	switch {
@@ -149,8 +157,8 @@ func withModule(path string, f func(*p11.Ctx) error) (err error) {
 	return f(ctx)
 }
 
-// load loads the module. It is never unloaded: the process ends soon, and not
-// every module survives it.
+// load loads the module. It is never unloaded: some modules crash, and the process ends
+// soon anyway.
 func load(path string) (*p11.Ctx, error) {
 	if err := cryptoki.CheckModule(path); err != nil {
 		return nil, err
