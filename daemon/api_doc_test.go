@@ -70,10 +70,10 @@ func find(t *testing.T, source, pattern string, least int) (names []string) {
 	return names
 }
 
-// The statuses in the error table are those of response.go, and the codes are all
+// The statuses in the error table are those of request.go, and the codes are all
 // that there are.
 func TestAPIDocStatuses(t *testing.T) {
-	doc, code := text(t, apiDoc), text(t, "response.go")
+	doc, code := text(t, apiDoc), text(t, "request.go")
 	tests := []struct {
 		code, name string // name is that of net/http
 		status     int
@@ -94,7 +94,7 @@ func TestAPIDocStatuses(t *testing.T) {
 		known = append(known, tt.code)
 		inCode := regexp.MustCompile(`(?:"` + tt.code + `"|signer\.CodeInternal):\s+http\.Status` + tt.name + `,`)
 		if !inCode.MatchString(code) {
-			t.Errorf("response.go does not answer code %s with status %s", tt.code, tt.name)
+			t.Errorf("request.go does not answer code %s with status %s", tt.code, tt.name)
 		}
 		row := fmt.Sprintf("| `%s` | %d", tt.code, tt.status)
 		_, rest, found := strings.Cut(doc, row)

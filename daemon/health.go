@@ -2,14 +2,11 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"signetd/daemon/api"
-	"signetd/daemon/audit"
 	"signetd/signer"
 )
 
@@ -87,50 +84,4 @@ func (r *readiness) ask(ctx context.Context, g *generation, timeout time.Duratio
 
 	r.backends, r.of, r.at = codes, g, time.Now()
 	return codes
-}
-
-// outages tracks the keys that cannot be served, so that the log has one line when that
-// begins, with what to do about it, and one when it ends. The audit log has the reason of
-// each request, but it is not the first place where an operator looks. The zero value has
-// no outage. It is safe for concurrent use.
-type outages struct {
-	n    atomic.Int32 // of keys that are away, so that requests take no lock while all is well
-	mu   sync.Mutex   // guards keys
-	keys map[string]*signer.Presence
-}
-
-// note logs it if a record begins or ends an outage.
-func (o *outages) note(logger *slog.Logger, rec *audit.Record, outcome error) {
-	lost := rec.Outcome == signer.Code(signer.ErrUnavailable)
-	switch {
-	case rec.KID == "":
-		return // a name that a peer made up is no key
-	case !lost && outcome != nil:
-		return // what is the peer's own fault says nothing of a backend
-	case !lost && o.n.Load() == 0:
-		return
-	}
-
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p := o.keys[rec.Key]
-	if p == nil {
-		if o.keys == nil {
-			o.keys = map[string]*signer.Presence{}
-		}
-		p = new(signer.Presence)
-		o.keys[rec.Key] = p
-	}
-
-	if lost {
-		if p.Lost() {
-			o.n.Add(1)
-			logger.Warn("key unavailable", "key", rec.Key, "kid", rec.KID, "err", outcome)
-		}
-		return
-	}
-	if after, news := p.Found(); news {
-		o.n.Add(-1)
-		logger.Info("key available again", "key", rec.Key, "kid", rec.KID, "after", after.Round(time.Millisecond))
-	}
 }

@@ -8,9 +8,13 @@ import (
 	"sync/atomic"
 
 	"signetd/daemon/api"
+	"signetd/daemon/policy"
 	"signetd/signer"
 	"signetd/signer/supervise"
 )
+
+// Begin returns a request of peer with an id of its own.
+func (*Service) Begin(peer policy.Peer) Request { return newRequest(peer) }
 
 // Answer does what a request asks for, and returns what to tell the peer. It ends with ctx,
 // or with the time limit of a request if that is earlier.

@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"signetd/daemon/api"
@@ -54,20 +51,6 @@ func NewService(setup Setup, c Config) *Service {
 	return s
 }
 
-// Begin returns a request of peer with an id of its own.
-//
-// The id is 64 random bits in hexadecimal, and no secret: it names the request in logs.
-// The bits come from the runtime's generator, ChaCha8 with a seed from the kernel for
-// each thread, so that they are as unlike each other as the kernel's, without a system
-// call for each.
-func (s *Service) Begin(peer policy.Peer) Request {
-	var id [8]byte
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- see above
-	var text [16]byte
-	hex.Encode(text[:], id[:])
-	return Request{ID: string(text[:]), Peer: peer}
-}
-
 // Fail is the answer to a request that the transport refuses because of err. It leaves no
 // record.
 func (*Service) Fail(q *Request, err error) Response { return respond(q.ID, 0, nil, err) }
@@ -75,7 +58,7 @@ func (*Service) Fail(q *Request, err error) Response { return respond(q.ID, 0, n
 // RecordSignal writes the audit record of a reload that a signal to this process, peer,
 // asked for. outcome is why it was refused, or nil.
 func (s *Service) RecordSignal(peer policy.Peer, outcome error) error {
-	q := s.Begin(peer)
+	q := newRequest(peer)
 	rec := &record{Record: audit.Record{Op: string(api.OpReload)}}
 	return s.recorder.append(rec, &q, time.Now(), outcome).commit()
 }
