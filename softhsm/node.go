@@ -19,6 +19,7 @@ func NodeModules(t testing.TB) string {
 		}
 		cache = filepath.Join(home, ".cache")
 	}
+
 	dir := filepath.Join(cache, "signetd", "node", "node_modules")
 	if _, err := os.Stat(filepath.Join(dir, "jose")); err != nil { // #nosec G703 -- this user's own environment
 		const hint = "sh deploy/packaging/install-deps.sh node-packages installs them"

@@ -20,6 +20,7 @@ func TestCreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if mode := info.Mode().Perm(); mode != 0o600 {
 		t.Errorf("the PIN file has mode %#o, want 0600", mode)
 	}
@@ -27,6 +28,7 @@ func TestCreate(t *testing.T) {
 	if !strings.HasPrefix(uri, "pkcs11:token=signetd-test;object=k;id=%") {
 		t.Errorf("URI = %s", uri)
 	}
+
 	_, err = token.GenerateKey("k", provision.ECP256, signer.UseSig)
 	if err == nil || !strings.Contains(err.Error(), "label already") {
 		t.Errorf("a second key with the label: %v", err)
@@ -44,6 +46,7 @@ func TestSeenByOthers(t *testing.T) {
 	}
 	token := New(t)
 	token.Generate(t, "k", provision.RSA2048, signer.UseEnc)
+
 	out, err := exec.Command(tool, "--module", token.Module(), "--token-label", token.Label(), "--login", "--pin", token.PIN(), "--list-objects", "--type", "privkey").CombinedOutput()
 	if err != nil {
 		t.Fatalf("pkcs11-tool: %v\n%s", err, out)

@@ -23,7 +23,7 @@ const (
 	payloadFile = "deploy/examples/payload.json"
 )
 
-// sign is the issuer: three algorithms, each verified twice.
+// sign signs with three algorithms, as an issuer does, and verifies each token twice.
 func (w *world) sign(ctx context.Context) error {
 	w.chapter("An issuer signs " + claimsFile)
 	claims, err := os.ReadFile(claimsFile)
@@ -34,6 +34,7 @@ func (w *world) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for _, want := range []struct{ key, alg string }{{"oidc", "ES256"}, {"oidc-rsa", "RS256"}, {"oidc-rsa", "PS256"}} {
 		signed, err := w.client.SignJWT(ctx, api.SignJWTRequest{Key: want.key, Alg: want.alg, Claims: claims})
 		if err != nil {
@@ -43,12 +44,14 @@ func (w *world) sign(ctx context.Context) error {
 		if len(found) != 1 {
 			return fmt.Errorf("kid %s is in the daemon's JWKS %d times", signed.KID, len(found))
 		}
+
 		payload, err := verifyGoJOSE(signed.Token, found[0].JSONWebKey, want.alg)
 		if err != nil {
 			return err
 		}
 		w.did("%s: %s", want.alg, short(signed.Token))
 		w.did("%s: verified by go-jose against the daemon's JWKS", want.alg)
+
 		if err := w.verifyOpenSSL(ctx, signed.Token, found[0].JSONWebKey, signer.Alg(want.alg)); err != nil {
 			return err
 		}
@@ -59,10 +62,11 @@ func (w *world) sign(ctx context.Context) error {
 			w.show(string(payload))
 		}
 	}
+
 	return nil
 }
 
-// open is the recipient: a JWE that was made without the daemon.
+// open decrypts a JWE that go-jose sealed, as a recipient does.
 func (w *world) open(ctx context.Context) error {
 	w.chapter("A recipient opens " + payloadFile)
 	payload, err := os.ReadFile(payloadFile)
@@ -74,6 +78,7 @@ func (w *world) open(ctx context.Context) error {
 		return err
 	}
 	w.did("sealed by go-jose for the inbox key (RSA-OAEP-256, A256GCM): %s", short(jwe))
+
 	opened, err := w.client.DecryptJWE(ctx, api.DecryptJWERequest{JWE: jwe})
 	if err != nil {
 		return err
@@ -85,7 +90,7 @@ func (w *world) open(ctx context.Context) error {
 	return nil
 }
 
-// nest is a JWS in a JWE: signed, then sealed, then opened, then verified.
+// nest seals the signed token, opens it and verifies it: a JWS in a JWE.
 func (w *world) nest(ctx context.Context) error {
 	w.chapter("A nested JWT: a signed postcard in a sealed envelope")
 	jwe, err := w.seal(ctx, []byte(w.jwt), "JWT")
@@ -100,6 +105,7 @@ func (w *world) nest(ctx context.Context) error {
 		return fmt.Errorf("the envelope held something else (cty %q)", opened.Header.Cty)
 	}
 	w.did("opened: its cty says that it holds a JWT")
+
 	verified, err := w.client.VerifyJWT(ctx, api.VerifyJWTRequest{Token: string(opened.Plaintext), Audience: "api"})
 	if err != nil {
 		return err
@@ -108,7 +114,7 @@ func (w *world) nest(ctx context.Context) error {
 	return nil
 }
 
-// refuse shows what is not done.
+// refuse shows requests that the daemon refuses.
 func (w *world) refuse(ctx context.Context) error {
 	w.chapter("What is refused")
 	if err := w.refuseWithoutGrant(ctx); err != nil {
@@ -144,8 +150,8 @@ func (w *world) refuse(ctx context.Context) error {
 	return nil
 }
 
-// refuseWithoutGrant asks for what no grant allows: as ourselves, and, if we may
-// become somebody else, as another user.
+// refuseWithoutGrant sends a request that no grant allows, as this user and, if this user
+// is root, as another.
 func (w *world) refuseWithoutGrant(ctx context.Context) error {
 	_, err := w.client.EncryptJWE(ctx, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte("x")})
 	if !errors.Is(err, signer.ErrDenied) {
@@ -155,12 +161,14 @@ func (w *world) refuseWithoutGrant(ctx context.Context) error {
 	if os.Getuid() != 0 {
 		return nil
 	}
+
 	if err := os.Chmod(w.dir, 0o711); err != nil { // #nosec G302 -- so that another user gets as far as the socket
 		return err
 	}
 	cmd := exec.CommandContext(ctx, w.path("signet"), "--socket", w.socket(), "sign", "oidc") // #nosec G204 -- what was just built
 	cmd.Stdin = strings.NewReader(`{"aud":"api"}`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: otherUID, Gid: otherUID}}
+
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "denied") {
 		return fmt.Errorf("uid %d without a grant was not refused: %s", otherUID, out)
@@ -186,9 +194,9 @@ func (w *world) eachRecord(f func(audit.Record)) error {
 	return nil
 }
 
-// audit shows the records of all that.
+// audit shows and counts the records of the requests so far.
 func (w *world) audit(context.Context) error {
-	w.chapter("The audit log of all that")
+	w.chapter("The audit log")
 	counts := map[string]int{}
 	err := w.eachRecord(func(r audit.Record) {
 		counts[r.Op+" "+r.Outcome]++
@@ -197,6 +205,7 @@ func (w *world) audit(context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for what, n := range map[string]int{"sign-jwt ok": 3, "decrypt ok": 2, "verify ok": 1, "decrypt decrypt_failed": 4, "encrypt denied": 1} {
 		if counts[what] != n {
 			return fmt.Errorf("the audit log has %d records of %q, want %d", counts[what], what, n)
@@ -215,7 +224,7 @@ func (w *world) seal(ctx context.Context, payload []byte, cty jose.ContentType) 
 	return sealFor(key.Versions[0].Public, payload, cty)
 }
 
-// sealFor encrypts to one public key.
+// sealFor encrypts to a public key with go-jose.
 func sealFor(public *signer.JWK, payload []byte, cty jose.ContentType) (string, error) {
 	options := &jose.EncrypterOptions{}
 	if cty != "" {

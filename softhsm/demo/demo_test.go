@@ -7,10 +7,9 @@ import (
 	"signetd/softhsm"
 )
 
-// TestKMS runs `make demo-kms`. Nothing in it may go wrong, or take a token away
-// from who asked for it.
+// TestKMS runs `make demo-kms`, which fails at the first step with a wrong result.
 func TestKMS(t *testing.T) {
-	softhsm.New(t) // or skip, and its environment back at the end
+	softhsm.New(t) // skips the test without SoftHSM2, and restores the environment at the end
 	t.Chdir("../..")
 	var out bytes.Buffer
 	if err := runKMS(t.Context(), &story{out: &out}); err != nil {

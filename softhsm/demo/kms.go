@@ -30,11 +30,11 @@ type clouds struct {
 	*world
 	aws    *awskmstest.Server
 	google *gcpkmstest.Server
-	from   map[string]string // backend to the time from which its versions are the active ones
+	from   map[string]string // by backend: the time from which its versions are active
 	signed *signers
 }
 
-// never is a time that no demo lives to see.
+// never is a time far in the future.
 const never = "2999-01-01T00:00:00Z"
 
 func runKMS(ctx context.Context, s *story) (err error) {
@@ -67,7 +67,7 @@ func runKMS(ctx context.Context, s *story) (err error) {
 			return err
 		}
 	}
-	s.end("Every step did what it should.")
+	s.end("Every step had the right result.")
 	return nil
 }
 
@@ -85,6 +85,7 @@ func (c *clouds) startClouds() (err error) {
 		c.aws.Close()
 		return err
 	}
+
 	for name, value := range c.aws.Env() {
 		c.env = append(c.env, name+"="+value)
 	}
@@ -97,10 +98,10 @@ func (c *clouds) startClouds() (err error) {
 	return nil
 }
 
-// perPlace is how many tokens each version signs at least before the key moves on.
+// perPlace is the least number of tokens that a version signs before the key moves on.
 const perPlace = 100
 
-// move has clients sign without a pause, and moves the key under them.
+// move moves the key from backend to backend while clients sign.
 func (c *clouds) move(ctx context.Context) error {
 	c.chapter("Issuers sign, and the key moves from the HSM to AWS and on to Google")
 	claims, err := os.ReadFile(claimsFile)
@@ -108,6 +109,7 @@ func (c *clouds) move(ctx context.Context) error {
 		return err
 	}
 	c.signed = startSigners(ctx, c.client, claims)
+
 	for _, place := range places {
 		if place != "hsm" {
 			c.from[place] = time.Now().UTC().Format(time.RFC3339Nano)
@@ -127,6 +129,7 @@ func (c *clouds) move(ctx context.Context) error {
 		}
 		c.did("kid %s in %s signs: %d tokens by now, no error", kid, place, c.signed.count(kid))
 	}
+
 	return c.signed.stop()
 }
 
@@ -147,7 +150,7 @@ func (c *clouds) activeIn(ctx context.Context, place string) (string, error) {
 	return "", errors.New("no version is active")
 }
 
-// verify checks every token that was signed meanwhile.
+// verify verifies every token that the clients got.
 func (c *clouds) verify(ctx context.Context) error {
 	c.chapter("A relying party verifies all of them with one JWKS")
 	set, err := c.client.JWKS(ctx)
@@ -155,6 +158,7 @@ func (c *clouds) verify(ctx context.Context) error {
 		return err
 	}
 	total := 0
+
 	for kid, tokens := range c.signed.tokens {
 		found := set.Key(kid)
 		if len(found) != 1 {
@@ -172,6 +176,7 @@ func (c *clouds) verify(ctx context.Context) error {
 		c.jwt = tokens[len(tokens)-1]
 	}
 	c.did("%d tokens of %d versions verified by go-jose, and one of each by openssl", total, len(c.signed.tokens))
+
 	if n := c.aws.Calls()["Sign"]; n < perPlace {
 		return fmt.Errorf("the fake of AWS was asked for %d signatures", n)
 	}
@@ -181,9 +186,9 @@ func (c *clouds) verify(ctx context.Context) error {
 	return nil
 }
 
-// openEach seals a payload for each version of the inbox key, and has it opened.
+// openEach seals a payload for each version of the inbox key, and opens it.
 func (c *clouds) openEach(ctx context.Context) error {
-	c.chapter("A recipient opens " + payloadFile + ", whichever version it was sealed for")
+	c.chapter("A recipient opens " + payloadFile + ", sealed for any of the versions")
 	payload, err := os.ReadFile(payloadFile)
 	if err != nil {
 		return err
@@ -206,10 +211,11 @@ func (c *clouds) openEach(ctx context.Context) error {
 		}
 		c.did("%-6s opened by kid %s", v.Backend, v.KID)
 	}
+
 	return nil
 }
 
-// nestKMS is a token that one cloud signed in an envelope that the other opens.
+// nestKMS seals a token that one cloud signed, and opens it with the other.
 func (c *clouds) nestKMS(ctx context.Context) error {
 	key, err := c.client.Key(ctx, "inbox")
 	if err != nil {
@@ -233,12 +239,13 @@ func (c *clouds) nestKMS(ctx context.Context) error {
 		}
 		c.did("a JWT in a JWE: opened by aws, verified with key %s", verified.Key)
 	}
+
 	return nil
 }
 
-// records counts the audit log's records: one for each token.
+// records checks that the audit log has one record for each token.
 func (c *clouds) records(context.Context) error {
-	c.chapter("The audit log of all that")
+	c.chapter("The audit log")
 	counts := map[string]int{}
 	err := c.eachRecord(func(r audit.Record) {
 		if r.Op == "sign-jwt" {
@@ -248,6 +255,7 @@ func (c *clouds) records(context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for kid, tokens := range c.signed.tokens {
 		if n := counts[kid+" ok"]; n != len(tokens) {
 			return fmt.Errorf("the audit log has %d records of kid %s, want %d", n, kid, len(tokens))
@@ -255,6 +263,7 @@ func (c *clouds) records(context.Context) error {
 		c.did("%d records for the %d tokens of kid %s", len(tokens), len(tokens), kid)
 		delete(counts, kid+" ok")
 	}
+
 	if len(counts) != 0 {
 		return fmt.Errorf("the audit log has more than the tokens that were signed: %v", counts)
 	}

@@ -1,12 +1,11 @@
-// Command demo lives the main job of signetd once, end to end: a SoftHSM2 token
-// with three keys, the real daemon over it, an issuer that signs and a recipient
-// that opens, each checked by an implementation that is not ours. It stops and
-// removes all that it made, and exits with 1 if any step differs from what it
-// should be. `make demo` runs it.
+// Command demo shows the main job of signetd, end to end: a SoftHSM2 token with three
+// keys, the real daemon over it, an issuer that signs and a recipient that opens. openssl
+// and go-jose check each result. The demo removes all that it made, and exits with 1 if a
+// step has a wrong result. `make demo` runs it.
 //
-// With -kms the keys have a version each in the token, in a fake AWS KMS and in a
-// fake Google Cloud KMS, and move from one to the next while clients sign. `make
-// demo-kms` runs that.
+// With -kms each key has three versions, in the token, in a fake AWS KMS and in a fake
+// Google Cloud KMS, and moves from one to the next while clients sign. `make demo-kms`
+// runs that.
 package main
 
 import (
@@ -37,7 +36,7 @@ func main() {
 	}
 }
 
-// newWorld returns a world in a directory of its own, and what removes it.
+// newWorld returns a world in a new directory, and a function that removes it.
 func newWorld(s *story, template string) (w *world, remove func() error, err error) {
 	dir, err := os.MkdirTemp("", "signetd-demo-")
 	if err != nil {
@@ -72,6 +71,6 @@ func run(ctx context.Context, s *story) (err error) {
 			return err
 		}
 	}
-	s.end("Every step did what it should.")
+	s.end("Every step had the right result.")
 	return nil
 }

@@ -11,20 +11,20 @@ import (
 	"signetd/daemon/client"
 )
 
-// Each of a few issuers signs, rests, and signs again.
+// The number of issuers, and the pause of each between two tokens.
 const (
 	issuers = 4
 	rest    = 5 * time.Millisecond
 )
 
-// A signers is issuers that sign until they are stopped.
+// signers are issuers that sign until they are stopped.
 type signers struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	tokens map[string][]string // kid to what it signed
-	err    error               // the first
+	tokens map[string][]string // by kid
+	err    error               // the first error
 }
 
 func startSigners(ctx context.Context, c *client.Client, claims []byte) *signers {
@@ -52,7 +52,7 @@ func (s *signers) note(signed *api.SignJWTResponse, err error) {
 	}
 }
 
-// count is how many tokens a version signed.
+// count returns the number of tokens that a version signed.
 func (s *signers) count(kid string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,6 +74,7 @@ func (s *signers) wait(ctx context.Context, kid string, n int) error {
 			return fmt.Errorf("kid %s signed %d tokens in a minute, want %d", kid, s.count(kid), n)
 		}
 	}
+
 	return nil
 }
 
@@ -84,5 +85,5 @@ func (s *signers) stop() error {
 	return s.err
 }
 
-// failed is stop after err.
+// failed stops the issuers, and joins their error to err.
 func (s *signers) failed(err error) error { return errors.Join(err, s.stop()) }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A story prints what happens for a person to read.
+// A story prints what happens.
 type story struct {
 	out   io.Writer
 	color bool
@@ -32,12 +32,12 @@ func (s *story) chapter(title string) {
 	fmt.Fprintf(s.out, "\n%s\n", s.paint("1", fmt.Sprintf("%d. %s", s.part, title)))
 }
 
-// did says what was done and found to be right.
+// did reports a step that had the right result.
 func (s *story) did(format string, args ...any) {
 	fmt.Fprintf(s.out, "   %s %s\n", s.paint("32", "✓"), fmt.Sprintf(format, args...))
 }
 
-// show prints something to look at, each line set in.
+// show prints text, indented.
 func (s *story) show(text string) {
 	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
 		fmt.Fprintf(s.out, "     %s\n", s.paint("2", strings.TrimRight(line, "\n")))
@@ -46,7 +46,7 @@ func (s *story) show(text string) {
 
 func (s *story) end(text string) { fmt.Fprintf(s.out, "\n%s\n", s.paint("1;32", text)) }
 
-// short cuts the middle out of a long token.
+// short replaces the middle of a long token by dots.
 func short(token string) string {
 	const head, tail = 44, 12
 	if len(token) <= head+tail+3 {

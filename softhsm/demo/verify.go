@@ -16,7 +16,7 @@ import (
 	"signetd/signer"
 )
 
-// verifyGoJOSE returns the payload of a token that go-jose verified.
+// verifyGoJOSE verifies a token with go-jose and returns the payload.
 func verifyGoJOSE(token string, key jose.JSONWebKey, alg string) ([]byte, error) {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)})
 	if err != nil {
@@ -29,8 +29,8 @@ func verifyGoJOSE(token string, key jose.JSONWebKey, alg string) ([]byte, error)
 	return payload, nil
 }
 
-// verifyOpenSSL verifies a token with the openssl command: public key, signature
-// and signing input in three files.
+// verifyOpenSSL verifies a token with the openssl command, which reads the public key, the
+// signature and the signing input from files.
 func (w *world) verifyOpenSSL(ctx context.Context, token string, key jose.JSONWebKey, alg signer.Alg) error {
 	input, encoded, ok := cutLast(token)
 	if !ok {
@@ -40,6 +40,7 @@ func (w *world) verifyOpenSSL(ctx context.Context, token string, key jose.JSONWe
 	if err != nil {
 		return err
 	}
+
 	if alg.Family() == signer.FamilyECDSA { // openssl wants DER where JOSE has r || s
 		if sig, err = signer.DERECDSA(sig); err != nil {
 			return err
@@ -56,6 +57,7 @@ func (w *world) verifyOpenSSL(ctx context.Context, token string, key jose.JSONWe
 			return err
 		}
 	}
+
 	args := []string{"dgst", "-sha256", "-verify", w.path("pub.pem"), "-signature", w.path("sig")}
 	if alg.Family() == signer.FamilyPSS {
 		args = append(args, "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32")
@@ -78,8 +80,8 @@ func cutLast(token string) (before, after string, ok bool) {
 	return token[:i], token[i+1:], true
 }
 
-// withoutID is the text of an error without the id of its request, which alone
-// may differ.
+// withoutID returns the text of an error without the request id, the only part that may
+// differ.
 func withoutID(err error) string {
 	var e *client.Error
 	if errors.As(err, &e) {

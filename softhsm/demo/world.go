@@ -21,7 +21,7 @@ import (
 //go:embed config.yaml.tmpl
 var configTemplate string
 
-// otherUID is a user that has nothing to do with us: nobody.
+// otherUID is the user nobody.
 const otherUID = 65534
 
 // A world is a token, a daemon over it, and a client of the daemon.
@@ -30,13 +30,13 @@ type world struct {
 	dir      string
 	template string                // of the config
 	values   func() map[string]any // for it
-	env      []string              // of the daemon, beside our own
+	env      []string              // of the daemon, in addition to that of this process
 	token    *softhsm.Token
 	refs     map[string]string // the ref of each key
 	daemon   *exec.Cmd
 	log      bytes.Buffer
 	client   *client.Client
-	jwt      string // a token that was signed
+	jwt      string // a signed token
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -58,7 +58,7 @@ func (w *world) build(ctx context.Context) error {
 	return nil
 }
 
-// A keygen is a key to be made in the token.
+// A keygen says which key to make in the token.
 type keygen struct{ name, typ, use string }
 
 // provision makes a token and keys in it, as an operator would.
@@ -71,6 +71,7 @@ func (w *world) provision(ctx context.Context, keys ...keygen) (err error) {
 		return err
 	}
 	w.did("token %q in %s", w.token.Label(), w.path("token"))
+
 	w.refs = map[string]string{}
 	for _, k := range keys {
 		out, err := command(ctx, nil, w.path("signetd"), "hsm", "keygen", "--module", w.token.Module(), "--token", w.token.Label(),
@@ -84,7 +85,7 @@ func (w *world) provision(ctx context.Context, keys ...keygen) (err error) {
 	return nil
 }
 
-// start writes the config, has it checked, and starts the daemon.
+// start writes the config, checks it with signetd check, and starts the daemon.
 func (w *world) start(ctx context.Context) error {
 	w.chapter("Start signetd on a Unix socket")
 	path, err := w.writeConfig()
@@ -95,6 +96,7 @@ func (w *world) start(ctx context.Context) error {
 		return err
 	}
 	w.did("signetd check: every key opened, used once and verified")
+
 	w.daemon = exec.CommandContext(ctx, w.path("signetd"), "serve", "--config", path) // #nosec G204 -- what was just built
 	w.daemon.Env = append(os.Environ(), w.env...)
 	w.daemon.Stderr = &w.log
@@ -103,6 +105,7 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.daemon.Start(); err != nil {
 		return err
 	}
+
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(w.socket()); err == nil {
 			break
@@ -125,14 +128,14 @@ func (w *world) writeConfig() (string, error) {
 	return path, os.WriteFile(path, config.Bytes(), 0o600)
 }
 
-// tokenValues are what the config says of the token and the peers.
+// tokenValues returns the values of the config template for the token and the peers.
 func (w *world) tokenValues() map[string]any {
 	return map[string]any{
 		"Dir": w.dir, "Module": w.token.Module(), "Token": w.token.Label(), "PINFile": w.token.PINFile(), "Refs": w.refs, "UID": os.Getuid(), "Other": otherUID,
 	}
 }
 
-// stop ends the daemon and requires that it ends well.
+// stop ends the daemon, which must exit with 0 and remove its socket.
 func (w *world) stop() error {
 	if err := w.daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("signetd ended by itself: %w\n%s", err, w.log.String())
@@ -146,8 +149,7 @@ func (w *world) stop() error {
 	return nil
 }
 
-// command runs a program and returns what it printed, or an error with what it
-// complained of.
+// command runs a program and returns its standard output. An error has the standard error.
 func command(ctx context.Context, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...) // #nosec G204 -- the demo's own programs, go and openssl
 	cmd.Env = append(os.Environ(), env...)

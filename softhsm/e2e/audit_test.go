@@ -13,7 +13,7 @@ import (
 	"signetd/daemon/api"
 )
 
-// metrics reads the metrics of a daemon from a Unix socket or an address.
+// readMetrics reads the metrics of a daemon, from a Unix socket or a TCP address.
 func (p *process) readMetrics(where string) string {
 	p.t.Helper()
 	client, url := http.DefaultClient, "http://"+where+"/metrics"
@@ -25,6 +25,7 @@ func (p *process) readMetrics(where string) string {
 		p.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		p.t.Fatalf("metrics: %d %v", resp.StatusCode, err)
@@ -32,7 +33,7 @@ func (p *process) readMetrics(where string) string {
 	return string(text)
 }
 
-// value returns the value of a metric, by its name and labels as they stand.
+// value returns the value of a metric. The name includes the labels, as in the text format.
 func value(t *testing.T, metrics, name string) string {
 	t.Helper()
 	for line := range strings.Lines(metrics) {
@@ -43,7 +44,7 @@ func value(t *testing.T, metrics, name string) string {
 	return "absent"
 }
 
-// Nothing is answered that is not in the audit log.
+// The daemon withholds an answer whose audit record it cannot write.
 func TestE2EAuditLogFull(t *testing.T) {
 	s := newSettings(t)
 	s.audit = "{path: /dev/full, sync: never}"
@@ -65,6 +66,7 @@ func TestE2EAuditLogFull(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 	}
+
 	p.alive() // uses no key and needs no record
 	text := p.readMetrics(s.path("m.sock"))
 	if got, want := value(t, text, "signetd_audit_errors_total"), "9"; got != want {
@@ -73,12 +75,13 @@ func TestE2EAuditLogFull(t *testing.T) {
 	if strings.Contains(text, `signetd_requests_total{alg="ES256",key="oidc",op="sign-jwt",outcome="ok"}`) {
 		t.Error("an answer that was withheld counts as ok")
 	}
+
 	if !strings.Contains(p.stderr.String(), "audit record not written") {
 		t.Error("the log does not say so")
 	}
 }
 
-// freeAddress is an address that nobody listens on, a moment ago.
+// freeAddress returns a TCP address that was free a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -106,6 +109,7 @@ func TestE2EMetrics(t *testing.T) {
 			p.do(http.MethodPost, api.DecryptJWE.Path, `{"jwe":"e30.a.b.c.d","key":"inbox"}`)
 			p.do(http.MethodGet, api.ListKeys.Path+"/made-up-by-a-peer", nil)
 			p.do(http.MethodGet, "/made-up-by-a-peer", nil)
+
 			text := p.readMetrics(where)
 			for metric, want := range map[string]string{
 				`signetd_requests_total{alg="ES256",key="oidc",op="sign-jwt",outcome="ok"}`: "2",
@@ -118,6 +122,7 @@ func TestE2EMetrics(t *testing.T) {
 					t.Errorf("%s is %s, want %s", metric, got, want)
 				}
 			}
+
 			if strings.Contains(text, "made-up") {
 				t.Error("what a peer made up is a label")
 			}
@@ -126,6 +131,7 @@ func TestE2EMetrics(t *testing.T) {
 					t.Errorf("no %s", name)
 				}
 			}
+
 			lintMetrics(t, text)
 			p.stop()
 			if _, err := os.Lstat(s.path("m.sock")); err == nil {
@@ -135,7 +141,7 @@ func TestE2EMetrics(t *testing.T) {
 	}
 }
 
-// lintMetrics has promtool look at the metrics, where there is one.
+// lintMetrics checks the metrics with promtool, if it is installed.
 func lintMetrics(t *testing.T, text string) {
 	t.Helper()
 	promtool, err := exec.LookPath("promtool")
@@ -149,7 +155,7 @@ func lintMetrics(t *testing.T, text string) {
 	}
 }
 
-// An audit log that was moved away is made anew at the next reload.
+// After logrotate has moved the audit log away, the next reload creates a new one.
 func TestE2EAuditLogRotated(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
@@ -157,6 +163,7 @@ func TestE2EAuditLogRotated(t *testing.T) {
 	if err := os.Rename(s.path("audit.jsonl"), s.path("audit.1")); err != nil {
 		t.Fatal(err)
 	}
+
 	second := p.sign("oidc", "")
 	p.hangUp()
 	third := p.sign("oidc", "")
@@ -171,6 +178,7 @@ func TestE2EAuditLogRotated(t *testing.T) {
 			t.Errorf("%s has %v", file, have)
 		}
 	}
+
 	if info, err := os.Stat(s.path("audit.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the new log: %v %v", info.Mode(), err)
 	}

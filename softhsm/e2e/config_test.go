@@ -13,7 +13,7 @@ import (
 
 var place = regexp.MustCompile(`^signetd: .*/signetd\.yaml:(\d+):(\d+): `)
 
-// placeOf returns the text of the config from the place on that an error names.
+// placeOf returns the text of the config that begins at the line and column in an error.
 func placeOf(t *testing.T, s *settings, text string) string {
 	t.Helper()
 	m := place.FindStringSubmatch(text)
@@ -24,6 +24,7 @@ func placeOf(t *testing.T, s *settings, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	column, err := strconv.Atoi(m[2])
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,8 @@ func placeOf(t *testing.T, s *settings, text string) string {
 	return lines[line-1][column-1:]
 }
 
-// A config that is wrong is refused by its place and in words, and never echoed.
+// The error about a wrong config names the line and column, says what is wrong, and
+// repeats no value, since a value may be a secret.
 func TestE2EConfigRefused(t *testing.T) {
 	const secret = "9f3-secret-71c" // #nosec G101 -- made up
 	replace := func(section *string, old, text string) {
@@ -44,11 +46,12 @@ func TestE2EConfigRefused(t *testing.T) {
 		}
 		*section = strings.Replace(*section, old, text, 1)
 	}
+
 	tests := []struct {
 		name   string
 		change func(*settings)
-		at     string // what the config has at the place that is named
-		words  string // what the error says
+		at     string // the text at the line and column of the error
+		words  string // a part of the error
 	}{
 		{"an unknown field", func(s *settings) { replace(&s.keys, "use: sig", "use: sig\n    colour: red") }, "colour", "unknown field"},
 		{"an unknown field at the top", func(s *settings) { s.grants += "\ngrnats: []" }, "grnats", "unknown field"},
@@ -141,7 +144,7 @@ func TestE2EConfigRefused(t *testing.T) {
 	}
 }
 
-// What check refuses serve refuses, in the same words and with nothing left over.
+// serve refuses what check refuses, with the same error, and leaves no file behind.
 func TestE2EServeRefusesWhatCheckRefuses(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.keys = strings.Replace(s.keys, "use: sig", "use: sig\n    pin: 1234", 1)
@@ -167,6 +170,7 @@ func TestE2ECheck(t *testing.T) {
 			t.Errorf("check does not name key %s:\n%s", k.label, out)
 		}
 	}
+
 	for _, name := range []string{"s.sock", "audit.jsonl"} {
 		if _, err := os.Lstat(s.path(name)); err == nil {
 			t.Errorf("check made %s", name)
@@ -184,8 +188,7 @@ func TestE2ECheck(t *testing.T) {
 	}
 }
 
-// A key with a jwt block signs nothing but claims, unless a grant says so in as
-// many words.
+// A key with a jwt block signs only claims, unless a grant has bypass_claim_policy.
 func TestE2EBypassClaimPolicy(t *testing.T) {
 	s := newSettings(t)
 	digest := api.SignDigestRequest{Key: "oidc", Alg: "ES256", Digest: make([]byte, 32)}

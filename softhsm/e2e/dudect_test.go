@@ -10,32 +10,31 @@ import (
 	"time"
 )
 
-// Whether two kinds of input take the same time is asked as by dudect (Reparaz,
-// Balasch, Verbauwhede: "Dude, is my code constant time?", DATE 2017): both kinds
-// are measured in turn, in random order, and Welch's t-test says whether their
-// means differ. Beyond 5 it is no chance.
+// These tests ask whether two kinds of input take the same time, with the method of
+// dudect (Reparaz, Balasch, Verbauwhede: "Dude, is my code constant time?", DATE 2017):
+// they measure both kinds in random order, and Welch's t-test says whether the means
+// differ. An absolute value of t above 5 is not chance.
 
-// leak is the absolute value of t from which on two kinds of input are told apart.
+// leak is the absolute value of t above which the test can tell two kinds apart.
 const leak = 5
 
-// crops are the parts of the measurements, from the shortest, that are tested:
-// all, and without the longest, which are those that the scheduler or the garbage
-// collector interrupted. The bound of each is that of both kinds together, so that
-// cropping favours neither.
+// crops are the shares of the measurements that are tested: all of them, and the
+// shortest, because the scheduler or the garbage collector interrupted the longest. One
+// bound, of both kinds together, cuts both, so that cropping favours neither.
 var crops = []float64{1, 0.99, 0.9, 0.5}
 
 // A contest is between two kinds of input of type I.
 type contest[I any] struct {
 	name  string
 	kinds [2]string
-	// input makes a new input of a kind. It is not measured, and runs long before
-	// the input is used, so that what it leaves in caches is the same for both.
+	// input makes a new input of a kind. It is not measured. It runs long before the
+	// input is used, so that both kinds find the same caches.
 	input func(kind int) I
-	// use is what is measured.
+	// use is the measured function.
 	use func(input I) error
 }
 
-// A verdict is what came of a contest.
+// A verdict is the result of a contest.
 type verdict struct {
 	n       int // measurements of each kind
 	means   [2]time.Duration
@@ -67,6 +66,7 @@ func (c contest[I]) run(n int) (verdict, error) {
 			shots = append(shots, shot{0, c.input(0)}, shot{1, c.input(1)})
 		}
 		rand.Shuffle(len(shots), func(i, j int) { shots[i], shots[j] = shots[j], shots[i] }) // #nosec G404 -- an order
+
 		for i, s := range shots {
 			began := time.Now()
 			err := c.use(s.input)
@@ -74,11 +74,12 @@ func (c contest[I]) run(n int) (verdict, error) {
 			if err != nil {
 				return verdict{}, err
 			}
-			if i >= 4 { // the first come after a pause
+			if i >= 4 { // the first few follow a pause and are slower
 				took[s.kind] = append(took[s.kind], float64(d))
 			}
 		}
 	}
+
 	return judge(took), nil
 }
 
@@ -119,11 +120,11 @@ func moments(values []float64) (mean, variance float64) {
 	return mean, variance
 }
 
-// attempts is how often a contest is run anew before it is lost. What leaks does
-// so each time; what disturbs a machine does not.
+// attempts is how often a contest runs before it counts as lost. A leak shows every time;
+// a disturbance of the machine does not.
 const attempts = 4
 
-// fair requires that the two kinds take the same time.
+// fair fails the test if the two kinds can be told apart.
 func (c contest[I]) fair(t *testing.T, n int) {
 	t.Helper()
 	for range attempts {
@@ -139,8 +140,8 @@ func (c contest[I]) fair(t *testing.T, n int) {
 	t.Errorf("%s: %s and %s are told apart by their time, %d times in a row", c.name, c.kinds[0], c.kinds[1], attempts)
 }
 
-// unfair requires that the two kinds are told apart, as they would be if there
-// was a leak: a test that cannot fail shows nothing.
+// unfair fails the test if the two kinds cannot be told apart. It is for inputs with a
+// known difference: a method that finds no leak there would find none anywhere.
 func (c contest[I]) unfair(t *testing.T, n int) {
 	t.Helper()
 	for range attempts {
@@ -156,7 +157,7 @@ func (c contest[I]) unfair(t *testing.T, n int) {
 	t.Errorf("%s: %s and %s were not told apart: the statistics are blind", c.name, c.kinds[0], c.kinds[1])
 }
 
-// The statistic itself, on samples whose t is known.
+// TestWelch checks the statistic on samples whose t is known.
 func TestWelch(t *testing.T) {
 	// The first example of Wikipedia's "Welch's t-test".
 	a := []float64{27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4}
@@ -164,6 +165,7 @@ func TestWelch(t *testing.T) {
 	if got, _ := welch(a, b); math.Abs(got+2.46) > 0.005 {
 		t.Errorf("t = %.3f, want -2.46", got)
 	}
+
 	r := rand.New(rand.NewPCG(3, 4)) // #nosec G404 -- samples
 	draw := func(shift float64) (took [2][]float64) {
 		for range 2000 {
@@ -173,6 +175,7 @@ func TestWelch(t *testing.T) {
 		}
 		return took
 	}
+
 	if v := judge(draw(0)); v.leaks() {
 		t.Errorf("equal kinds: %v", v)
 	}

@@ -16,7 +16,7 @@ import (
 	"signetd/softhsm"
 )
 
-// TestMain also plays the parts that need a process of their own: see child.
+// TestMain runs the tests or, in a process that a test started, a part: see childPart.
 func TestMain(m *testing.M) {
 	if part := os.Getenv(childPart); part != "" {
 		os.Exit(playChild(part))
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 var shared struct {
 	once   sync.Once
 	err    error
-	dir    string            // others may pass through it but not look into it
+	dir    string            // mode 0711: other users reach a socket in it, but cannot list it
 	binary string            // signetd
 	token  *softhsm.Token    // with all keys
 	refs   map[string]string // of the keys, by label
@@ -55,7 +55,7 @@ var keyTypes = []struct {
 	{"outbox", provision.RSA2048, signer.UseEnc},
 }
 
-// setUp makes the shared things, once. Without SoftHSM2 it skips the test, or
+// setUp makes the shared binary and token, once. Without SoftHSM2 it skips the test, or
 // fails it if REQUIRE_SOFTHSM is 1.
 func setUp(t *testing.T) {
 	t.Helper()
@@ -78,6 +78,7 @@ func makeShared() (err error) {
 	if err := os.Chmod(shared.dir, 0o711); err != nil { // #nosec G302 -- peers of other users pass through to a socket
 		return err
 	}
+
 	shared.binary = filepath.Join(shared.dir, "signetd")
 	args := []string{"build", "-o", shared.binary}
 	if raceEnabled {
@@ -88,6 +89,7 @@ func makeShared() (err error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build signetd: %w: %s", err, out)
 	}
+
 	tokenDir := filepath.Join(shared.dir, "token")
 	if err := os.Mkdir(tokenDir, 0o700); err != nil {
 		return err
@@ -95,6 +97,7 @@ func makeShared() (err error) {
 	if shared.token, err = softhsm.Create(tokenDir, "e2e"); err != nil {
 		return err
 	}
+
 	shared.refs = map[string]string{}
 	for _, k := range keyTypes {
 		if shared.refs[k.label], err = shared.token.GenerateKey(k.label, k.typ, k.use); err != nil {
@@ -104,8 +107,8 @@ func makeShared() (err error) {
 	return nil
 }
 
-// newDir makes a directory for one daemon. Its path is short, as that of a
-// socket must be.
+// newDir makes a directory for one daemon. The path is short: that of a Unix socket has
+// at most 107 bytes (unix(7)).
 func newDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(shared.dir, "d")
@@ -118,12 +121,12 @@ func newDir(t *testing.T) string {
 	return dir
 }
 
-// settings are the sections of a config file as YAML, and where its files are.
+// settings are the sections of a config file in YAML, and the paths that it needs.
 type settings struct {
 	dir    string
-	binary string // of signetd; empty: the shared one
+	binary string // path of signetd; the shared one if empty
 	token  *softhsm.Token
-	env    []string // beside what every daemon has
+	env    []string // in addition to what every daemon gets
 
 	socket, limits, audit, log, metrics, backends, keys, grants string
 }
@@ -166,8 +169,8 @@ const (
   - {peer: {user: $uid}, ops: [encrypt-jwk, reload]}`
 )
 
-// newSettings returns a config with every key of the shared token, which grants
-// this user everything.
+// newSettings returns a config with every key of the shared token. It grants the user who
+// runs the test every operation.
 func newSettings(t *testing.T) *settings {
 	t.Helper()
 	setUp(t)
@@ -184,8 +187,7 @@ func newSettings(t *testing.T) *settings {
 	}
 }
 
-// oneKey leaves the key oidc alone, for tests that need no other: the daemon
-// starts faster.
+// oneKey removes all keys but oidc, so that the daemon starts faster.
 func (s *settings) oneKey() *settings {
 	s.keys = oidcKey
 	s.grants = "\n  - {peer: {user: $uid}, ops: [sign-jwt, verify], keys: [oidc]}\n  - {peer: {user: $uid}, ops: [reload]}"
@@ -194,7 +196,7 @@ func (s *settings) oneKey() *settings {
 
 func (s *settings) path(name string) string { return filepath.Join(s.dir, name) }
 
-// yaml is the config file.
+// yaml returns the text of the config file.
 func (s *settings) yaml() string {
 	var b strings.Builder
 	for _, section := range []struct{ name, text string }{
@@ -205,6 +207,7 @@ func (s *settings) yaml() string {
 			fmt.Fprintf(&b, "%s: %s\n", section.name, section.text)
 		}
 	}
+
 	return os.Expand(b.String(), func(name string) string {
 		switch name {
 		case "dir":

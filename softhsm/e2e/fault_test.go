@@ -12,7 +12,7 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// withFaults puts the fault module before the token.
+// withFaults loads the token through the fault module.
 func withFaults(t *testing.T, s *settings) *faultp11.Module {
 	t.Helper()
 	f := faultp11.Elsewhere(t, s.token.Module())
@@ -21,8 +21,8 @@ func withFaults(t *testing.T, s *settings) *faultp11.Module {
 	return f
 }
 
-// tidy checks that all that was opened was closed, and that nothing was running
-// when it was.
+// tidy checks that the daemon closed each session and finalized the module, and that no
+// call was running in the module at that time.
 func tidy(t *testing.T, f *faultp11.Module) {
 	t.Helper()
 	if n := f.Count("left-open"); n.Calls != 0 || f.Count("sessions").Calls == 0 {
@@ -38,7 +38,7 @@ func tidy(t *testing.T, f *faultp11.Module) {
 	}
 }
 
-// A wrong PIN is shown to the token once, by serve as by check.
+// serve and check show a wrong PIN to the token once.
 func TestE2EOneLoginAttempt(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.token = newToken(t, "counted")
@@ -53,11 +53,12 @@ func TestE2EOneLoginAttempt(t *testing.T) {
 			t.Errorf("%s: %d logins in all, want %d", command, n, i+1)
 		}
 	}
+
 	tidy(t, f)
 }
 
-// A start uses each key once for each of its ways, and no more: a token may be
-// slow, and count what its keys do.
+// At start each key is used once for each of its algorithms and no more: a token may be
+// slow, and may count the uses of a key.
 func TestE2EStartUsesKeysOnce(t *testing.T) {
 	s := newSettings(t)
 	f := withFaults(t, s)
@@ -69,7 +70,8 @@ func TestE2EStartUsesKeysOnce(t *testing.T) {
 	}
 }
 
-// Under load, reloads and a stop the module is never pulled from under a call.
+// No call runs in the module when it is finalized, even under load, reloads and a stop:
+// C_Finalize under a running call is a crash.
 func TestE2EModuleTidy(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 256, per_peer: 64}`
@@ -80,6 +82,7 @@ func TestE2EModuleTidy(t *testing.T) {
 		clients.await(t, 50)
 		decode[api.Reloaded](t, "reload", p.reload())
 	}
+
 	p.stop()
 	clients.end(t, s)
 	tidy(t, f)
@@ -88,7 +91,7 @@ func TestE2EModuleTidy(t *testing.T) {
 	}
 }
 
-// A token that signs wrongly, by one bit, gives no signature away.
+// If the token makes a signature with one wrong bit, the daemon answers with no signature.
 func TestE2EWrongSignature(t *testing.T) {
 	s := newSettings(t)
 	f := withFaults(t, s)
@@ -110,6 +113,7 @@ func TestE2EWrongSignature(t *testing.T) {
 			t.Errorf("%s: %d %s", q.path, a.status, a.body)
 		}
 	}
+
 	f.Clear()
 	if p.sign("oidc", "").Token == good {
 		t.Error("the same token twice")
@@ -119,9 +123,8 @@ func TestE2EWrongSignature(t *testing.T) {
 	}
 }
 
-// A token that does not answer costs each request its timeout, and no more: the
-// others get a typed error, health is answered, and when the token is back all is
-// well.
+// A token that hangs costs each request at most its timeout. Requests beyond the limits
+// get a typed error, health answers, and the daemon signs again when the token does.
 func TestE2EHungToken(t *testing.T) {
 	t.Parallel()
 	s := newSettings(t).oneKey()
@@ -130,6 +133,7 @@ func TestE2EHungToken(t *testing.T) {
 	p := start(t, s)
 	p.sign("oidc", "")
 	f.Inject("C_Sign * hang")
+
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() { // ends at the daemon's timeout
@@ -141,12 +145,14 @@ func TestE2EHungToken(t *testing.T) {
 			_ = a.wantError(t, a.status, map[int]string{504: "deadline", 503: "unavailable", 429: "overloaded"}[a.status])
 		})
 	}
+
 	p.alive()
 	began := time.Now()
 	wg.Wait()
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("answered after %v, the timeout is 1 s", took)
 	}
+
 	p.alive()
 	f.Clear()
 	for late := time.Now().Add(deadline); ; time.Sleep(10 * time.Millisecond) {
@@ -156,11 +162,12 @@ func TestE2EHungToken(t *testing.T) {
 			t.Fatalf("the token is back, the daemon is not: %s", a.body)
 		}
 	}
+
 	p.stop()
 	tidy(t, f)
 }
 
-// A stop ends even if the token never answers again.
+// The daemon stops even if the token never answers again.
 func TestE2EStopWithHungToken(t *testing.T) {
 	t.Parallel()
 	s := newSettings(t).oneKey()
@@ -170,6 +177,7 @@ func TestE2EStopWithHungToken(t *testing.T) {
 	f.Inject("C_Sign * hang")
 	p.do(http.MethodPost, api.SignJWT.Path, signRequest("oidc").Body).wantError(t, http.StatusGatewayTimeout, "deadline")
 	signs := f.Count("C_Sign").Calls
+
 	began := time.Now()
 	p.signal(os.Interrupt)
 	code := p.wait()
@@ -179,6 +187,7 @@ func TestE2EStopWithHungToken(t *testing.T) {
 	if signs == 0 || !strings.Contains(p.stderr.String(), "signetd: close: a backend does not answer") {
 		t.Errorf("it does not say why: %s", p.stderr.tail())
 	}
+
 	if _, err := os.Lstat(p.sock()); err == nil {
 		t.Error("the socket is still there")
 	}

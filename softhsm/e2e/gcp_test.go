@@ -17,14 +17,14 @@ import (
 	"signetd/signer"
 )
 
-// google is a settings whose key oidc has its versions in a fake Google Cloud KMS.
+// google is settings in which the versions of the key oidc are in a fake Google Cloud KMS.
 type google struct {
 	*settings
 	kms *gcpkmstest.Server
 	key string // the CryptoKey
 }
 
-// newGoogle takes further members of the backend, such as "rate: 300, ".
+// newGoogle returns them. members are added to the backend, such as "rate: 300, ".
 func newGoogle(t *testing.T, members string) *google {
 	t.Helper()
 	g := &google{settings: newSettings(t).oneKey(), kms: gcpkmstest.New(t)}
@@ -36,14 +36,14 @@ func newGoogle(t *testing.T, members string) *google {
 	return g
 }
 
-// attempts is how many calls of the service the daemon made.
+// attempts returns the number of calls that the daemon made to the service.
 func (p *process) attempts() float64 {
 	p.t.Helper()
 	return p.count(`signetd_cloud_attempts_total{backend="gcp"}`)
 }
 
-// What the service does wrong, and what of it the issuer, the audit log and the
-// metrics see. No fault gives a token.
+// Faults of the service reach the issuer, the audit log and the metrics under one code.
+// None of them gives a token.
 func TestE2EGoogleFaults(t *testing.T) {
 	g := newGoogle(t, "")
 	version := g.kms.CreateVersion(g.key)
@@ -81,6 +81,7 @@ func TestE2EGoogleFaults(t *testing.T) {
 			if n := p.attempts() - before; n != tt.attempts || took > tt.most {
 				t.Errorf("%v attempts in %v, want %v in %v at most", n, took, tt.attempts, tt.most)
 			}
+
 			retry := a.header.Get("Retry-After")
 			if retries := tt.status == http.StatusTooManyRequests || tt.status == http.StatusServiceUnavailable; retries != (retry != "") {
 				t.Errorf("Retry-After is %q with status %d", retry, tt.status)
@@ -89,10 +90,12 @@ func TestE2EGoogleFaults(t *testing.T) {
 			if last := list[len(list)-1]; last.Op != "sign-jwt" || last.Outcome != tt.code || last.Key != "oidc" {
 				t.Errorf("the last audit record is %+v, want sign-jwt and %s", last, tt.code)
 			}
+
 			if h := get[api.Health](p, api.GetHealth.Path); h.Status != "ok" {
 				t.Errorf("health is %q", h.Status)
 			}
 			t.Logf("%d %s, Retry-After %q, after %v: %s", a.status, tt.code, retry, took.Round(time.Millisecond), message)
+
 			g.kms.Heal()
 			g.kms.SetState(version, kmspb.CryptoKeyVersion_ENABLED)
 			p.eventually("it signs again", func() bool {
@@ -100,13 +103,14 @@ func TestE2EGoogleFaults(t *testing.T) {
 			})
 		})
 	}
+
 	if n := p.count(`signetd_cloud_throttled_total{backend="gcp"}`); n != 1 {
 		t.Errorf("signetd_cloud_throttled_total is %v, want 1", n)
 	}
 }
 
-// A version that is made beside the old one signs after a reload, and both are in
-// the JWKS. One that is disabled is not, and an older one signs again.
+// A new version beside the old one signs after a reload, and the JWKS has both. After the
+// new one is disabled the JWKS has the old one alone, which signs again.
 func TestE2EGoogleRotation(t *testing.T) {
 	g := newGoogle(t, "")
 	first := g.kms.CreateVersion(g.key)
@@ -116,11 +120,13 @@ func TestE2EGoogleRotation(t *testing.T) {
 	if kid := p.sign("oidc", "").KID; kid != old {
 		t.Errorf("kid %s signs before the reload, want %s", kid, old)
 	}
+
 	post[api.Reloaded](p, api.ReloadConfig.Path, api.Reload{})
 	now := p.sign("oidc", "").KID
 	if set := get[signer.JWKSet](p, api.GetJWKS.Path); now == old || len(set.Keys) != 2 {
 		t.Errorf("kid %s signs after the reload, before it was %s; %d keys in the JWKS, want 2", now, old, len(set.Keys))
 	}
+
 	g.kms.SetState(second, kmspb.CryptoKeyVersion_DISABLED)
 	p.eventually("the older version signs", func() bool { return p.sign("oidc", "").KID == old })
 	post[api.Reloaded](p, api.ReloadConfig.Path, api.Reload{})
@@ -131,8 +137,8 @@ func TestE2EGoogleRotation(t *testing.T) {
 	p.do(http.MethodPost, api.ReloadConfig.Path, api.Reload{}).wantError(t, http.StatusServiceUnavailable, "unavailable")
 }
 
-// Google is away when the daemon starts: it serves the version in the token, says
-// what is missing, and signs with Google's when that is back.
+// If Google is away at start, the daemon serves the version in the token and says that
+// the other is missing. It signs with that one as soon as Google is back.
 func TestE2EGoogleAwayAtStart(t *testing.T) {
 	g := newGoogle(t, "")
 	g.kms.CreateVersion(g.key)
@@ -142,6 +148,7 @@ func TestE2EGoogleAwayAtStart(t *testing.T) {
 	g.kms.Inject(gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1})
 	p := start(t, g.settings)
 	old := p.sign("oidc", "").KID
+
 	ready := p.do(http.MethodGet, api.GetReady.Path, nil)
 	if text := string(ready.body); !strings.Contains(text, `"missing_versions"`) || !strings.Contains(text, `"gcp"`) {
 		t.Errorf("/v1/ready is %d %s, and does not say what is missing", ready.status, text)
@@ -149,6 +156,7 @@ func TestE2EGoogleAwayAtStart(t *testing.T) {
 	if text := p.stderr.String(); !strings.Contains(text, "version missing") || !strings.Contains(text, "Google Cloud KMS: Unavailable (3 attempts)") {
 		t.Errorf("the log does not say what is missing and why:\n%s", text)
 	}
+
 	g.kms.Heal()
 	p.eventually("Google's version signs", func() bool { return p.sign("oidc", "").KID != old })
 	p.eventually("/v1/ready says that all is there", func() bool {
@@ -157,7 +165,7 @@ func TestE2EGoogleAwayAtStart(t *testing.T) {
 	})
 }
 
-// A thousand requests a second meet a service that grants three hundred.
+// A thousand requests a second reach a service that takes three hundred.
 func TestE2EGoogleThrottled(t *testing.T) {
 	for _, members := range []string{"", "rate: 300, "} {
 		g := newGoogle(t, members)
@@ -168,6 +176,7 @@ func TestE2EGoogleThrottled(t *testing.T) {
 		const seconds = 3
 		var signed, refused, late atomic.Int64
 		var running sync.WaitGroup
+
 		clients := make(chan *http.Client, 64)
 		for range cap(clients) {
 			clients <- newClient(p.sock())
@@ -195,6 +204,7 @@ func TestE2EGoogleThrottled(t *testing.T) {
 				}
 			})
 		}
+
 		running.Wait()
 		took := time.Since(began)
 		if h := get[api.Health](p, api.GetHealth.Path); h.Status != "ok" {
@@ -203,12 +213,14 @@ func TestE2EGoogleThrottled(t *testing.T) {
 		rate, resident := float64(signed.Load())/took.Seconds(), p.count("process_resident_memory_bytes")/(1<<20)
 		t.Logf("%q: %.0f signed a second, %d refused in %v, %d of them after more than 50ms; resident %.0f MiB",
 			members, rate, refused.Load(), took.Round(time.Millisecond), late.Load(), resident)
-		if rate < 200 || rate > 420 || refused.Load() == 0 { // a second's grants may come at both ends of the time
+
+		if rate < 200 || rate > 420 || refused.Load() == 0 { // the quota of a second may be spent at both ends of the measurement
 			t.Errorf("%q: %.0f signed a second and %d refused; the service grants 300 a second", members, rate, refused.Load())
 		}
 		if !raceEnabled && (resident > 100 || late.Load() > refused.Load()/20) {
 			t.Errorf("%q: %d of %d refusals took more than 50ms, and the daemon %.0f MiB; want one in twenty and 100 MiB at most", members, late.Load(), refused.Load(), resident)
 		}
+
 		if used := p.count(`signetd_cloud_quota_used{backend="gcp",class="crypto"}`); (members != "") != (used > 0) {
 			t.Errorf("%q: signetd_cloud_quota_used is %v", members, used)
 		}

@@ -18,7 +18,7 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// threads is how many threads of the operating system the daemon has.
+// threads returns the number of threads of the daemon.
 func (p *process) threads() int {
 	p.t.Helper()
 	for line := range strings.Lines(readFile(p.t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))) {
@@ -34,9 +34,9 @@ func (p *process) threads() int {
 	return 0
 }
 
-// copyModule makes another library of the token's: the dynamic loader knows
-// libraries by their files, so that a fault module before the copy leaves a backend
-// of the original alone.
+// copyModule copies the token's library. The dynamic loader identifies a library by its
+// file (dlopen(3)), so the copy has a state of its own, and faults in it do not concern a
+// backend on the original.
 func copyModule(t *testing.T, s *settings) string {
 	t.Helper()
 	from, err := os.Open(s.token.Module())
@@ -44,6 +44,7 @@ func copyModule(t *testing.T, s *settings) string {
 		t.Fatal(err)
 	}
 	defer from.Close()
+
 	path := s.path("copy.so")
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -52,14 +53,15 @@ func copyModule(t *testing.T, s *settings) string {
 	if _, err := io.Copy(to, from); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := to.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// latency is the median and the slowest of n signatures of the key notes, one after
-// the other.
+// latency returns the median and the longest time of n signatures by the key notes, one
+// after the other.
 func (p *process) latency(n int) (median, slowest time.Duration) {
 	p.t.Helper()
 	took := make([]time.Duration, n)
@@ -72,11 +74,10 @@ func (p *process) latency(n int) (median, slowest time.Duration) {
 	return took[n/2], took[n-1]
 }
 
-// A module that hangs for ever, under 32 clients that sign and decrypt, takes
-// nothing from a backend of another module: that one keeps its latency. Its own
-// requests are answered within the deadline, and with 503 at once when every
-// session hangs; it takes no thread for each; and when its calls return it serves
-// again.
+// A module hangs for ever while 32 clients sign and decrypt. A backend on another module
+// keeps its latency. Requests to the one that hangs are answered within the deadline, and
+// with 503 at once as soon as every session hangs. The number of threads stays bounded.
+// When the calls return, the backend serves again.
 func TestE2EHangingBackend(t *testing.T) {
 	s := newSettings(t)
 	s.limits = `{connections: 256, in_flight: 64, per_peer: 64, timeout: 1s}`
@@ -99,7 +100,7 @@ func TestE2EHangingBackend(t *testing.T) {
 		answers[i] = map[int]int{}
 		clients.Go(func() { p.hammer(stop, i%4 == 0, key, answers[i]) }) // ends with stop
 	}
-	time.Sleep(1500 * time.Millisecond) // every session hangs, and who waited for them has left
+	time.Sleep(1500 * time.Millisecond) // every session hangs, and the requests that waited for one have timed out
 	during, slowest := p.latency(200)
 	for range 5 {
 		began := time.Now()
@@ -142,8 +143,8 @@ func TestE2EHangingBackend(t *testing.T) {
 	tidy(t, f)
 }
 
-// hammer asks the backend that hangs until it is told to stop. Each answer must
-// come within the deadline of a second.
+// hammer sends requests to the backend that hangs until stop is closed. Each answer must
+// come within the deadline of one second.
 func (p *process) hammer(stop <-chan struct{}, decrypts bool, key []byte, answers map[int]int) {
 	client := newClient(p.sock())
 	defer client.CloseIdleConnections()
@@ -151,11 +152,12 @@ func (p *process) hammer(stop <-chan struct{}, decrypts bool, key []byte, answer
 	if decrypts {
 		path, body = api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: key}
 	}
+
 	for {
 		select {
 		case <-stop:
 			return
-		case <-time.After(20 * time.Millisecond): // as a client that heard 503 would wait, and more
+		case <-time.After(20 * time.Millisecond): // a client that got 503 would wait longer
 		}
 		began := time.Now()
 		a, err := send(client, http.MethodPost, path, body)

@@ -17,7 +17,7 @@ var encs = []jose.ContentEncryption{
 	jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A192CBC_HS384, jose.A256CBC_HS512,
 }
 
-// seal encrypts with go-jose, without the daemon.
+// seal encrypts with go-jose.
 func seal(t *testing.T, public jose.JSONWebKey, alg jose.KeyAlgorithm, enc jose.ContentEncryption, plaintext []byte, options *jose.EncrypterOptions) *jose.JSONWebEncryption {
 	t.Helper()
 	e, err := jose.NewEncrypter(enc, jose.Recipient{Algorithm: alg, Key: public.Key, KeyID: public.KeyID}, options)
@@ -56,7 +56,7 @@ func compact(t *testing.T, jwe *jose.JSONWebEncryption) string {
 	return text
 }
 
-// publicKey returns the public half of the one version of a key.
+// publicKey returns the public half of a key with one version.
 func (p *process) publicKey(name string) jose.JSONWebKey {
 	p.t.Helper()
 	return get[api.Key](p, api.ListKeys.Path+"/"+name).Versions[0].Public.JSONWebKey
@@ -84,6 +84,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 			})
 		}
 	}
+
 	t.Run("flattened JSON", func(t *testing.T) {
 		open(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, []byte(plaintext), nil).FullSerialize())
 	})
@@ -92,6 +93,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 		stranger.KeyID = "nobody"
 		open(t, twoRecipients(t, stranger, inbox, plaintext))
 	})
+
 	t.Run("without a kid every key of the peer is tried", func(t *testing.T) {
 		public := inbox
 		public.KeyID = ""
@@ -103,6 +105,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 			t.Errorf("%d bytes", len(got.Plaintext))
 		}
 	})
+
 	for _, alg := range []string{"RSA-OAEP", "RSA-OAEP-256", "RSA-OAEP-384", "RSA-OAEP-512"} {
 		for _, enc := range encs {
 			t.Run("the daemon encrypts "+alg+" with "+string(enc), func(t *testing.T) {
@@ -113,6 +116,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 			})
 		}
 	}
+
 	t.Run("the daemon encrypts to a key by name", func(t *testing.T) {
 		sealed := post[api.EncryptJWEResponse](p, api.EncryptJWE.Path, api.EncryptJWERequest{Key: "inbox", Plaintext: []byte(plaintext)})
 		if got := open(t, sealed.JWE); got.Header.Alg != "RSA-OAEP-256" || got.Header.Enc != "A256GCM" {
@@ -121,7 +125,7 @@ func TestE2EDecryptJWE(t *testing.T) {
 	})
 }
 
-// A JWS in a JWE: opened by the daemon, then verified by it.
+// The daemon opens a JWE, and verifies the JWS that was in it.
 func TestE2ENestedJWT(t *testing.T) {
 	p := start(t, newSettings(t))
 	token := p.sign("oidc", "").Token
@@ -131,6 +135,7 @@ func TestE2ENestedJWT(t *testing.T) {
 	if opened.Header.Cty != "JWT" || string(opened.Plaintext) != token {
 		t.Fatalf("cty %q, same token: %v", opened.Header.Cty, string(opened.Plaintext) == token)
 	}
+
 	if got := post[api.VerifyJWTResponse](p, api.VerifyJWT.Path, api.VerifyJWTRequest{Token: string(opened.Plaintext)}); got.Key != "oidc" {
 		t.Errorf("verified as of key %q", got.Key)
 	}
@@ -180,6 +185,7 @@ func openGCM(t *testing.T, cek []byte, parts []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	plaintext, err := gcm.Open(nil, part(t, parts[2]), append(part(t, parts[3]), part(t, parts[4])...), []byte(parts[0]))
 	if err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 	"signetd/daemon/api"
 )
 
-// A thousand connections at once against a limit of 64: each is served, or told
-// to come back by a typed error, and none hangs.
+// Of a thousand connections at once, against a limit of 64, each gets an answer or a typed
+// error with Retry-After, and none hangs.
 func TestE2EThousandConnections(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 64, in_flight: 8, per_peer: 8, timeout: 5s}`
@@ -30,6 +30,7 @@ func TestE2EThousandConnections(t *testing.T) {
 	var mu sync.Mutex
 	count := map[int]int{}
 	gate := make(chan struct{})
+
 	var ready, done sync.WaitGroup
 	for range 1000 {
 		ready.Add(1)
@@ -50,6 +51,7 @@ func TestE2EThousandConnections(t *testing.T) {
 			}
 		})
 	}
+
 	ready.Wait()
 	close(gate)
 	done.Wait()
@@ -57,6 +59,7 @@ func TestE2EThousandConnections(t *testing.T) {
 		t.Errorf("answers by status %v, want 1000 of 200 or 429", count)
 	}
 	t.Logf("%d tokens, %d told to come back", count[200], count[429])
+
 	p.sign("oidc", "")
 	signed := 0
 	for _, r := range p.records(t) {
@@ -69,26 +72,28 @@ func TestE2EThousandConnections(t *testing.T) {
 	}
 }
 
-// knock sends a request on a connection of its own and returns what comes back.
-// The daemon may have answered and closed before all is sent.
+// knock sends a request on a connection of its own and returns the bytes of the answer.
+// The daemon may answer and close before the whole request is sent.
 func knock(socket, request string) ([]byte, error) {
 	var c net.Conn
 	var err error
 	for late := time.Now().Add(deadline); ; time.Sleep(time.Millisecond) {
 		if c, err = net.Dial("unix", socket); !errors.Is(err, syscall.EAGAIN) || time.Now().After(late) {
-			break // EAGAIN: the queue of the kernel is full
+			break // EAGAIN: the listen backlog is full
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
+
 	if err := c.SetDeadline(time.Now().Add(deadline)); err != nil {
 		return nil, err
 	}
 	if _, err := io.WriteString(c, request); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		return nil, err
 	}
+
 	out, err := io.ReadAll(c)
 	if errors.Is(err, syscall.ECONNRESET) && len(out) > 0 {
 		err = nil
@@ -96,7 +101,7 @@ func knock(socket, request string) ([]byte, error) {
 	return out, err
 }
 
-// One user cannot take all the connections: another one still gets through.
+// One user cannot take all connections: another user still gets one.
 func TestE2EConnectionsOfOneUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be another user")
@@ -105,6 +110,7 @@ func TestE2EConnectionsOfOneUser(t *testing.T) {
 	s.socket = `{path: "$dir/s.sock", mode: "0666"}`
 	s.limits = `{connections: 16}`
 	s.grants += "\n  - {peer: {user: 65534}, ops: [sign-jwt], keys: [oidc]}"
+
 	p := start(t, s)
 	for range 15 {
 		p.dial()
@@ -112,6 +118,7 @@ func TestE2EConnectionsOfOneUser(t *testing.T) {
 	if a := p.asPeer(nobody, signRequest("oidc"))[0]; a.status != http.StatusOK {
 		t.Errorf("another user: %d %s", a.status, a.body)
 	}
+
 	a := p.do(http.MethodGet, api.GetHealth.Path, nil)
 	a.wantError(t, http.StatusTooManyRequests, "overloaded")
 	if a.header.Get("Retry-After") == "" {
@@ -119,7 +126,7 @@ func TestE2EConnectionsOfOneUser(t *testing.T) {
 	}
 }
 
-// rss is the memory of the daemon in KiB.
+// rss returns the resident memory of the daemon in KiB.
 func (p *process) rss() int {
 	p.t.Helper()
 	for line := range strings.Lines(readFile(p.t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))) {
@@ -135,8 +142,8 @@ func (p *process) rss() int {
 	return 0
 }
 
-// Twenty thousand bad requests leave the daemon as large as it was. A tenth of
-// them get as far as the token. The race detector makes do with fewer.
+// The daemon does not grow under twenty thousand bad requests, of which a tenth reach the
+// token. There are fewer under the race detector, which is slow.
 func TestE2EMemory(t *testing.T) {
 	t.Parallel()
 	s := newSettings(t)
@@ -145,6 +152,7 @@ func TestE2EMemory(t *testing.T) {
 	inbox := p.publicKey("inbox")
 	sealed := strings.Split(compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 2000), nil)), ".")
 	random := base64.RawURLEncoding.EncodeToString(make([]byte, 255)) + "AQ"
+
 	bodies := []struct{ path, body string }{
 		{api.SignJWT.Path, "{"}, {api.SignJWT.Path, strings.Repeat("[", 5000)}, {api.SignJWT.Path, `{"key":"` + strings.Repeat("k", 5000) + `"}`},
 		{api.SignJWT.Path, `{"key":"oidc","claims":{"aud":"nobody"}}`}, {api.VerifyJWT.Path, `{"token":"a.b.c"}`},
@@ -152,6 +160,7 @@ func TestE2EMemory(t *testing.T) {
 		{api.DecryptJWE.Path, fmt.Sprintf(`{"jwe":"%s.%s.%s.%s.%s"}`, sealed[0], sealed[1], sealed[2], sealed[3], sealed[2])},
 		{api.SignJWS.Path, `{"key":"notes","payload":"=="}`}, {api.UnwrapCEK.Path, `{"key":"inbox","alg":"RSA-OAEP-256","encrypted_key":"` + random + `"}`},
 	}
+
 	flood := func(n int) {
 		var wg sync.WaitGroup
 		for w := range 8 {
@@ -170,17 +179,20 @@ func TestE2EMemory(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 	}
+
 	warm, all, most := 4000, 20000, 32<<10
 	if raceEnabled {
-		warm, all, most = 2000, 8000, 128<<10 // it remembers accesses, and is slow
+		warm, all, most = 2000, 8000, 128<<10 // the race detector keeps a history of accesses
 	}
-	flood(warm) // until pools and heap have their size
+	flood(warm) // pools and heap reach their size
 	before := p.rss()
 	flood(all - warm)
 	after := p.rss()
 	t.Logf("%d KiB before, %d KiB after", before, after)
+
 	if grown := after - before; grown > most {
 		t.Errorf("the daemon grew by %d KiB", grown)
 	}

@@ -13,17 +13,17 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// A mutator makes JWEs that must not open of some that do. It belongs to one
-// goroutine.
+// A mutator makes JWEs that must not open, from some that do. It is not safe for
+// concurrent use.
 type mutator struct {
 	*rand.Rand
 	good [][5][]byte // valid ones, in parts
-	kids []string    // of keys that did not seal them, and of nobody
+	kids []string    // of other keys, and of no key
 }
 
-// mutations are by what they change, each with how much of a run it is. Together
-// they cover each part of a JWE. Those of the encrypted key that keep its length,
-// and all that follow it, reach the token: about half.
+// mutations are the changes by their names, each with its share of a run. Together they
+// cover each part of a JWE. About half of them reach the token: those of the encrypted
+// key that keep its length, and those of the parts after it.
 var mutations = []struct {
 	name   string
 	weight int
@@ -86,7 +86,7 @@ var mutations = []struct {
 	}},
 }
 
-// newMutator seals JWEs for the key inbox with every alg of it and every enc.
+// newMutator seals JWEs for the key inbox, one for each alg of the key and each enc.
 func newMutator(t *testing.T, p *process, seed uint64) *mutator {
 	t.Helper()
 	inbox := p.publicKey("inbox")
@@ -101,6 +101,7 @@ func newMutator(t *testing.T, p *process, seed uint64) *mutator {
 			m.good = append(m.good, good)
 		}
 	}
+
 	return m
 }
 
@@ -140,7 +141,7 @@ func (m *mutator) bytes(n int) []byte {
 	return b
 }
 
-// other returns one of the bytes of set that is not b.
+// other returns a byte of set other than b.
 func (m *mutator) other(b byte, set string) byte {
 	for {
 		if c := set[m.IntN(len(set))]; c != b {
@@ -149,7 +150,7 @@ func (m *mutator) other(b byte, set string) byte {
 	}
 }
 
-// spoil changes data for certain: a bit, its length or all of it.
+// spoil changes a bit of data, its length or all of it. The result always differs.
 func (m *mutator) spoil(data []byte) []byte {
 	out := bytes.Clone(data)
 	switch m.IntN(8) {
@@ -172,8 +173,8 @@ func (m *mutator) changed(p [5][]byte, i int) [5][]byte {
 	return p
 }
 
-// header sets a member of the protected header, or takes it away. The space at the
-// end is part of what the tag covers, so not even the old value would open.
+// header sets a member of the protected header, or removes it. It adds a space at the
+// end, which the tag covers: the JWE would not open even with the old value.
 func (m *mutator) header(p [5][]byte, name, value string) string {
 	members := map[string]string{}
 	_ = json.Unmarshal(p[0], &members) // of go-jose, or of the test
@@ -193,8 +194,7 @@ func join(p [5][]byte) string {
 	return strings.Join(parts[:], ".")
 }
 
-// What a mutator makes is not what it was made of, and is something new nearly each
-// time.
+// A mutator never returns a JWE that it started from, and seldom the same one twice.
 func TestMutator(t *testing.T) {
 	header := []byte(`{"alg":"RSA-OAEP","enc":"A256GCM","kid":"k"}`)
 	m := &mutator{Rand: rand.New(rand.NewPCG(1, 2)), kids: []string{"other", ""}} // #nosec G404 -- the same each time
@@ -204,6 +204,7 @@ func TestMutator(t *testing.T) {
 		m.good = append(m.good, good)
 		was[join(good)] = true
 	}
+
 	seen, kinds := map[string]bool{}, map[string]int{}
 	for range 20000 {
 		jwe, name := m.jwe()
@@ -216,6 +217,7 @@ func TestMutator(t *testing.T) {
 	if len(seen) < 9000 || len(kinds) != len(mutations) {
 		t.Errorf("%d different ones of %d kinds", len(seen), len(kinds))
 	}
+
 	if got := string(part(t, strings.Split(m.header(m.good[0], "alg", "x"), ".")[0])); got != `{"alg":"x","enc":"A256GCM","kid":"k"} ` {
 		t.Errorf("header with another alg: %s", got)
 	}

@@ -39,7 +39,7 @@ func (b *buffer) tail() string {
 	return s[max(0, len(s)-4000):]
 }
 
-// notes are what a daemon tells its supervisor (sd_notify).
+// notes are the messages of a daemon to its supervisor (sd_notify(3)).
 type notes struct {
 	path  string
 	mu    sync.Mutex
@@ -50,12 +50,13 @@ type notes struct {
 func listenNotes(t *testing.T, dir string) *notes {
 	t.Helper()
 	n := &notes{path: filepath.Join(dir, "notify"), added: make(chan struct{})}
-	_ = os.Remove(n.path) // of the process before
+	_ = os.Remove(n.path) // left by the previous process
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+
 	go func() { // ends when the cleanup closes c
 		buf := make([]byte, 4096)
 		for {
@@ -80,14 +81,14 @@ func (n *notes) add(note string) {
 	n.added = make(chan struct{})
 }
 
-// all returns what came, and a channel that is closed when more comes.
+// all returns the messages so far, and a channel that is closed at the next one.
 func (n *notes) all() ([]string, <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.seen), n.added
 }
 
-// awaitReady waits until the daemon has said that many times that it is ready.
+// awaitReady waits for the n-th READY=1 of the daemon.
 func (p *process) awaitReady(count int) {
 	p.t.Helper()
 	late := time.After(deadline)

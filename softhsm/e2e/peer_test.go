@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// childPart is the environment variable that makes this test's binary play a
-// part and exit, in place of running tests.
+// childPart is the environment variable that makes the test binary play a part and exit,
+// instead of running tests: some tests need a process of another user, or one that has
+// not initialised a module.
 const childPart = "SIGNETD_E2E_PART"
 
 // A childRequest is one request that a child sends.
@@ -21,7 +22,7 @@ type childRequest struct {
 	Socket, Method, Path, Body string
 }
 
-// A childAnswer is what came back, or why nothing did.
+// A childAnswer is an answer, or the error if there was none.
 type childAnswer struct {
 	Status int
 	Body   string
@@ -39,7 +40,7 @@ func playChild(part string) int {
 	return 2
 }
 
-// playPeer is the other side of [asPeer].
+// playPeer sends the requests of [process.asPeer].
 func playPeer() int {
 	var requests []childRequest
 	if err := json.NewDecoder(os.Stdin).Decode(&requests); err != nil {
@@ -55,14 +56,15 @@ func playPeer() int {
 		}
 		answers = append(answers, out)
 	}
+
 	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
 		return 1
 	}
 	return 0
 }
 
-// asPeer sends requests from a process with the given credential, which only
-// root can give away.
+// asPeer sends requests from a process with the given user and group. Only root can start
+// one.
 func (p *process) asPeer(cred *syscall.Credential, requests ...childRequest) []answer {
 	p.t.Helper()
 	for i := range requests {
@@ -72,7 +74,8 @@ func (p *process) asPeer(cred *syscall.Credential, requests ...childRequest) []a
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(p.t.Context(), "/proc/self/exe") // by a way that needs no right to its directory
+
+	cmd := exec.CommandContext(p.t.Context(), "/proc/self/exe") // the other user may have no access to the path of the binary
 	cmd.Dir = "/"
 	cmd.Env = []string{childPart + "=peer", raceOptions}
 	cmd.Stdin = bytes.NewReader(input)
@@ -81,6 +84,7 @@ func (p *process) asPeer(cred *syscall.Credential, requests ...childRequest) []a
 	if err != nil {
 		p.t.Fatalf("peer: %v", err)
 	}
+
 	var answers []childAnswer
 	if err := json.Unmarshal(out, &answers); err != nil || len(answers) != len(requests) {
 		p.t.Fatalf("peer: %v: %s", err, out)
@@ -101,9 +105,9 @@ func signRequest(key string) childRequest {
 
 var nobody = &syscall.Credential{Uid: 65534, Gid: 65534}
 
-// Who may do what: the kernel's word on the peer, and the grants. Without root
-// the test cannot be somebody else; then it grants to another user and is the
-// peer without a grant itself.
+// The kernel's credentials of the peer, and the grants, decide what a peer may do. Without
+// root the test cannot become another user. It then grants to another user, and is
+// itself the peer without a grant.
 func TestE2EPeers(t *testing.T) {
 	if os.Getuid() != 0 {
 		s := newSettings(t)

@@ -20,9 +20,9 @@ import (
 	"signetd/softhsm"
 )
 
-// pinFlags are the flags of a token as another process sees them: low is
-// CKF_USER_PIN_COUNT_LOW, at least one failed attempt since the last good one;
-// more is CKF_USER_PIN_FINAL_TRY or CKF_USER_PIN_LOCKED.
+// pinFlags returns the PIN flags of a token, read by another process. low is
+// CKF_USER_PIN_COUNT_LOW: at least one failed login since the last good one. more is
+// CKF_USER_PIN_FINAL_TRY or CKF_USER_PIN_LOCKED.
 func pinFlags(t *testing.T, token *softhsm.Token, label string) (low, more bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", token.Module(), label)
@@ -42,12 +42,14 @@ func TestE2EWrongPIN(t *testing.T) {
 	if low, more := pinFlags(t, token, token.Label()); low || more {
 		t.Fatal("the fresh token counts failed attempts already")
 	}
+
 	s := newSettings(t).oneKey()
 	s.token = token
 	const wrong = "wrong-pin-38c5"
 	pinFile := s.path("pin")
 	writeFile(t, pinFile, wrong+"\n")
 	s.backends = strings.Replace(s.backends, "$pin", pinFile, 1)
+
 	for _, command := range []string{"check", "serve"} {
 		began := time.Now()
 		text := refused(t, s, command)
@@ -59,6 +61,7 @@ func TestE2EWrongPIN(t *testing.T) {
 		}
 		placeOf(t, s, text)
 	}
+
 	if low, more := pinFlags(t, token, token.Label()); !low || more {
 		t.Errorf("flags: count low %v, final try or locked %v; want true and false", low, more)
 	}
@@ -67,8 +70,8 @@ func TestE2EWrongPIN(t *testing.T) {
 	}
 }
 
-// A wrong PIN in a new PIN file is refused, is tried once at most, and the old
-// login goes on.
+// A reload with a wrong PIN in the PIN file is refused after at most one login attempt,
+// and the daemon serves on with the old login.
 func TestE2EReloadWrongPIN(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.token = newToken(t, "first")
@@ -105,8 +108,8 @@ func TestE2EReloadWrongPIN(t *testing.T) {
 		if msg := p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable"); !strings.Contains(msg, "one attempt") {
 			t.Errorf("message %q", msg)
 		}
-		// A login by another program with the right PIN takes the token's mark
-		// of a failed attempt away. If it stays away nothing was tried again.
+		// A login by another program with the right PIN clears the token's flag of a
+		// failed attempt. If the flag stays clear, the daemon has not tried again.
 		softhsmUtil(t, s.token, "--import", ecKeyFile(t), "--token", "second", "--label", "x", "--id", "01", "--pin", s.token.PIN())
 		for range 3 {
 			if msg := p.reload().wantError(t, http.StatusServiceUnavailable, "unavailable"); !strings.Contains(msg, "not tried again") {
@@ -127,8 +130,8 @@ func TestE2EReloadWrongPIN(t *testing.T) {
 	}
 }
 
-// playFlags prints which of its flags a token has that tell of failed logins. It
-// is a process of its own because SoftHSM2 reads its environment only once.
+// playFlags prints those flags of a token that tell of failed logins. It runs in a process
+// of its own because SoftHSM2 reads its environment once.
 func playFlags(module, label string) int {
 	ctx := pkcs11.New(module)
 	if err := ctx.Initialize(); err != nil {
@@ -151,5 +154,6 @@ func playFlags(module, label string) int {
 		}
 		return 0
 	}
+
 	return 1
 }

@@ -19,9 +19,9 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// Places are settings with two backends, a and b: two tokens behind two modules,
-// of which the first fails when it is told to. Each has the key "same", and "mine"
-// that the other does not have.
+// places are settings with two backends, a and b: two tokens behind two modules. The
+// first module is the fault module. Both tokens have the key "same", with one key pair,
+// and a key "mine", each with a key pair of its own.
 type places struct {
 	*settings
 	fault *faultp11.Module // before a
@@ -39,6 +39,7 @@ func newPlaces(t *testing.T, versions string) *places {
 	if _, err := s.token.AddToken("b"); err != nil {
 		t.Fatal(err)
 	}
+
 	same := ecKeyFile(t)
 	for _, label := range []string{"a", "b"} {
 		importKey(t, s.token, label, "same", "01", same)
@@ -46,18 +47,21 @@ func newPlaces(t *testing.T, versions string) *places {
 	}
 	p := &places{s, faultp11.New(t, s.token.Module())}
 	s.env = p.fault.Env()
-	// The same library from another file is another module, with a life of its own.
+
+	// The dynamic loader identifies a library by its file, so a copy is a second module.
 	second := filepath.Join(s.dir, "second.so")
 	data, err := os.ReadFile(s.token.Module())
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(second, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.backends = fmt.Sprintf(`
   - {name: a, pkcs11: {module: %q, token: a, pin_file: "$pin", sessions: 4}}
   - {name: b, pkcs11: {module: %q, token: b, pin_file: "$pin", sessions: 4}}`, p.fault.Module(), second)
+
 	s.keys = strings.Replace(oidcKey, `{backend: hsm, ref: "$oidc"}`, versions, 1)
 	s.limits = `{connections: 256, per_peer: 64, timeout: 4s}`
 	s.log = `{level: info}`
@@ -70,7 +74,7 @@ func importKey(t *testing.T, token *softhsm.Token, label, object, id, file strin
 	softhsmUtil(t, token, "--import", file, "--token", label, "--label", object, "--id", id, "--pin", token.PIN())
 }
 
-// count is a number in the metrics, or 0 if it is not there.
+// count returns a value of the metrics, or 0 if the metric is missing.
 func (p *process) count(name string) (n float64) {
 	p.t.Helper()
 	if text := value(p.t, p.readMetrics(p.path("m.sock")), name); text != "absent" {
@@ -87,7 +91,7 @@ func (p *process) used(backend string) float64 {
 	return p.count(`signetd_backend_seconds_count{backend="` + backend + `",outcome="ok",use="sig"}`)
 }
 
-// eventually waits until f, or fails.
+// eventually waits until f returns true, and fails the test at the deadline.
 func (p *process) eventually(what string, f func() bool) {
 	p.t.Helper()
 	for late := time.Now().Add(deadline); !f(); time.Sleep(20 * time.Millisecond) {
@@ -115,15 +119,16 @@ func (l *signLoop) verifyAll(t *testing.T, set signer.JWKSet) {
 	}
 }
 
-// Under the load of 32 clients one of two tokens goes away and comes back: no
-// request fails, every token verifies, and the load comes back to both.
+// One of two tokens goes away and comes back under the load of 32 clients. No request
+// fails, every JWT verifies, and in the end both tokens sign again.
 func TestE2EPlacesFailover(t *testing.T) {
 	s := newPlaces(t, bothPlaces)
 	if raceEnabled {
-		// 32 clients of a daemon with the detector can take a second each on a busy
-		// host, and the place that is left has half of the time limit.
+		// With the race detector on a busy host, 32 clients can take a second each, and
+		// the second place has only half of the time limit.
 		s.limits = strings.Replace(s.limits, "timeout: 4s", "timeout: 15s", 1)
 	}
+
 	p := start(t, s.settings)
 	set := get[signer.JWKSet](p, api.GetJWKS.Path)
 	clients := s.loop(32)
@@ -140,6 +145,7 @@ func TestE2EPlacesFailover(t *testing.T) {
 			t.Errorf("%s: %v versions missing after it", rule, n)
 		}
 	}
+
 	close(clients.quit)
 	clients.end(t, s.settings)
 	clients.verifyAll(t, set)
@@ -147,6 +153,7 @@ func TestE2EPlacesFailover(t *testing.T) {
 		t.Logf("the daemon says:\n%s", p.stderr.tail())
 	}
 	t.Logf("%d tokens, of them %v by a and %v by b; %v failovers", len(clients.tokens), p.used("a"), p.used("b"), p.count(`signetd_failovers_total{backend="a",key="oidc"}`))
+
 	if p.count(`signetd_failovers_total{backend="a",key="oidc"}`) == 0 {
 		t.Error("no failover in the metrics")
 	}
@@ -157,7 +164,8 @@ func TestE2EPlacesFailover(t *testing.T) {
 	}
 }
 
-// A token that hangs costs a request half of the time limit at most, and few pay it.
+// A place that hangs costs a request at most half of the time limit, and few requests
+// wait at all.
 func TestE2EPlacesHang(t *testing.T) {
 	s := newPlaces(t, bothPlaces)
 	p := start(t, s.settings)
@@ -165,6 +173,7 @@ func TestE2EPlacesHang(t *testing.T) {
 	lift := s.fault.Inject("C_Sign * hang")
 	var mu sync.Mutex
 	var took []time.Duration
+
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() { // ends after its share
@@ -182,6 +191,7 @@ func TestE2EPlacesHang(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	slices.Sort(took)
 	quick, _ := slices.BinarySearch(took, time.Second)
@@ -190,14 +200,14 @@ func TestE2EPlacesHang(t *testing.T) {
 	if longest := took[len(took)-1]; longest > 3500*time.Millisecond || waited > 80 {
 		t.Errorf("the longest took %v, and %d waited; want 2s of 4s, by those that were there at the time and those that looked", longest, waited)
 	}
+
 	lift()
 	before := p.used("a")
 	p.eventually("it is used again", func() bool { p.sign("oidc", ""); return p.used("a") > before })
 }
 
-// One of two backends is down at start: the daemon starts, serves the other, says
-// what is missing, and picks it up when it is back. At a reload, what was known of it
-// stays.
+// If one of two backends is down at start, the daemon serves the other, says what is
+// missing, and uses the first as soon as it is back. A reload keeps what is known of it.
 func TestE2EStartWithoutBackend(t *testing.T) {
 	s := newPlaces(t, oldAndNew)
 	lift := s.fault.Inject("* * rv=CKR_TOKEN_NOT_PRESENT")
@@ -253,8 +263,8 @@ func TestE2EStartWithoutBackend(t *testing.T) {
 	p.eventually("the version is back", func() bool { return p.sign("oidc", "").KID == kid })
 }
 
-// The only version of a key is missing: the daemon starts, is not ready, and says
-// unavailable; a reload does not bring a key into that state.
+// If the only version of a key is missing at start, the daemon starts, is not ready, and
+// answers unavailable. A reload that would bring a key into that state is refused.
 func TestE2EStartWithNothing(t *testing.T) {
 	s := newPlaces(t, bothPlaces)
 	s.keys = strings.Replace(oidcKey, `{backend: hsm, ref: "$oidc"}`, `{backend: a, ref: "pkcs11:object=mine"}`, 1)
@@ -282,8 +292,8 @@ func TestE2EStartWithNothing(t *testing.T) {
 	})
 }
 
-// A backend that hangs at start costs the time that opening may take, and not a
-// second one when it answers at last.
+// A backend that hangs at start delays the start by the time limit of opening, and is not
+// opened a second time when it answers at last.
 func TestE2EStartWithHungBackend(t *testing.T) {
 	s := newPlaces(t, oldAndNew)
 	lift := s.fault.Inject("C_OpenSession * hang")
@@ -292,19 +302,21 @@ func TestE2EStartWithHungBackend(t *testing.T) {
 	if ready := get[api.Ready](p, api.GetReady.Path); !ready.Ready || ready.MissingVersions != 1 {
 		t.Errorf("ready: %+v", ready)
 	}
+
 	lift()
 	p.eventually("the version is there", func() bool { return p.sign("oidc", "").KID != old })
 	p.stop()
 	if n := s.fault.Count("C_Login").Calls; n > 2 {
 		t.Errorf("%d logins, want one by whoever was left at start, and one", n)
 	}
+
 	if o := s.fault.Count("sessions"); o.Running != 0 {
 		t.Errorf("%d sessions were left open", o.Running)
 	}
 }
 
-// Two places with different keys are a mistake, and one that turns up later is never
-// used.
+// Two places of a version with different keys are an error of the config. If the second
+// turns up only later, the daemon never uses it.
 func TestE2EPlacesDiffer(t *testing.T) {
 	s := newPlaces(t, strings.ReplaceAll(bothPlaces, "same", "mine"))
 	for _, command := range []string{"check", "serve"} {
@@ -313,6 +325,7 @@ func TestE2EPlacesDiffer(t *testing.T) {
 			t.Errorf("%s: %s", command, text)
 		}
 	}
+
 	lift := s.fault.Inject("* * rv=CKR_TOKEN_NOT_PRESENT")
 	p := start(t, s.settings)
 	kid := p.sign("oidc", "").KID
@@ -324,7 +337,8 @@ func TestE2EPlacesDiffer(t *testing.T) {
 			t.Errorf("signed by %q, want %q", got.KID, kid)
 		}
 	}
-	if n := p.used("a") - before; n > 2 { // as it is proven when it is opened
+
+	if n := p.used("a") - before; n > 2 { // it was probed when it was opened
 		t.Errorf("the other key signed %v times", n)
 	}
 	if m := get[api.Ready](p, api.GetReady.Path).Missing; len(m) != 1 || m[0].Backend != "a" {

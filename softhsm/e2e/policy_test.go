@@ -17,8 +17,8 @@ func (p *process) signJWT(claims string, ttl int64) answer {
 	return p.do(http.MethodPost, api.SignJWT.Path, api.SignJWTRequest{Key: "oidc", Claims: json.RawMessage(claims), TTL: ttl})
 }
 
-// wantRule checks that a refusal names its rule in the answer, for people and for
-// programs, and in the audit record.
+// wantRule checks that a refusal names its rule in the message, in the member for programs
+// and in the audit record.
 func (p *process) wantRule(a answer, status int, code, rule string) {
 	p.t.Helper()
 	message := a.wantError(p.t, status, code)
@@ -32,7 +32,7 @@ func (p *process) wantRule(a answer, status int, code, rule string) {
 	}
 }
 
-// A refusal says which rule it was, and the metrics count by it.
+// A refusal names the rule that was broken, and the metrics count refusals by rule.
 func TestE2ERefusalNamesTheRule(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.metrics = `{listen: "$dir/m.sock"}`
@@ -50,6 +50,7 @@ func TestE2ERefusalNamesTheRule(t *testing.T) {
 	} {
 		p.wantRule(p.signJWT(claims, 0), http.StatusForbidden, "denied", rule)
 	}
+
 	p.wantRule(p.signJWT(`{"aud":"api","sub":"user:1","client_id":"c"}`, 901), http.StatusForbidden, "denied", "max_ttl")
 	p.wantRule(p.signJWT(`{"aud":"api","x":{"Role":1,"role":2}}`, 0), http.StatusBadRequest, "invalid", "case")
 	if a := p.signJWT(`{"aud":"api","sub":"user:1","client_id":"c","https://example.com/role":7}`, 0); a.status != http.StatusOK {
@@ -63,7 +64,7 @@ func TestE2ERefusalNamesTheRule(t *testing.T) {
 	}
 }
 
-// A grant narrows what its peers may have signed, and a second one adds to it.
+// A grant narrows the policy of its key for its peers, and a second grant adds to that.
 func TestE2EGrantNarrows(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.grants = `
@@ -86,7 +87,7 @@ func TestE2EGrantNarrows(t *testing.T) {
 	p.wantRule(p.signJWT(`{"aud":["api","billing"],"sub":"a"}`, 0), http.StatusForbidden, "denied", "audiences")
 }
 
-// life signs claims, has the token verified, and returns the time from iat to exp.
+// life signs claims, verifies the token, and returns the time from iat to exp.
 func (p *process) life(claims string) int64 {
 	p.t.Helper()
 	signed := decode[api.SignJWTResponse](p.t, "sign", p.signJWT(claims, 0))
@@ -98,8 +99,8 @@ func (p *process) life(claims string) int64 {
 	return times.Exp - times.Iat
 }
 
-// A key in dry-run signs what its policy would deny, and says so in the audit log
-// and the metrics. What no policy could allow is refused all the same.
+// A key in dry-run signs what its policy would deny, and the audit log and the metrics say
+// so. Claims that no policy could allow are still refused.
 func TestE2EDryRun(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.metrics = `{listen: "$dir/m.sock"}`
@@ -108,12 +109,14 @@ func TestE2EDryRun(t *testing.T) {
 	if a := p.signJWT(`{"aud":"evil","password":"x"}`, 3600); a.status != http.StatusOK {
 		t.Fatalf("a key in dry-run: %d %s", a.status, a.body)
 	}
+
 	list := p.records(t)
 	want := []audit.Denial{{Rule: "audiences", Claim: "aud"}, {Rule: "max_ttl"}, {Rule: "secret", Claim: "password"}}
 	if r := list[len(list)-1]; r.Outcome != "ok" || r.Rule != "" || !slices.Equal(r.WouldDeny, want) || r.Digest == "" {
 		t.Errorf("record %+v, want one of a token, that would be denied by %v", r, want)
 	}
 	p.wantRule(p.signJWT(`{"aud":"api","x":{"a":1,"A":2}}`, 0), http.StatusBadRequest, "invalid", "case")
+
 	if a := p.signJWT(`{"aud":"api"}`, 0); a.status != http.StatusOK {
 		t.Errorf("claims that keep the policy: %d %s", a.status, a.body)
 	}
@@ -121,18 +124,21 @@ func TestE2EDryRun(t *testing.T) {
 	if r := list[len(list)-1]; r.WouldDeny != nil {
 		t.Errorf("record %+v, want nothing that would be denied", r)
 	}
+
 	text := p.readMetrics(s.path("m.sock"))
 	for _, rule := range []string{"audiences", "max_ttl", "secret"} {
 		if got := value(t, text, `signetd_policy_denials_total{key="oidc",mode="dry-run",rule="`+rule+`"}`); got != "1" {
 			t.Errorf("%s would-be denials by rule %s, want 1", got, rule)
 		}
 	}
+
 	if strings.Contains(readFile(t, s.path("audit.jsonl")), "evil") {
 		t.Error("the audit log has a value of the claims")
 	}
 }
 
-// A grant that would widen the policy of its key is refused at its place.
+// A grant that would widen the policy of its key is an error of the config, with line and
+// column.
 func TestE2EWideningIsRefused(t *testing.T) {
 	for _, tt := range []struct{ jwt, at string }{
 		{`{audiences: [api, evil]}`, "evil"},

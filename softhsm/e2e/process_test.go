@@ -21,12 +21,11 @@ import (
 	"signetd/daemon/audit"
 )
 
-// deadline is far longer than anything here takes. Nothing waits for it unless
-// something is broken.
+// deadline is far longer than any step of a test takes, unless something is broken.
 const deadline = 60 * time.Second
 
-// raceOptions are for processes with the race detector: end at the first race, and
-// do not wait for a second at the end, as it does by itself.
+// raceOptions are for processes with the race detector: exit at the first race, and do not
+// sleep for a second at exit, which is its default.
 const raceOptions = "GORACE=halt_on_error=1 atexit_sleep_ms=0"
 
 // A process is a signetd that answers on its socket.
@@ -38,13 +37,13 @@ type process struct {
 	client *http.Client
 
 	stdout, stderr buffer
-	exited         chan struct{} // closed when it has ended
-	stopped        bool          // the test itself has ended it
-	held           bool          // the socket is not the daemon's own
+	exited         chan struct{} // closed when the process has ended
+	stopped        bool          // the test has ended the process
+	held           bool          // the socket was handed over or has another name
 }
 
-// start starts signetd with the config of s and returns when it says that it is
-// ready. When the test ends it is stopped by SIGTERM, and must end well.
+// start starts signetd with the config of s and returns when it reports READY=1. At the end
+// of the test signetd gets SIGTERM, and must exit with 0.
 func start(t *testing.T, s *settings) *process {
 	t.Helper()
 	p := prepare(t, s)
@@ -53,7 +52,7 @@ func start(t *testing.T, s *settings) *process {
 	return p
 }
 
-// prepare returns a signetd that does not run yet.
+// prepare returns a signetd that is not started yet.
 func prepare(t *testing.T, s *settings) *process {
 	t.Helper()
 	p := &process{settings: s, t: t, exited: make(chan struct{}), notes: listenNotes(t, s.dir)}
@@ -64,7 +63,7 @@ func prepare(t *testing.T, s *settings) *process {
 	return p
 }
 
-// launch starts it, until the end of the test.
+// launch starts the process. It is stopped at the end of the test.
 func (p *process) launch() {
 	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
@@ -74,6 +73,7 @@ func (p *process) launch() {
 		_ = p.cmd.Wait()
 		close(p.exited)
 	}()
+
 	p.t.Cleanup(func() {
 		if !p.stopped {
 			p.stop()
@@ -82,7 +82,7 @@ func (p *process) launch() {
 	})
 }
 
-// signetd returns the command that runs the binary in the directory of s.
+// signetd returns a command that runs signetd in the directory of s.
 func signetd(s *settings, args ...string) *exec.Cmd {
 	binary := shared.binary
 	if s.binary != "" {
@@ -104,7 +104,7 @@ func (p *process) signal(sig os.Signal) {
 	}
 }
 
-// stop ends the process by SIGTERM: it must exit with 0 and take its socket away.
+// stop ends the process with SIGTERM: it must exit with 0 and remove its socket.
 func (p *process) stop() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
@@ -116,7 +116,7 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends the process by SIGKILL.
+// kill ends the process with SIGKILL.
 func (p *process) kill() {
 	p.t.Helper()
 	p.signal(syscall.SIGKILL)
@@ -135,6 +135,7 @@ func (p *process) wait() int {
 		<-p.exited
 		p.t.Fatalf("still there after %v\n%s", deadline, p.stderr.tail())
 	}
+
 	for _, bad := range []string{"DATA RACE", "panic", "fatal error", "goroutine "} {
 		if strings.Contains(p.stderr.String(), bad) {
 			p.t.Errorf("standard error has %q:\n%s", bad, p.stderr.tail())
@@ -152,8 +153,8 @@ func (p *process) alive() {
 	}
 }
 
-// refused runs signetd with a config that it must not take: it must exit with 1
-// and one line on standard error, which is returned.
+// refused runs signetd with a config that it must refuse, with exit code 1 and one line on
+// standard error. It returns the line.
 func refused(t *testing.T, s *settings, command string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
@@ -161,18 +162,21 @@ func refused(t *testing.T, s *settings, command string) string {
 	cmd := signetd(s, command, "--config", s.write(t))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	_ = cmd.Wait()
+
 	if code := cmd.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("%s: exit code %d, want 1\n%s", command, code, stderr.String())
 	}
 	if stdout.Len() > 0 {
 		t.Errorf("%s: standard output: %s", command, stdout.String())
 	}
+
 	text := stderr.String()
 	if !strings.HasPrefix(text, "signetd: ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("%s: standard error is not one line that begins with signetd:\n%s", command, text)
@@ -180,7 +184,7 @@ func refused(t *testing.T, s *settings, command string) string {
 	return text
 }
 
-// An answer is what came back.
+// An answer is an HTTP response with its body.
 type answer struct {
 	status int
 	header http.Header
@@ -195,7 +199,7 @@ func newClient(socket string) *http.Client {
 	return c
 }
 
-// newPlainClient returns a client of any server on a socket.
+// newPlainClient returns a client that holds nothing against the description.
 func newPlainClient(socket string) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
@@ -204,8 +208,8 @@ func newPlainClient(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 128}, Timeout: deadline}
 }
 
-// send is do without a test: body is sent as it is if it is a string, as nothing
-// if nil, and as JSON otherwise.
+// send sends a request and returns the answer. A body that is a string is sent as it is,
+// nil as no body, and all else as JSON.
 func send(c *http.Client, method, path string, body any) (a answer, err error) {
 	var r io.Reader
 	switch b := body.(type) {
@@ -219,6 +223,7 @@ func send(c *http.Client, method, path string, body any) (a answer, err error) {
 		}
 		r = bytes.NewReader(data)
 	}
+
 	req, err := http.NewRequest(method, "http://signetd"+path, r)
 	if err != nil {
 		return a, err
@@ -228,12 +233,13 @@ func send(c *http.Client, method, path string, body any) (a answer, err error) {
 		return a, err
 	}
 	defer resp.Body.Close()
+
 	a.status, a.header = resp.StatusCode, resp.Header
 	a.body, err = io.ReadAll(resp.Body)
 	return a, err
 }
 
-// do sends a request and returns the answer.
+// do is send for a test, which it fails if there is no answer.
 func (p *process) do(method, path string, body any) answer {
 	p.t.Helper()
 	a, err := send(p.client, method, path, body)
@@ -266,16 +272,17 @@ func decode[A any](t *testing.T, what string, a answer) (out A) {
 	return out
 }
 
-// wantError checks that a is an error of the given status and code in its proper
-// form, and returns its message.
+// wantError checks that a is an error of the given status and code, in the form of
+// api.ErrorResponse, and returns its message.
 func (a answer) wantError(t *testing.T, status int, code string) string {
 	t.Helper()
 	var e api.ErrorResponse
 	dec := json.NewDecoder(bytes.NewReader(a.body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&e); err != nil {
-		t.Fatalf("no error in its proper form: %v: %d %q", err, a.status, a.body)
+		t.Fatalf("not an api.ErrorResponse: %v: %d %q", err, a.status, a.body)
 	}
+
 	if a.status != status || e.Error.Code != code || e.Error.Message == "" || e.Error.RequestID == "" {
 		t.Errorf("answer %d %s, want %d with code %s", a.status, a.body, status, code)
 	}
@@ -287,12 +294,12 @@ func (a answer) wantError(t *testing.T, status int, code string) string {
 
 var requestID = regexp.MustCompile(`"request_id":"[0-9a-f]{16}"`)
 
-// withoutID is the body without what differs between any two requests.
+// withoutID returns the body without the request id, the only part that always differs.
 func (a answer) withoutID() string {
 	return requestID.ReplaceAllString(string(a.body), `"request_id":""`)
 }
 
-// records reads the audit log: every line must be a record.
+// records reads the audit log. Every line must be a record.
 func (s *settings) records(t *testing.T) []audit.Record {
 	t.Helper()
 	return parseRecords(t, readFile(t, s.path("audit.jsonl")))

@@ -9,7 +9,7 @@ import (
 	"signetd/daemon/api"
 )
 
-// hangUp sends SIGHUP and waits until the daemon has done with it.
+// hangUp sends SIGHUP and waits until the reload is over.
 func (p *process) hangUp() {
 	p.t.Helper()
 	seen, _ := p.notes.all()
@@ -64,7 +64,7 @@ func testReload(t *testing.T, reload func(*process)) {
 	}
 }
 
-// A reload that is refused says why, is recorded, and changes nothing.
+// A refused reload gives the reason, has an audit record, and changes nothing.
 func TestE2EReloadRefused(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
@@ -102,6 +102,7 @@ func TestE2EReloadRefused(t *testing.T) {
 			if a.status != 0 {
 				t.Errorf("answer %d %s, want code %s", a.status, a.body, tt.code)
 			}
+
 			p.hangUp()
 			list := s.records(t)
 			for _, r := range list[len(list)-2:] {
@@ -112,6 +113,7 @@ func TestE2EReloadRefused(t *testing.T) {
 			p.sign("oidc", "")
 		})
 	}
+
 	if !strings.Contains(p.stderr.String(), "reload refused") {
 		t.Error("the log does not say so")
 	}
@@ -119,7 +121,7 @@ func TestE2EReloadRefused(t *testing.T) {
 	decode[api.Reloaded](t, "reload", p.reload())
 }
 
-// Twenty reloads under load: nobody notices.
+// No request fails during twenty reloads under load.
 func TestE2EReloadUnderLoad(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 256, per_peer: 64}`
@@ -134,6 +136,7 @@ func TestE2EReloadUnderLoad(t *testing.T) {
 			p.hangUp()
 		}
 	}
+
 	clients.await(t, 100)
 	close(clients.quit)
 	clients.end(t, s)

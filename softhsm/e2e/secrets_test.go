@@ -20,8 +20,8 @@ import (
 	"signetd/daemon/api"
 )
 
-// forms are the ways in which a secret may show up in a text: as it is, in hex,
-// and in base64 and base64url wherever in a longer text it begins.
+// forms returns the forms in which a secret may be in a text: as it is, in hex, and in
+// base64 and base64url at each of the three offsets in a longer input.
 func forms(secret []byte) map[string]string {
 	list := map[string]string{
 		"raw": string(secret), "hex": hex.EncodeToString(secret), "HEX": strings.ToUpper(hex.EncodeToString(secret)),
@@ -29,16 +29,16 @@ func forms(secret []byte) map[string]string {
 	}
 	for shift := range 3 {
 		padded := append(make([]byte, shift), secret...)
-		whole := len(padded) / 3 * 3 // what follows would change the last characters
+		whole := len(padded) / 3 * 3 // the last characters depend on the bytes that follow
 		for name, enc := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
-			first := (shift*8 + 5) / 6 // nor do the first ones depend on the secret alone
+			first := (shift*8 + 5) / 6 // and the first on those before
 			list[fmt.Sprint(name, " at ", shift)] = enc.EncodeToString(padded[:whole])[first:]
 		}
 	}
 	return list
 }
 
-// The search finds what it is there to find.
+// TestForms checks that the search finds a secret in each form.
 func TestForms(t *testing.T) {
 	secret := []byte("attack at dawn\xff\xfe?")
 	for _, before := range []string{"", "x", "xy", "xyz"} {
@@ -51,6 +51,7 @@ func TestForms(t *testing.T) {
 			}
 		}
 	}
+
 	if got := found("nothing of it", secret); len(got) > 0 {
 		t.Errorf("found as %v", got)
 	}
@@ -65,8 +66,8 @@ func found(text string, secret []byte) (as []string) {
 	return as
 }
 
-// One full run with the log at its most talkative: PIN, plaintexts, CEKs and
-// claims are in no log, audit record, metric or error.
+// With the log at level debug, no PIN, plaintext, CEK or claim is in the log, an audit
+// record, a metric or an error.
 func TestE2ENoSecretAnywhere(t *testing.T) {
 	s := newSettings(t)
 	s.metrics = `{listen: "$dir/m.sock"}`
@@ -104,8 +105,8 @@ func TestE2ENoSecretAnywhere(t *testing.T) {
 	}
 }
 
-// workWithSecrets sends good and bad requests of every kind with the secrets in
-// them, and adds the CEKs that come back.
+// workWithSecrets sends good and bad requests of every operation that carry the secrets,
+// and adds the CEKs of the answers to them.
 func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try func(string, any) answer) {
 	t.Helper()
 	inbox := p.publicKey("inbox")
@@ -116,6 +117,7 @@ func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try fu
 	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: with(parts, 4, make([]byte, 16))})
 	try(api.DecryptJWE.Path, api.DecryptJWERequest{JWE: string(secrets["plaintext"])})
 	try(api.DecryptJWE.Path, fmt.Sprintf(`{"jwe":"%s","%s":1}`, jwe, "plain"))
+
 	cek := post[api.UnwrapCEKResponse](p, api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: part(t, parts[1])}).CEK
 	if openGCM(t, cek, parts) != string(secrets["plaintext"]) {
 		t.Fatal("the CEK does not open the JWE")
@@ -123,12 +125,14 @@ func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try fu
 	secrets["CEK"] = cek
 	try(api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP", EncryptedKey: part(t, parts[1])})
 	try(api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "A256KW", EncryptedKey: cek})
+
 	for _, q := range []api.EncryptJWERequest{{Key: "inbox"}, {Key: "nobody"}, {Key: "inbox", Enc: "A512GCM"}, {Recipient: &inbox}, {Key: "oidc"}} {
 		q.Plaintext = secrets["plaintext"]
 		try(api.EncryptJWE.Path, q)
 	}
 	plain := base64.StdEncoding.EncodeToString(append([]byte{0xff, 0xff}, secrets["plaintext"]...)) // not base64url: refused
 	try(api.EncryptJWE.Path, fmt.Sprintf(`{"key":"inbox","plaintext":%q}`, plain))
+
 	for _, claims := range []string{
 		`{"aud":"api","sub":"S"}`, `{"aud":"S"}`, `{"aud":"api","iss":"S"}`, `{"aud":"api","sub":"S","sub":"S"}`, `{"aud":"api","exp":"S"}`, `{"aud":"api","Aud":"S"}`, `"S"`, `["S"]`, `{"aud":"api","sub":"S"`, `{"aud":{"S":1}}`, `{"aud":"api","jti":["S"]}`,
 	} {
@@ -142,6 +146,7 @@ func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try fu
 			try(api.VerifyJWT.Path, api.VerifyJWTRequest{Token: token, Audience: "other"})
 		}
 	}
+
 	for _, q := range []api.SignJWSRequest{{Key: "notes"}, {Key: "notes", Alg: "RS256"}, {Key: "oidc"}, {Key: "notes", Serialization: "other"}} {
 		q.Payload = secrets["payload"]
 		try(api.SignJWS.Path, q)
@@ -152,14 +157,15 @@ func workWithSecrets(t *testing.T, p *process, secrets map[string][]byte, try fu
 	}
 }
 
-// The memory of the daemon is closed to others, and never becomes a file.
+// The daemon never writes its memory to a core file.
 func TestE2ENoCore(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := prepare(t, s)
-	p.cmd.Env = append(p.cmd.Env, "GOTRACEBACK=crash") // by which Go ends by a signal that dumps core
+	p.cmd.Env = append(p.cmd.Env, "GOTRACEBACK=crash") // at a crash the Go runtime raises SIGABRT, which dumps core
 	p.launch()
 	p.awaitReady(1)
 	p.sign("oidc", "")
+
 	limits := readFile(t, fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
 	if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).MatchString(limits) {
 		t.Errorf("it may dump core:\n%s", limits)
@@ -167,19 +173,21 @@ func TestE2ENoCore(t *testing.T) {
 	p.stopped = true
 	p.signal(syscall.SIGSEGV)
 	<-p.exited
+
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.CoreDump() || p.cmd.ProcessState.Success() {
 		t.Errorf("it ended with %v", p.cmd.ProcessState)
 	}
 	if cores, err := filepath.Glob(s.path("*core*")); err != nil || len(cores) > 0 {
 		t.Errorf("core files: %v %v", cores, err)
 	}
+
 	if as := found(p.stderr.String(), []byte(s.token.PIN())); len(as) > 0 {
 		t.Errorf("the PIN is on standard error, as %v", as)
 	}
 }
 
-// Other processes of the daemon's own user cannot look into it either. That it is
-// not dumpable shows in who owns its files in /proc.
+// Other processes of the daemon's user cannot read its memory either. The files in
+// /proc/PID of a process that is not dumpable belong to root (proc(5)).
 func TestE2ENotDumpable(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to run a daemon as another user")
@@ -189,18 +197,21 @@ func TestE2ENotDumpable(t *testing.T) {
 	if err := os.Chown(s.dir, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
+
 	p := prepare(t, s)
 	p.cmd.Args = []string{shared.binary, "dev", "--dir", s.dir}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
 	if err := os.Chmod(p.notes.path, 0o666); err != nil { // #nosec G302 -- for the other user
 		t.Fatal(err)
 	}
-	p.held = true // its name is another
+
+	p.held = true // dev names its socket otherwise
 	p.launch()
 	p.awaitReady(1)
 	control := exec.Command("sleep", "60")
 	control.Dir = "/"
 	control.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
+
 	if err := control.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,14 +219,16 @@ func TestE2ENotDumpable(t *testing.T) {
 		_ = control.Process.Kill()
 		_ = control.Wait()
 	}()
+
 	for late := time.Now().Add(deadline); ownerOfMem(t, control.Process.Pid) != 65534; time.Sleep(time.Millisecond) {
-		if time.Now().After(late) { // until it has become sleep
+		if time.Now().After(late) { // it is not dumpable until it has executed sleep
 			t.Fatal("what is dumpable does not belong to its user: this test proves nothing")
 		}
 	}
 	if uid := ownerOfMem(t, p.cmd.Process.Pid); uid != 0 {
 		t.Errorf("/proc/PID/mem belongs to %d, want 0", uid)
 	}
+
 	for _, name := range []string{"mem", "environ", "maps"} {
 		look := exec.Command("cat", fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
 		look.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}

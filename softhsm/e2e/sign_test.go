@@ -30,7 +30,7 @@ func (p *process) jwk(kid string) jose.JSONWebKey {
 	return keys[0]
 }
 
-// sign has the key sign claims for the audience api.
+// sign signs claims for the audience api.
 func (p *process) sign(key, alg string) api.SignJWTResponse {
 	p.t.Helper()
 	return post[api.SignJWTResponse](p, api.SignJWT.Path, map[string]any{
@@ -50,6 +50,7 @@ func TestE2ESignJWT(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			public := p.jwk(got.KID)
 			payload, err := jws.Verify(public)
 			if err != nil {
@@ -57,6 +58,7 @@ func TestE2ESignJWT(t *testing.T) {
 			}
 			var header map[string]string
 			unmarshalPart(t, strings.Split(got.Token, ".")[0], &header)
+
 			if len(header) != 3 || header["alg"] != tt.alg || header["kid"] != got.KID || header["typ"] != tt.typ {
 				t.Errorf("header %v, want alg %s, kid %s, typ %s and no more", header, tt.alg, got.KID, tt.typ)
 			}
@@ -68,6 +70,7 @@ func TestE2ESignJWT(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("a token in other words does not verify", func(t *testing.T) {
 		token := p.sign("oidc", "").Token
 		parts := strings.Split(token, ".")
@@ -85,12 +88,14 @@ func TestE2ESignJWT(t *testing.T) {
 			p.do(http.MethodPost, api.VerifyJWT.Path, q).wantError(t, http.StatusBadRequest, "invalid")
 		}
 	})
+
 	t.Run("two tokens differ in jti", func(t *testing.T) {
 		a, b := p.sign("oidc", ""), p.sign("oidc", "")
 		if claim(t, a.Token, "jti") == claim(t, b.Token, "jti") {
 			t.Error("they have the same jti")
 		}
 	})
+
 	t.Run("the record holds jti, exp and a hash and no claim", func(t *testing.T) {
 		got := p.sign("oidc", "")
 		list := p.records(t)
@@ -137,8 +142,8 @@ func claim(t *testing.T, token, name string) any {
 	return claims[name]
 }
 
-// opensslVerify verifies a token by the openssl command: an implementation that
-// is neither ours nor Go's.
+// opensslVerify verifies a token with the openssl command, which shares no code with
+// signetd or Go.
 func opensslVerify(t *testing.T, public jose.JSONWebKey, alg, token string) {
 	t.Helper()
 	openssl, err := exec.LookPath("openssl")
@@ -149,6 +154,7 @@ func opensslVerify(t *testing.T, public jose.JSONWebKey, alg, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	cut := strings.LastIndex(token, ".")
 	sig, err := base64.RawURLEncoding.DecodeString(token[cut+1:])
 	if err != nil {
@@ -159,6 +165,7 @@ func opensslVerify(t *testing.T, public jose.JSONWebKey, alg, token string) {
 			t.Fatal(err)
 		}
 	}
+
 	dir := t.TempDir()
 	pub, sigFile := filepath.Join(dir, "pub.pem"), filepath.Join(dir, "sig")
 	writeFile(t, pub, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
@@ -167,10 +174,11 @@ func opensslVerify(t *testing.T, public jose.JSONWebKey, alg, token string) {
 	if strings.HasPrefix(alg, "PS") {
 		args = append(args, "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:digest", "-sigopt", "rsa_mgf1_md:sha256")
 	}
+
 	for _, tt := range []struct{ input, want string }{{token[:cut], "Verified OK"}, {token[:cut] + "x", "Verification failure"}} {
 		cmd := exec.CommandContext(t.Context(), openssl, args...)
 		cmd.Stdin = strings.NewReader(tt.input)
-		out, _ := cmd.CombinedOutput() // its exit status is 1 for the second
+		out, _ := cmd.CombinedOutput() // the exit status of the second run is 1
 		if !strings.Contains(string(out), tt.want) {
 			t.Errorf("openssl %v: %s, want %s", args, out, tt.want)
 		}
@@ -229,6 +237,7 @@ func TestE2EClaimPolicy(t *testing.T) {
 		{"an empty body", ``, "invalid"},
 		{"deep nesting", `{"key":"oidc","claims":{"aud":"api","x":` + strings.Repeat("[", 200000) + strings.Repeat("]", 200000) + `}}`, "invalid"},
 	}
+
 	status := map[string]int{"denied": 403, "invalid": 400, "unsupported": 422}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -243,6 +252,7 @@ func TestE2EClaimPolicy(t *testing.T) {
 			}
 		})
 	}
+
 	if log := readFile(t, p.path("audit.jsonl")) + p.stderr.String(); strings.Count(log, secret) > 2 {
 		t.Errorf("log and audit log hold what was in requests %d times", strings.Count(log, secret))
 	}

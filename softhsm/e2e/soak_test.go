@@ -20,14 +20,14 @@ import (
 
 const (
 	soakClients = 8
-	soakGrowth  = 8 << 10 // KiB that the daemon may grow by
-	// soakValid: one request in so many is a valid one, which must still be served.
+	soakGrowth  = 8 << 10 // KiB by which the daemon may grow
+	// soakValid: one request of this many is valid, and must be served.
 	soakValid = 64
-	// soakUnwraps: one in so many of the others is for /v1/cek/unwrap.
+	// soakUnwraps: one of this many of the others goes to /v1/cek/unwrap.
 	soakUnwraps = 8
 )
 
-// setting is a number that the environment may set, for `make soak`.
+// setting returns a number from the environment, where `make soak` sets it, or otherwise.
 func setting(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(name)
@@ -55,9 +55,9 @@ type soak struct {
 }
 
 // TestE2ESoak sends 50,000 random and mutated ciphertexts, a million in `make
-// soak` (SOAK_COUNT), to a real daemon before a real token. All have one answer to
-// the byte, but for the request id; the daemon does not grow; and the token is
-// neither logged in to nor initialised again.
+// soak` (SOAK_COUNT), to a real daemon before a real token. All get the
+// same bytes as an answer, but for the request id. The daemon does not grow, and neither
+// logs in again nor initialises the module again.
 func TestE2ESoak(t *testing.T) {
 	count := setting(t, "SOAK_COUNT", 50_000)
 	if testing.Short() {
@@ -69,7 +69,7 @@ func TestE2ESoak(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.log = `{level: warn}`
-	s.limits = `{connections: 256, refusals: 1000000, timeout: 60s}` // whatever else the machine does
+	s.limits = `{connections: 256, refusals: 1000000, timeout: 60s}` // the machine may be busy
 	s.metrics = `{listen: "$dir/m.sock"}`
 	p := start(t, s)
 	k := &soak{t: t, p: p}
@@ -102,7 +102,7 @@ func TestE2ESoak(t *testing.T) {
 		k.sent.Load(), took.Round(time.Millisecond), float64(k.sent.Load())/took.Seconds(), k.failed.Load(), k.opened.Load(), reached, memory)
 }
 
-// prepare makes the valid requests and learns the one answer.
+// prepare makes the valid requests, and reads the answer that all others must get.
 func (k *soak) prepare() {
 	t, p := k.t, k.p
 	t.Helper()
@@ -119,7 +119,7 @@ func (k *soak) prepare() {
 	k.want = a.withoutID()
 }
 
-// client sends n requests, or stops at the first answer that is wrong.
+// client sends n requests. It stops at the first wrong answer.
 func (k *soak) client(m *mutator, n int) {
 	c := newClient(k.p.sock())
 	defer c.CloseIdleConnections()
@@ -147,6 +147,7 @@ func (k *soak) request(c *http.Client, m *mutator, i int) error {
 		q.JWE, what = m.jwe()
 		body = q
 	}
+
 	a, err := send(c, http.MethodPost, path, body)
 	if err != nil {
 		return err
@@ -155,6 +156,7 @@ func (k *soak) request(c *http.Client, m *mutator, i int) error {
 		sent, _ := json.Marshal(body)
 		return fmt.Errorf("%s, %s: %d %s, want %s\nsent: %s", path, what, a.status, a.body, k.want, sent)
 	}
+
 	k.failed.Add(1)
 	return nil
 }
@@ -173,13 +175,14 @@ func (k *soak) valid(c *http.Client, i int) error {
 	if a.status != http.StatusOK || !bytes.Contains(a.body, []byte(want)) {
 		return fmt.Errorf("%s, a valid one: %d %s", path, a.status, a.body)
 	}
+
 	k.opened.Add(1)
 	return nil
 }
 
-// watch looks at the daemon's memory until the flood ends. Once a fifth is through
-// pools and heap have their size, and what it needed until then is the bound from
-// there on, with what it may grow by.
+// watch samples the daemon's memory until the flood ends. After a fifth of the requests,
+// pools and heap have reached their size: from then on the daemon may exceed the maximum
+// of that fifth by soakGrowth.
 func (k *soak) watch(done <-chan struct{}, count int64) string {
 	k.t.Helper()
 	warm, most := 0, 0

@@ -22,7 +22,7 @@ import (
 	"signetd/softhsm"
 )
 
-// newToken makes a token for tests that spoil it.
+// newToken makes a token for a test that damages it.
 func newToken(t *testing.T, label string) *softhsm.Token {
 	t.Helper()
 	setUp(t)
@@ -37,7 +37,7 @@ func newToken(t *testing.T, label string) *softhsm.Token {
 	return token
 }
 
-// softhsmUtil runs the command that comes with SoftHSM2.
+// softhsmUtil runs softhsm2-util, which is part of SoftHSM2.
 func softhsmUtil(t *testing.T, token *softhsm.Token, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "softhsm2-util", args...)
@@ -48,7 +48,7 @@ func softhsmUtil(t *testing.T, token *softhsm.Token, args ...string) {
 	}
 }
 
-// textOf is what is in the files of dir, but for the PIN's own.
+// textOf returns the contents of all files of dir but the PIN file.
 func textOf(t *testing.T, dir string) string {
 	t.Helper()
 	var all bytes.Buffer
@@ -116,8 +116,7 @@ func TestE2ETokenRefused(t *testing.T) {
 	}
 }
 
-// A token that is not there may come yet, so serve waits for it. Check says that it
-// is not.
+// serve waits for a missing token, which may appear later. check reports it as missing.
 func TestE2ETokenUnknown(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.backends = strings.Replace(s.backends, "$token", "isuer", 1)
@@ -132,7 +131,7 @@ func TestE2ETokenUnknown(t *testing.T) {
 	}
 }
 
-// ecKeyFile is a file with a new private key, to be imported into a token.
+// ecKeyFile writes a new private key to a file, for an import into a token.
 func ecKeyFile(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -224,8 +223,8 @@ func TestE2ESocketInUse(t *testing.T) {
 	})
 }
 
-// kill -9 leaves a socket and, if the disk was full or the host died, half a
-// line. The next daemon minds neither.
+// SIGKILL leaves the socket behind, and a full disk or a dead host half a line in the
+// audit log. The next daemon starts with both.
 func TestE2EStartAfterCrash(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
@@ -255,7 +254,7 @@ func TestE2ESocketMode(t *testing.T) {
 	s := newSettings(t).oneKey()
 	group := os.Getgid()
 	if os.Getuid() == 0 {
-		group = 1 // root alone can give a file to a group that it is not in
+		group = 1 // only root can give a file to a group that it is not a member of
 	}
 	for _, mode := range []string{`"0600"`, `"0660"`, "660", `"660"`} {
 		s.socket = fmt.Sprintf(`{path: "$dir/s.sock", mode: %s, group: "%d"}`, mode, group)
@@ -274,6 +273,7 @@ func TestE2ESocketMode(t *testing.T) {
 		}
 		p.stop()
 	}
+
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -294,12 +294,14 @@ func TestE2EAuditLogRefused(t *testing.T) {
 	if got := refused(t, &other, "serve"); !strings.Contains(got, "another process has it open") {
 		t.Errorf("an audit log of another daemon: %s", got)
 	}
+
 	p.do(http.MethodGet, api.ListKeys.Path, nil)
 	p.stop()
 	s.audit = `{path: /dev/full}`
 	if got := refused(t, s, "serve"); !strings.Contains(got, "needs a file on a disk") {
 		t.Errorf("an audit log that cannot be synced: %s", got)
 	}
+
 	s.audit = `{path: "$dir/no/audit.jsonl"}`
 	if got := refused(t, s, "serve"); !strings.Contains(got, "no such file or directory") {
 		t.Errorf("an audit log in a directory that is not there: %s", got)

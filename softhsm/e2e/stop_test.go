@@ -17,7 +17,7 @@ import (
 	"signetd/daemon/api"
 )
 
-// A signLoop is many clients that sign one token after the other.
+// A signLoop is a number of clients, each of which signs one token after another.
 type signLoop struct {
 	wg    sync.WaitGroup
 	quit  chan struct{}
@@ -28,8 +28,8 @@ type signLoop struct {
 	errs   []error
 }
 
-// loop starts n clients, each with a connection that it keeps. A client ends when
-// it finds nobody on the socket any more, or is told to, or at an error.
+// loop starts n clients, each with a kept-alive connection. A client ends when quit is
+// closed, when the socket refuses connections, or at an error.
 func (s *settings) loop(n int) *signLoop {
 	l := &signLoop{quit: make(chan struct{}), began: make(chan struct{}, 1<<20)}
 	for i := range n {
@@ -45,7 +45,7 @@ func (s *settings) loop(n int) *signLoop {
 				body := fmt.Sprintf(`{"key":"oidc","claims":{"aud":"api","jti":"%d-%d"}}`, i, j)
 				a, err := send(client, http.MethodPost, api.SignJWT.Path, body)
 				if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
-					return // nobody let this one in
+					return // this one never had a connection
 				}
 				if !l.note(a, err) {
 					return
@@ -53,6 +53,7 @@ func (s *settings) loop(n int) *signLoop {
 			}
 		})
 	}
+
 	return l
 }
 
@@ -66,6 +67,7 @@ func (l *signLoop) note(a answer, err error) bool {
 		l.errs = append(l.errs, err)
 		return false
 	}
+
 	_, rest, _ := strings.Cut(string(a.body), `"token":"`)
 	token, _, _ := strings.Cut(rest, `"`)
 	l.tokens = append(l.tokens, token)
@@ -73,7 +75,7 @@ func (l *signLoop) note(a answer, err error) bool {
 	return true
 }
 
-// await waits until n more tokens came.
+// await waits until the clients have n more tokens.
 func (l *signLoop) await(t *testing.T, n int) {
 	t.Helper()
 	late := time.After(deadline)
@@ -86,8 +88,8 @@ func (l *signLoop) await(t *testing.T, n int) {
 	}
 }
 
-// end waits for the clients, and checks that none was let down and that the audit
-// log has one record for each token.
+// end waits for the clients. It checks that none got an error, and that the audit log has
+// one record for each token.
 func (l *signLoop) end(t *testing.T, s *settings) {
 	t.Helper()
 	l.wg.Wait()
@@ -100,18 +102,20 @@ func (l *signLoop) end(t *testing.T, s *settings) {
 			have[r.JTI]++
 		}
 	}
+
 	for _, token := range l.tokens {
 		jti, ok := claim(t, token, "jti").(string)
 		if !ok || have[jti] != 1 {
 			t.Errorf("%d records of the token with jti %q, want 1", have[jti], jti)
 		}
 	}
+
 	if len(have) != len(l.tokens) {
 		t.Errorf("%d records for %d tokens", len(have), len(l.tokens))
 	}
 }
 
-// Whoever was let in gets an answer; who comes too late finds no socket.
+// A stop answers every accepted request. Later clients find no socket.
 func TestE2ETermInFlight(t *testing.T) {
 	for round := range 3 {
 		t.Run(fmt.Sprint("round ", round), func(t *testing.T) {
@@ -130,8 +134,8 @@ func TestE2ETermInFlight(t *testing.T) {
 	}
 }
 
-// A client that sends on a kept connection at any moment of the stop gets its
-// answer, or cannot send: nothing that was sent is thrown away.
+// A client that sends on a kept-alive connection during the stop gets its answer or cannot
+// send. The daemon discards no request that was sent.
 func TestE2ETermOnKeptConnections(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 256, per_peer: 64}`
@@ -144,18 +148,18 @@ func TestE2ETermOnKeptConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Go(func() { // ends when the daemon has closed the connection
-			time.Sleep(time.Duration(i) * 4 * time.Millisecond) // one after the other, through the whole stop
+			time.Sleep(time.Duration(i) * 4 * time.Millisecond) // spread over the whole stop
 			if err := ping(c, r); err != nil && !errors.Is(err, syscall.EPIPE) {
 				t.Errorf("%d: a request that was sent is lost: %v", i, err)
 			}
 		})
 	}
+
 	p.stop()
 	wg.Wait()
 }
 
-// ping sends a request and reads the answer. An error that is EPIPE means that
-// nothing was sent.
+// ping sends a request and reads the answer. EPIPE means that nothing was sent.
 func ping(c net.Conn, r *bufio.Reader) error {
 	if _, err := io.WriteString(c, "GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return err
@@ -169,7 +173,7 @@ func ping(c net.Conn, r *bufio.Reader) error {
 	return err
 }
 
-// dial connects to the daemon, until the end of the test.
+// dial connects to the daemon. The connection is closed at the end of the test.
 func (p *process) dial() net.Conn {
 	p.t.Helper()
 	c, err := net.Dial("unix", p.sock())
@@ -183,7 +187,7 @@ func (p *process) dial() net.Conn {
 	return c
 }
 
-// Connections on which nothing happens do not hold up the stop.
+// Idle connections do not delay the stop.
 func TestE2ETermWithIdleConnections(t *testing.T) {
 	p := start(t, newSettings(t).oneKey())
 	for range 20 {

@@ -14,8 +14,8 @@ import (
 	"signetd/daemon/api"
 )
 
-// handOver starts signetd with a socket that the test holds, as systemd does it:
-// descriptor 3, and LISTEN_PID naming the process.
+// handOver starts signetd with a socket that the test holds. Like systemd it passes the
+// socket as descriptor 3 and sets LISTEN_PID (sd_listen_fds(3)).
 func handOver(t *testing.T, s *settings, l *net.UnixListener) *process {
 	t.Helper()
 	file, err := l.File()
@@ -23,6 +23,7 @@ func handOver(t *testing.T, s *settings, l *net.UnixListener) *process {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	p := prepare(t, s)
 	p.cmd.Args = append([]string{"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"`, shared.binary}, p.cmd.Args[1:]...)
 	p.cmd.Path = "/bin/sh"
@@ -33,8 +34,8 @@ func handOver(t *testing.T, s *settings, l *net.UnixListener) *process {
 	return p
 }
 
-// While systemd holds the socket a daemon can be stopped and another started, and
-// no request is lost: not even one on a new connection.
+// While systemd holds the socket, a restart loses no request, not even on new connections:
+// these wait in the listen backlog.
 func TestE2ERestartUnderLoad(t *testing.T) {
 	s := newSettings(t).oneKey()
 	s.limits = `{connections: 256, per_peer: 64}`
@@ -44,6 +45,7 @@ func TestE2ERestartUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+
 	p := handOver(t, s, l)
 	clients := s.loop(16)
 	for range 3 {
@@ -55,6 +57,7 @@ func TestE2ERestartUnderLoad(t *testing.T) {
 		}
 		p = handOver(t, s, l)
 	}
+
 	clients.await(t, 100)
 	close(clients.quit)
 	clients.end(t, s)
@@ -69,6 +72,7 @@ func TestE2ESocketActivation(t *testing.T) {
 		}
 		t.Skip("systemd-socket-activate is not installed; .ci/run requires it")
 	}
+
 	s := newSettings(t).oneKey()
 	s.socket = `{path: "$dir/never.sock"}`
 	p := prepare(t, s)
@@ -76,6 +80,7 @@ func TestE2ESocketActivation(t *testing.T) {
 	for _, env := range p.cmd.Env {
 		args = append(args, "--setenv="+env)
 	}
+
 	p.cmd.Args = append(append(args, shared.binary), p.cmd.Args[1:]...)
 	p.cmd.Path = tool
 	p.held = true
@@ -87,12 +92,14 @@ func TestE2ESocketActivation(t *testing.T) {
 			t.Fatalf("no socket: %v\n%s", err, p.stderr.tail())
 		}
 	}
+
 	if got := p.sign("oidc", ""); got.Token == "" { // the first connection starts the daemon
 		t.Error("no token")
 	}
 	if _, err := os.Lstat(s.path("never.sock")); err == nil {
 		t.Error("the configured socket was made, although one was handed over")
 	}
+
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -102,7 +109,7 @@ func TestE2ESocketActivation(t *testing.T) {
 	}
 }
 
-// What systemd is told, and when.
+// The daemon tells systemd when it is ready, reloading and stopping.
 func TestE2ENotify(t *testing.T) {
 	s := newSettings(t).oneKey()
 	p := start(t, s)
@@ -116,7 +123,7 @@ func TestE2ENotify(t *testing.T) {
 	}
 }
 
-// A socket that is no Unix socket would have peers that nobody knows.
+// The kernel knows the peer of a Unix socket only, so any other socket is refused.
 func TestE2EHandedOverTCP(t *testing.T) {
 	s := newSettings(t).oneKey()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -124,6 +131,7 @@ func TestE2EHandedOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() //nolint:errcheck // the test is over
+
 	tl, ok := l.(*net.TCPListener)
 	if !ok {
 		t.Fatal("no TCP listener")
@@ -133,6 +141,7 @@ func TestE2EHandedOverTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
+
 	cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve --config "$1"`, shared.binary, s.write(t))
 	cmd.Env = signetd(s).Env
 	cmd.ExtraFiles = []*os.File{file}
@@ -140,7 +149,8 @@ func TestE2EHandedOverTCP(t *testing.T) {
 	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "not a Unix stream socket") {
 		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), out)
 	}
+
 	if _, err := send(newClient(s.path("s.sock")), http.MethodGet, api.GetHealth.Path, nil); err == nil {
-		t.Error("somebody answers")
+		t.Error("the daemon answers")
 	}
 }

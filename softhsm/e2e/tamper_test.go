@@ -14,8 +14,8 @@ import (
 	"signetd/daemon/api"
 )
 
-// Whatever is wrong with a JWE, the answer is the same to the byte, but for the
-// request id: who sends many of them learns nothing (RFC 7516 section 11.5).
+// Whatever is wrong with a JWE, the answer has the same bytes but for the request id, so
+// that an attacker who sends many learns nothing (RFC 7516 section 11.5).
 func TestE2ETamperedJWE(t *testing.T) {
 	p := start(t, newSettings(t))
 	bad := spoil(t, p)
@@ -32,12 +32,14 @@ func TestE2ETamperedJWE(t *testing.T) {
 			}
 		}
 	}
+
 	for name, encryptedKey := range spoilKey(t, p) {
 		a := p.do(http.MethodPost, api.UnwrapCEK.Path, api.UnwrapCEKRequest{Key: "inbox", Alg: "RSA-OAEP-256", EncryptedKey: encryptedKey})
 		if a.status != want.status || a.withoutID() != want.withoutID() {
 			t.Errorf("unwrap, %s: %d %s\nwant %d %s", name, a.status, a.body, want.status, want.body)
 		}
 	}
+
 	failed := map[string]int{}
 	for _, r := range p.records(t) {
 		if r.Outcome == "decrypt_failed" {
@@ -50,13 +52,14 @@ func TestE2ETamperedJWE(t *testing.T) {
 	if failed["decrypt"] != 2*len(bad) || failed["unwrap"] != len(spoilKey(t, p)) {
 		t.Errorf("records of failures %v, want one for each of %d and %d requests", failed, 2*len(bad), len(spoilKey(t, p)))
 	}
+
 	good := compact(t, seal(t, p.publicKey("inbox"), jose.RSA_OAEP_256, jose.A256GCM, []byte("still works"), nil))
 	if got := post[api.DecryptJWEResponse](p, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: good}); string(got.Plaintext) != "still works" {
 		t.Errorf("plaintext %q", got.Plaintext)
 	}
 }
 
-// spoil returns JWEs that must not open, by what is wrong with them.
+// spoil returns JWEs that must not open, each under the name of its fault.
 func spoil(t *testing.T, p *process) map[string]string {
 	t.Helper()
 	inbox, outbox := p.publicKey("inbox"), p.publicKey("outbox")
@@ -85,10 +88,12 @@ func spoil(t *testing.T, p *process) map[string]string {
 				bad[name+" with a spare bit set"] = strings.Replace(good, parts[i], setSpareBit(parts[i]), 1)
 			}
 		}
+
 		bad[string(enc)+": key of another"] = with(parts, 1, part(t, strings.Split(compact(t, seal(t, inbox, jose.RSA_OAEP_256, enc, []byte("x"), nil)), ".")[1]))
 		bad[string(enc)+": all zero key"] = with(parts, 1, make([]byte, 256))
 		bad[string(enc)+": key above the modulus"] = with(parts, 1, bytes.Repeat([]byte{0xff}, 256))
 	}
+
 	good := strings.Split(compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, []byte("attack at dawn"), nil)), ".")
 	for name, header := range map[string]string{
 		"RSA1_5": `"alg":"RSA1_5","enc":"A256GCM"`, "dir": `"alg":"dir","enc":"A256GCM"`, "none": `"alg":"none","enc":"A256GCM"`,
@@ -110,6 +115,7 @@ func spoil(t *testing.T, p *process) map[string]string {
 		}
 		bad["a header with "+name] = with(good, 0, []byte(text))
 	}
+
 	for name, kid := range map[string]string{"an unknown kid": "nobody", "the kid of a key that signs": p.publicKey("oidc").KeyID, "the kid of another key": outbox.KeyID, "a kid that is huge": strings.Repeat("k", 100000)} {
 		public := inbox
 		public.KeyID = kid
@@ -121,6 +127,7 @@ func spoil(t *testing.T, p *process) map[string]string {
 	bad["a bomb"] = compact(t, seal(t, inbox, jose.RSA_OAEP_256, jose.A256GCM, make([]byte, 64<<20), &jose.EncrypterOptions{Compression: jose.DEFLATE}))
 	other := inbox
 	other.KeyID = outbox.KeyID
+
 	bad["two recipients with each other's kid"] = twoRecipients(t, stranger, other, "attack at dawn")
 	return bad
 }
@@ -131,7 +138,7 @@ func with(parts []string, i int, data []byte) string {
 	return strings.Join(changed, ".")
 }
 
-// setSpareBit sets the last of the bits behind the last byte.
+// setSpareBit sets a bit of the last base64url character that belongs to no byte.
 func setSpareBit(part string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := len(part) - 1

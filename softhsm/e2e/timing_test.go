@@ -21,23 +21,23 @@ import (
 	"signetd/softhsm"
 )
 
-// The kinds of JWE that must not be told apart. Whoever can tell whether the
-// padding of an encrypted key is right can have it decrypted, a few thousand
-// questions later (Manger, CRYPTO 2001).
+// The kinds of JWE that an attacker must not be able to tell apart. From the bit whether
+// the padding of an encrypted key is right, a few thousand answers decrypt the key
+// (Manger, CRYPTO 2001).
 const (
 	wrongTag     = iota // the key unwraps, and the content does not open
 	wrongPadding        // the key does not unwrap
-	wrongLength         // it unwraps to a content key of another length
-	unknownKID          // it is for nobody: no secret, and answered without the token
+	wrongLength         // the key unwraps to a content key of another length
+	unknownKID          // no key has the kid: no secret, and the answer needs no token
 )
 
-// A sealer makes JWEs of these kinds, which are equal but for the encrypted key.
-// They have much content, since that is what an attacker would send: a daemon that
-// opened it only if the key unwraps would be late by the time it takes.
+// A sealer makes JWEs of these kinds. They differ in the encrypted key only. They have a
+// long content, as an attacker would send: a daemon that decrypts the content only if
+// the key unwraps would answer later by that time.
 type sealer struct {
 	pub     *rsa.PublicKey
 	alg     signer.Alg
-	headers map[bool]string // for a known key and for nobody
+	headers map[bool]string // with the kid of a key, and with that of none
 	rest    string          // IV, content and tag
 	parsed  *signer.SealedToken
 }
@@ -49,6 +49,7 @@ func newSealer(t *testing.T, pub *rsa.PublicKey, kid string, size int) sealer {
 	for known, id := range map[bool]string{true: kid, false: strings.Repeat("x", len(kid))} {
 		s.headers[known] = encode(fmt.Appendf(nil, `{"alg":%q,"enc":"A256GCM","kid":%q}`, s.alg, id))
 	}
+
 	content := make([]byte, size)
 	rand.Read(content)
 	s.rest = encode(content[:12]) + "." + encode(content) + "." + encode(content[:16])
@@ -63,7 +64,7 @@ func (s sealer) jwe(kind int) string {
 	return s.headers[kind != unknownKID] + "." + base64.RawURLEncoding.EncodeToString(s.encryptedKey(kind)) + "." + s.rest
 }
 
-// sealed is jwe, parsed. All share what is not the encrypted key.
+// sealed returns a JWE of a kind, parsed. All share the parts other than the encrypted key.
 func (s sealer) sealed(kind int) *signer.SealedToken {
 	sealed, recipient := *s.parsed, *s.parsed.Recipients[0]
 	recipient.EncryptedKey = s.encryptedKey(kind)
@@ -78,9 +79,10 @@ func (s sealer) encryptedKey(kind int) []byte {
 	}
 	cek := make([]byte, size)
 	rand.Read(cek)
+
 	key, err := rsa.EncryptOAEPWithOptions(rand.Reader, s.pub, cek, s.alg.DecrypterOpts())
 	if err != nil {
-		panic(err) // of a public key that is good
+		panic(err) // the public key is good
 	}
 	if kind == wrongPadding {
 		rand.Read(key)
@@ -99,9 +101,9 @@ func versus[I any](name string, a, b int, input func(kind int) I, use func(I) er
 // timedContent is the length of the content that is opened in this process.
 const timedContent = 256 << 10
 
-// TestTiming measures DecryptJWE in this process, on a software key and on a token
-// whose padding is undone in Go (TIMING_COUNT of each kind). The same statistics
-// see an early return, which is what a leak would be.
+// TestTiming measures DecryptJWE in this process, with a software key and with a token key
+// whose padding is removed in Go (TIMING_COUNT of each kind). It also measures a version
+// that returns early, and must see that leak.
 func TestTiming(t *testing.T) {
 	n := timingCount(t, 1000)
 	token := softhsm.New(t)
@@ -114,6 +116,7 @@ func TestTiming(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+
 	soft, err := software.Open(t.Context(), software.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +145,7 @@ func TestTiming(t *testing.T) {
 	}
 }
 
-// timingCount is how many of each kind are measured.
+// timingCount returns the number of measurements of each kind.
 func timingCount(t *testing.T, otherwise int) int {
 	t.Helper()
 	if testing.Short() || raceEnabled {
@@ -167,7 +170,7 @@ func openVersion(t *testing.T, b signer.Backend, ref string) *signer.Version {
 // An opener opens a JWE for one of its recipients.
 type opener func(context.Context, *signer.SealedToken, *signer.Recipient) ([]byte, error)
 
-// refuses opens a JWE, which must fail by ErrDecrypt.
+// refuses opens a JWE, which must fail with ErrDecrypt.
 func refuses(ctx context.Context, sealed *signer.SealedToken, open opener) error {
 	if _, err := open(ctx, sealed, sealed.Recipients[0]); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 		return fmt.Errorf("%w, want ErrDecrypt itself", err)
@@ -175,8 +178,8 @@ func refuses(ctx context.Context, sealed *signer.SealedToken, open opener) error
 	return nil
 }
 
-// openEarly is DecryptJWE as it must not be: it returns when the key does not
-// unwrap, and spares itself the content.
+// openEarly is DecryptJWE with a leak: it returns as soon as the key does not unwrap, and
+// does not decrypt the content.
 func openEarly(ctx context.Context, v *signer.Version, r *signer.Recipient) ([]byte, error) {
 	cek, err := v.UnwrapCEK(ctx, r.WrappedCEK)
 	if err != nil {
@@ -186,6 +189,7 @@ func openEarly(ctx context.Context, v *signer.Version, r *signer.Recipient) ([]b
 	if err != nil {
 		return nil, err
 	}
+
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
 		return nil, err
@@ -197,9 +201,8 @@ func openEarly(ctx context.Context, v *signer.Version, r *signer.Recipient) ([]b
 	return nil, signer.ErrDecrypt
 }
 
-// TestE2ETiming measures the answers of a daemon, over its socket. That the
-// statistics see something there is shown by a kid that nobody has, which is
-// answered without the token.
+// TestE2ETiming measures the answers of a daemon over its socket. A kid that no key has
+// shows that the method sees a difference there: that answer needs no token.
 func TestE2ETiming(t *testing.T) {
 	n := timingCount(t, 600)
 	settings := newSettings(t)
@@ -208,12 +211,14 @@ func TestE2ETiming(t *testing.T) {
 	if settings.binary, err = softhsm.Signetd(); err != nil { // as users have it, without the race detector
 		t.Fatal(err)
 	}
+
 	p := start(t, settings)
 	inbox := p.publicKey("inbox")
 	pub, ok := inbox.Key.(*rsa.PublicKey)
 	if !ok {
 		t.Fatal("not an RSA key")
 	}
+
 	s := newSealer(t, pub, inbox.KeyID, 64<<10)
 	want := ""
 	use := func(jwe string) error {
@@ -232,5 +237,6 @@ func TestE2ETiming(t *testing.T) {
 	for _, kind := range []int{wrongPadding, wrongLength} {
 		versus("over the socket", wrongTag, kind, s.jwe, use).fair(t, n)
 	}
+
 	versus("over the socket", wrongTag, unknownKID, s.jwe, use).unfair(t, n)
 }

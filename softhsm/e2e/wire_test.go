@@ -19,8 +19,8 @@ import (
 	"signetd/daemon/api/apitest"
 )
 
-// wireSettings have short deadlines and one slot, so that whatever holds it is
-// noticed.
+// wireSettings have short deadlines, and admit one request at a time, so that a request
+// that is never released shows.
 func wireSettings(t *testing.T) *settings {
 	t.Helper()
 	s := newSettings(t).oneKey()
@@ -28,8 +28,8 @@ func wireSettings(t *testing.T) *settings {
 	return s
 }
 
-// exchange sends bytes as they are and returns all that comes back until the
-// daemon closes. What cannot be sent any more is no error.
+// exchange sends bytes and returns all bytes that come back until the daemon closes. It is
+// no error if the daemon closes before all is sent.
 func (p *process) exchange(t *testing.T, input string) []byte {
 	t.Helper()
 	c := p.dial()
@@ -39,6 +39,7 @@ func (p *process) exchange(t *testing.T, input string) []byte {
 		defer close(sent)
 		_, _ = io.WriteString(c, input)
 	}()
+
 	out, err := io.ReadAll(c)
 	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection is not closed: %v", err)
@@ -48,8 +49,8 @@ func (p *process) exchange(t *testing.T, input string) []byte {
 	return out
 }
 
-// wantTyped checks that out is nothing or answers in their proper form, and
-// returns how many there are of each status.
+// wantTyped checks that out is empty or well-formed answers, and returns the number of
+// answers by status.
 func wantTyped(t *testing.T, out []byte) map[int]int {
 	t.Helper()
 	described, err := apitest.Load()
@@ -57,6 +58,7 @@ func wantTyped(t *testing.T, out []byte) map[int]int {
 		t.Fatal(err)
 	}
 	count := map[int]int{}
+
 	r := bufio.NewReader(bytes.NewReader(out))
 	for {
 		if _, err := r.Peek(1); err != nil {
@@ -66,12 +68,14 @@ func wantTyped(t *testing.T, out []byte) map[int]int {
 		if err != nil {
 			t.Fatalf("no HTTP answer: %v: %.200q", err, out)
 		}
+
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		if err != nil {
 			t.Fatalf("no whole answer: %v: %.200q", err, out)
 		}
 		count[resp.StatusCode]++
+
 		if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusContinue {
 			continue
 		}
@@ -79,6 +83,7 @@ func wantTyped(t *testing.T, out []byte) map[int]int {
 		if err := json.Unmarshal(body, &e); err != nil || e.Error.Code == "" || e.Error.RequestID == "" {
 			t.Errorf("no typed error: %d %q", resp.StatusCode, body)
 		}
+
 		if err := described.Valid("ErrorResponse", body); err != nil {
 			t.Errorf("%d %q: %v", resp.StatusCode, body, err)
 		}
@@ -95,14 +100,14 @@ func rawSign(extra string) string {
 	return rawPost(api.SignJWT.Path, fmt.Sprintf("Content-Length: %d\r\n%s", len(signBody), extra), signBody)
 }
 
-// Whatever comes in gets a typed error or a closed connection.
+// Malformed input gets a typed error or a closed connection.
 func TestE2EGarbage(t *testing.T) {
 	p := start(t, wireSettings(t))
 	over := strings.Repeat("x", 1<<20)
 	const closing = "Connection: close\r\n"
 	tests := []struct {
 		name, input string
-		status      int // of the one answer; 0 if a closed connection will do
+		status      int // of the answer; 0 if the daemon may close instead
 	}{
 		{"nothing", "", 0},
 		{"NUL bytes", strings.Repeat("\x00", 10000), 0},
@@ -159,6 +164,7 @@ func TestE2EGarbage(t *testing.T) {
 			}
 		})
 	}
+
 	t.Cleanup(func() { // after the parallel ones
 		p.sign("oidc", "")
 	})
@@ -177,8 +183,8 @@ func TestE2EPipelined(t *testing.T) {
 	}
 }
 
-// Requests that are not all there get a typed error or a closed connection in
-// time, and hold no slot: there is only one.
+// An incomplete request gets a typed error or a closed connection in time, and takes no
+// place of a complete one, of which the settings admit one.
 func TestE2EHalfSent(t *testing.T) {
 	t.Parallel()
 	p := start(t, wireSettings(t))
@@ -190,6 +196,7 @@ func TestE2EHalfSent(t *testing.T) {
 		"half a body":      rawPost(api.SignJWT.Path, "Content-Length: 37\r\n", signBody[:20]),
 		"half a chunk":     rawPost(api.SignJWT.Path, "Transfer-Encoding: chunked\r\n", "25\r\n"+signBody[:20]),
 	}
+
 	var conns []net.Conn
 	began := time.Now()
 	for range 3 {
@@ -201,7 +208,8 @@ func TestE2EHalfSent(t *testing.T) {
 			conns = append(conns, c)
 		}
 	}
-	p.sign("oidc", "") // not in a queue behind them
+
+	p.sign("oidc", "") // it does not wait for them
 	var wg sync.WaitGroup
 	for _, c := range conns {
 		wg.Go(func() { // ends when the daemon closes, or at the deadline of dial
@@ -213,6 +221,7 @@ func TestE2EHalfSent(t *testing.T) {
 			wantTyped(t, out)
 		})
 	}
+
 	wg.Wait()
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("closed after %v, the timeout is 1 s", took)
@@ -225,6 +234,7 @@ func TestE2EHalfSent(t *testing.T) {
 		}
 		p.sign("oidc", "")
 	})
+
 	t.Run("by one byte at a time", func(t *testing.T) {
 		c := p.dial()
 		began := time.Now()
@@ -244,8 +254,8 @@ func TestE2EHalfSent(t *testing.T) {
 	})
 }
 
-// A peer that sends requests and reads no answer is cut off, and holds up nobody
-// meanwhile.
+// The daemon closes the connection of a peer that reads no answers. Meanwhile it serves
+// other peers.
 func TestE2ESlowReader(t *testing.T) {
 	t.Parallel()
 	p := start(t, wireSettings(t))
@@ -259,6 +269,7 @@ func TestE2ESlowReader(t *testing.T) {
 			}
 		}
 	}()
+
 	for {
 		p.sign("oidc", "")
 		select {

@@ -1,5 +1,4 @@
-// Package interop has no code of its own. Its tests drive the real signetd over its
-// socket with keys and messages that somebody else made: the examples of the RFCs
-// (testdata/rfc.json), Wycheproof's vectors, and go-jose, panva's jose and latchset's
-// jose at the other end.
+// Package interop has only tests. They drive the real signetd over its socket with keys
+// and messages of others: the examples of the RFCs (testdata/rfc.json), Wycheproof's
+// vectors, and the implementations go-jose, jose by panva (npm) and jose by latchset.
 package interop

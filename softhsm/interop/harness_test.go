@@ -25,11 +25,11 @@ import (
 	"signetd/softhsm"
 )
 
-// A key is one that a test gives to the daemon.
+// A key is a key of the daemon under test.
 type key struct {
 	name string
 	algs []signer.Alg
-	use  signer.Use     // what its JWK says, or that of its algs
+	use  signer.Use     // that of its JWK, or of its algs
 	jwk  map[string]any // private or symmetric
 	kid  string
 }
@@ -40,12 +40,13 @@ func newKey(name string, jwk map[string]any, algs ...signer.Alg) key {
 	if kid == "" {
 		kid = name
 	}
-	name = strings.Map(func(r rune) rune { // what the name of a key may hold
+	name = strings.Map(func(r rune) rune { // the characters that the name of a key may have
 		if strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r) {
 			return r
 		}
 		return '.'
 	}, strings.ToLower(name))
+
 	use := algs[0].Use()
 	if said, ok := jwk["use"].(string); ok {
 		use = signer.Use(said)
@@ -53,11 +54,11 @@ func newKey(name string, jwk map[string]any, algs ...signer.Alg) key {
 	return key{name: name, algs: algs, use: use, jwk: jwk, kid: kid}
 }
 
-// A daemon is the real signetd with some keys, all of which this user may use in
-// every way that they have.
+// A daemon is the real signetd with some keys. The user who runs the test may do with each
+// key all that the key can do.
 type daemon struct {
-	client *http.Client // holds each exchange against the description of the API
-	plain  *http.Client // does not
+	client *http.Client // checks each exchange against the OpenAPI document
+	plain  *http.Client // checks nothing
 	socket string
 	dir    string
 }
@@ -69,7 +70,7 @@ func serve(t testing.TB, keys ...key) *daemon {
 	return run(t, dir, software, keys, keyFiles(t, dir, keys))
 }
 
-// software is the part of a config that has software keys.
+// software is the backend in a config for software keys.
 const software = "insecure_software_keys: true\nbackends:\n  - {name: b, software: {}}\n"
 
 // keyFiles writes keys to files and returns their refs.
@@ -80,19 +81,20 @@ func keyFiles(t testing.TB, dir string, keys []key) (refs []string) {
 		jwk := map[string]any{}
 		for name, v := range k.jwk {
 			switch name {
-			case "use", "key_ops", "kid", "alg": // the config says all that
+			case "use", "key_ops", "kid", "alg": // these are in the config
 			default:
 				jwk[name] = v
 			}
 		}
-		jwk["alg"] = k.algs[0] // what a symmetric key is for
+		jwk["alg"] = k.algs[0] // a symmetric key needs one
 		write(t, path, encode(t, jwk))
 		refs = append(refs, path)
 	}
+
 	return refs
 }
 
-// checkConfig has `signetd check` look at a config with software keys.
+// checkConfig runs `signetd check` on a config with software keys.
 func checkConfig(t testing.TB, keys ...key) error {
 	t.Helper()
 	bin, err := softhsm.Signetd()
@@ -144,8 +146,8 @@ func encode(t testing.TB, v any) []byte {
 	return data
 }
 
-// config is the config file. Beside each key that signs stands a trusted issuer with
-// that key, since a JWS of somebody else may have no kid.
+// config returns the config file. Each key that signs is also the key of a trusted issuer,
+// which verifies a JWS without a kid, as others make it.
 func config(dir, backends string, keys []key, refs []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "socket: {path: %q, mode: \"0600\"}\naudit: {path: %q, sync: never}\nlimits: {refusals: 1000000}\n%s", dir+"/s", dir+"/audit.jsonl", backends)
@@ -162,6 +164,7 @@ func config(dir, backends string, keys []key, refs []string) string {
 		}
 		grants += fmt.Sprintf("  - {peer: {user: %d}, ops: [%s], keys: [%s]}\n", os.Getuid(), ops, granted)
 	}
+
 	if issuers != "" {
 		issuers = "issuers:\n" + issuers
 	}
@@ -176,7 +179,7 @@ func join(algs []signer.Alg) string {
 	return strings.Join(names, ", ")
 }
 
-// run starts signetd and returns when its socket is there.
+// run starts signetd and returns when it answers.
 func run(t testing.TB, dir, backends string, keys []key, refs []string) *daemon {
 	t.Helper()
 	bin, err := softhsm.Signetd()
@@ -189,6 +192,7 @@ func run(t testing.TB, dir, backends string, keys []key, refs []string) *daemon 
 	var stderr bytes.Buffer
 	cmd := exec.Command(bin, "serve", "--config", path)
 	cmd.Stderr = &stderr
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,6 +201,7 @@ func run(t testing.TB, dir, backends string, keys []key, refs []string) *daemon 
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", d.socket)
 	}}
+
 	d.client = &http.Client{Timeout: time.Minute, Transport: apitest.Transport{Base: transport}}
 	d.plain = &http.Client{Timeout: time.Minute, Transport: transport}
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
@@ -213,6 +218,7 @@ func run(t testing.TB, dir, backends string, keys []key, refs []string) *daemon 
 			t.Fatalf("signetd does not answer\n%s", stderr.String())
 		}
 	}
+
 	t.Cleanup(func() {
 		d.client.CloseIdleConnections()
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -223,8 +229,8 @@ func run(t testing.TB, dir, backends string, keys []key, refs []string) *daemon 
 	return d
 }
 
-// post sends a request and returns status and body of the answer, which is held
-// against the description of the API.
+// post sends a request and returns the status and the body of the answer. Both are checked
+// against the OpenAPI document.
 func (d *daemon) post(t testing.TB, path string, q any) (int, []byte) {
 	t.Helper()
 	resp, err := d.client.Post("http://signetd"+path, "application/json", bytes.NewReader(encode(t, q)))
@@ -239,7 +245,7 @@ func (d *daemon) post(t testing.TB, path string, q any) (int, []byte) {
 	return resp.StatusCode, body
 }
 
-// ask is post for an answer of 200. Any other is an error with its text.
+// ask is post for an answer of 200. Any other answer is an error.
 func ask[A any](t testing.TB, d *daemon, path string, q any) (a A, err error) {
 	t.Helper()
 	status, body := d.post(t, path, q)
@@ -252,26 +258,25 @@ func ask[A any](t testing.TB, d *daemon, path string, q any) (a A, err error) {
 	return a, nil
 }
 
-// open has the daemon open a JWE.
+// open decrypts a JWE with the daemon.
 func (d *daemon) open(t testing.TB, jwe string) (string, error) {
 	t.Helper()
 	a, err := ask[api.DecryptJWEResponse](t, d, api.DecryptJWE.Path, api.DecryptJWERequest{JWE: jwe})
 	return string(a.Plaintext), err
 }
 
-// verify has the daemon verify a JWS with the key of that name, or the issuer that has
-// it, and returns the payload.
+// verify verifies a JWS with the daemon, by a key or by the issuer with that key, and
+// returns the payload.
 func (d *daemon) verify(t testing.TB, k key, jws string, detached []byte) (string, error) {
 	t.Helper()
 	a, err := ask[api.VerifyJWSResponse](t, d, api.VerifyJWS.Path, api.VerifyJWSRequest{JWS: jws, Payload: detached, Key: "by." + k.name})
 	return string(a.Payload), err
 }
 
-// makers are how the tests of this package give their keys to a daemon, by the name
-// of the backend.
+// makers start a daemon with given keys, by the name of its backend.
 var makers = map[string]func(testing.TB, ...key) *daemon{"software": serve, "softhsm2": serveToken}
 
-// table prints rows of a table as it stands in the log of a test.
+// table prints a table to the log of a test.
 func table(t testing.TB, title string, rows [][]string) {
 	t.Helper()
 	width := []int{}
@@ -283,6 +288,7 @@ func table(t testing.TB, title string, rows [][]string) {
 			width[i] = max(width[i], len(cell))
 		}
 	}
+
 	var b strings.Builder
 	for _, r := range rows {
 		for i, cell := range r {

@@ -16,9 +16,9 @@ import (
 	"signetd/softhsm"
 )
 
-// importKeys puts keys into a token with C_CreateObject and returns their refs. The
-// objects are as `signetd hsm keygen` makes them: sensitive, not extractable, for one
-// use. The module is this process's while it imports; daemons are other processes.
+// importKeys creates keys in a token with C_CreateObject and returns their refs. The
+// attributes are those of `signetd hsm keygen`: sensitive, not extractable, one use. It
+// initialises and finalizes the module in this process; daemons are other processes.
 func importKeys(t testing.TB, token *softhsm.Token, keys []key) []string {
 	t.Helper()
 	ctx := p11.New(token.Module())
@@ -26,6 +26,7 @@ func importKeys(t testing.TB, token *softhsm.Token, keys []key) []string {
 		t.Fatalf("cannot load %s", token.Module())
 	}
 	defer ctx.Destroy()
+
 	must(t, "C_Initialize", ctx.Initialize())
 	defer func() { must(t, "C_Finalize", ctx.Finalize()) }()
 	s := login(t, ctx, token)
@@ -43,6 +44,7 @@ func importKeys(t testing.TB, token *softhsm.Token, keys []key) []string {
 		}
 		refs = append(refs, "pkcs11:object="+label+";type="+class)
 	}
+
 	return refs
 }
 
@@ -63,6 +65,7 @@ func login(t testing.TB, ctx *p11.Ctx, token *softhsm.Token) p11.SessionHandle {
 		must(t, "C_Login", ctx.Login(s, p11.CKU_USER, strings.TrimSpace(string(pin))))
 		return s
 	}
+
 	t.Fatalf("no token %q", token.Label())
 	return 0
 }
@@ -74,7 +77,7 @@ func must(t testing.TB, what string, err error) {
 	}
 }
 
-// ecParams is CKA_EC_PARAMS of each curve (RFC 5480 section 2.1.1.1, RFC 8410
+// ecParams are the CKA_EC_PARAMS of the curves (RFC 5480 section 2.1.1.1, RFC 8410
 // section 3, SEC 2 section A.2).
 var ecParams = map[any][]byte{
 	"P-256":     {0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07},
@@ -87,7 +90,7 @@ var ecParams = map[any][]byte{
 // ckkECEdwards is CKK_EC_EDWARDS of PKCS#11 3.0, which package pkcs11 does not name.
 const ckkECEdwards = 0x40
 
-// objects are the templates of a key: one or two.
+// objects returns the templates of a key: one for a secret key, two for a pair.
 func objects(t testing.TB, k key) [][]*p11.Attribute {
 	t.Helper()
 	field := func(typ uint, name string) *p11.Attribute { return p11.NewAttribute(typ, member(t, k.jwk, name)) }
@@ -125,7 +128,7 @@ func objects(t testing.TB, k key) [][]*p11.Attribute {
 	}
 }
 
-// private is what every private or secret key has in common. A key has one use.
+// private returns the attributes that all private and secret keys have. A key has one use.
 func private(k key) []*p11.Attribute {
 	attrs := []*p11.Attribute{p11.NewAttribute(p11.CKA_PRIVATE, true), p11.NewAttribute(p11.CKA_SENSITIVE, true), p11.NewAttribute(p11.CKA_EXTRACTABLE, false)}
 	sig, ec, symmetric := k.algs[0].Use() == signer.UseSig, k.jwk["kty"] == "EC" || k.jwk["kty"] == "OKP", k.algs[0].Symmetric()
@@ -140,7 +143,7 @@ func private(k key) []*p11.Attribute {
 	return attrs
 }
 
-// member is a member of a JWK that is base64url.
+// member decodes a member of a JWK from base64url.
 func member(t testing.TB, jwk map[string]any, name string) []byte {
 	t.Helper()
 	text, _ := jwk[name].(string)

@@ -18,7 +18,7 @@ import (
 	"signetd/signer"
 )
 
-// A tool is a key for one algorithm, with the content encryptions that go with it.
+// A tool is a key for one algorithm, with the content encryptions of that algorithm.
 type tool struct {
 	key
 	alg  signer.Alg
@@ -27,7 +27,8 @@ type tool struct {
 
 var allEncs = []string{"A128GCM", "A192GCM", "A256GCM", "A128CBC-HS256", "A192CBC-HS384", "A256CBC-HS512"}
 
-// public is the half of a key that the other side has: all of it if it is symmetric.
+// public returns the half of a key that the other side has: the whole key if it is
+// symmetric.
 func (k key) public() map[string]any {
 	half := map[string]any{"kid": k.kid}
 	for name, v := range k.jwk {
@@ -40,7 +41,7 @@ func (k key) public() map[string]any {
 	return half
 }
 
-// whole is the private half with its kid.
+// whole returns the private half with the kid.
 func (k key) whole() map[string]any {
 	all := map[string]any{"kid": k.kid}
 	for name, v := range k.jwk {
@@ -95,7 +96,7 @@ func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data)
 
 var curves = map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}
 
-// sealers are a key for each way to encrypt: every alg, and ECDH on every curve.
+// sealers returns a key for each alg that encrypts, and for ECDH on each curve.
 func sealers(t testing.TB) []tool {
 	t.Helper()
 	var tools []tool
@@ -103,8 +104,9 @@ func sealers(t testing.TB) []tool {
 		tools = append(tools, tool{newKey(name, jwk, alg), alg, encs})
 	}
 	for _, alg := range []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512} {
-		add(string(alg), rsaJWK(t), alg, allEncs...) // a daemon takes no key pair twice
+		add(string(alg), rsaJWK(t), alg, allEncs...) // the daemon refuses a key pair that two keys have
 	}
+
 	for name, curve := range curves {
 		for _, alg := range []signer.Alg{signer.ECDHES, signer.ECDHESA128KW, signer.ECDHESA192KW, signer.ECDHESA256KW} {
 			add(string(alg)+" "+name, ecJWK(t, curve), alg, allEncs...)
@@ -115,14 +117,15 @@ func sealers(t testing.TB) []tool {
 	} {
 		add(string(alg), octJWK(size), alg, allEncs...)
 	}
-	for enc, size := range map[string]int{"A128GCM": 16, "A192GCM": 24, "A256GCM": 32} { // with CBC no token could use the key
+
+	for enc, size := range map[string]int{"A128GCM": 16, "A192GCM": 24, "A256GCM": 32} { // a token has no mechanism for CBC with HMAC
 		add("dir "+enc, octJWK(size), signer.Dir, enc)
 	}
 	return tools
 }
 
-// signers are a key for each signature algorithm but ML-DSA, which no other side here
-// knows: go-jose needs a newer Go for it, jose a newer Node.
+// signers returns a key for each signature algorithm but ML-DSA, which no other
+// implementation here has: go-jose needs a newer Go for it, jose a newer Node.
 func signers(t testing.TB) []tool {
 	t.Helper()
 	var tools []tool

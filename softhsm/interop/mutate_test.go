@@ -19,14 +19,14 @@ import (
 	"signetd/signer"
 )
 
-// mutants is how many JWEs of each alg are spoilt.
+// mutants is the number of mutated JWEs of each alg.
 const mutants = 10_000
 
 var requestID = regexp.MustCompile(`"request_id":"[0-9a-f]{16}"`)
 
-// Whatever is changed of a JWE, the answer is the same, byte for byte, but for the
-// request's id: status, body, and the names and values of the headers. Nine of ten come
-// in batches, which is faster: of them the body counts.
+// Every mutated JWE gets the same answer, byte for byte, but for the request id: status,
+// body, and names and values of the headers. Nine of ten are sent in batches, which is
+// faster; for these the body is compared.
 func TestMutatedJWE(t *testing.T) {
 	for backend, make := range makers {
 		n := mutants
@@ -40,11 +40,12 @@ func TestMutatedJWE(t *testing.T) {
 				keys = append(keys, x.key)
 			}
 			d := make(t, keys...)
-			want := refusal(t, d.client, "no JWE at all") // all others are held against this one
+			want := refusal(t, d.client, "no JWE at all") // the answer that all others must equal
+
 			rows := [][]string{{"alg", "mutants", "answers"}}
 			for _, x := range tools {
 				if strings.HasSuffix(x.kid, " P-384") || strings.HasSuffix(x.kid, " P-521") {
-					continue // the alg is there with P-256
+					continue // the alg is tested with P-256
 				}
 				others := 0
 				for _, got := range d.refusals(t, spoil(t, d, x, n)) {
@@ -57,12 +58,13 @@ func TestMutatedJWE(t *testing.T) {
 				}
 				rows = append(rows, []string{x.kid, strconv.Itoa(n), strconv.Itoa(1+others) + " distinct"})
 			}
+
 			table(t, "mutated JWEs over "+backend+": "+want, rows)
 		})
 	}
 }
 
-// refusal is the whole answer to a JWE, without what differs between any two requests.
+// refusal returns the whole answer to a JWE, without the request id and the date.
 func refusal(t testing.TB, c *http.Client, jwe string) string {
 	t.Helper()
 	resp, err := c.Post("http://signetd"+api.DecryptJWE.Path, "application/json", bytes.NewReader(encode(t, api.DecryptJWERequest{JWE: jwe})))
@@ -71,6 +73,7 @@ func refusal(t testing.TB, c *http.Client, jwe string) string {
 		return ""
 	}
 	defer resp.Body.Close()
+
 	var body bytes.Buffer
 	if _, err := body.ReadFrom(resp.Body); err != nil {
 		t.Error(err)
@@ -78,17 +81,18 @@ func refusal(t testing.TB, c *http.Client, jwe string) string {
 	resp.Header.Del("Request-Id")
 	resp.Header.Del("Date")
 	var head bytes.Buffer
+
 	if err := resp.Header.Write(&head); err != nil {
 		t.Error(err)
 	}
 	return resp.Status + "\n" + head.String() + string(requestID.ReplaceAll(body.Bytes(), []byte(`"request_id":""`)))
 }
 
-// refusals asks for each tenth by itself, and for all others in batches. Of those it
-// returns the bodies alone.
+// refusals sends each tenth JWE by itself, and the others in batches, of which it returns
+// the bodies only.
 func (d *daemon) refusals(t testing.TB, jwes []string) []string {
 	t.Helper()
-	const most = 64 // of one batch
+	const most = 64 // in one batch
 	var asks []func() []string
 	var batch []api.DecryptJWERequest
 	for i, jwe := range jwes {
@@ -101,6 +105,7 @@ func (d *daemon) refusals(t testing.TB, jwes []string) []string {
 	for several := range slices.Chunk(batch, most) {
 		asks = append(asks, func() []string { return d.batch(t, several) })
 	}
+
 	got := make([][]string, len(asks))
 	var wg sync.WaitGroup
 	for worker := range 4 {
@@ -110,6 +115,7 @@ func (d *daemon) refusals(t testing.TB, jwes []string) []string {
 			}
 		})
 	}
+
 	wg.Wait()
 	all := slices.Concat(got...)
 	if len(all) != len(jwes) {
@@ -127,6 +133,7 @@ func (d *daemon) batch(t testing.TB, q []api.DecryptJWERequest) (bodies []string
 		return nil
 	}
 	defer resp.Body.Close()
+
 	var a api.Results[json.RawMessage]
 	if err := json.NewDecoder(resp.Body).Decode(&a); err != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("batch: %s, %v", resp.Status, err)
@@ -137,13 +144,13 @@ func (d *daemon) batch(t testing.TB, q []api.DecryptJWERequest) (bodies []string
 	return bodies
 }
 
-// spoil makes n JWEs that must not open out of good ones, in compact and in JSON form,
-// with every enc.
+// spoil makes n JWEs that must not open, from good ones with each enc, in compact and in
+// JSON form.
 func spoil(t testing.TB, d *daemon, x tool, n int) []string {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, uint64(n))) // #nosec G404 -- to be the same in each run
 	var good []string
-	if x.alg == signer.RSA15 { // the daemon makes none
+	if x.alg == signer.RSA15 { // the daemon encrypts no JWE with RSA1_5
 		for _, sealed := range goJose(t, sealJobs([]tool{x}, func(int) string { return envelope })) {
 			good = append(good, sealed.Output)
 		}
@@ -152,6 +159,7 @@ func spoil(t testing.TB, d *daemon, x tool, n int) []string {
 			good = append(good, j.Input)
 		}
 	}
+
 	for _, jwe := range good {
 		if got, err := d.open(t, jwe); err != nil || got != envelope {
 			t.Errorf("%s: before anything is changed: %q, %v", x.kid, got, err)
@@ -166,18 +174,20 @@ func spoil(t testing.TB, d *daemon, x tool, n int) []string {
 		}
 		list = append(list, mutant(r, parts))
 	}
+
 	return list
 }
 
-// mutantJSON is the flattened serialization with one member changed or left out.
+// mutantJSON returns the flattened serialization with one member changed or removed.
 func mutantJSON(t testing.TB, r *rand.Rand, parts []string) string {
 	t.Helper()
 	o := map[string]string{}
 	for i, name := range []string{"protected", "encrypted_key", "iv", "ciphertext", "tag"} {
-		if parts[i] != "" { // no encrypted key with dir and ECDH-ES
+		if parts[i] != "" { // dir and ECDH-ES have no encrypted key
 			o[name] = parts[i]
 		}
 	}
+
 	names := slices.Sorted(maps.Keys(o))
 	name := names[r.IntN(len(names))]
 	if r.IntN(8) == 0 {
@@ -188,16 +198,16 @@ func mutantJSON(t testing.TB, r *rand.Rand, parts []string) string {
 	return string(encode(t, o))
 }
 
-// mutant is the compact serialization with one thing changed.
+// mutant returns the compact serialization with one change.
 func mutant(r *rand.Rand, parts []string) string {
 	switch r.IntN(12) {
-	case 0: // parts in another order
+	case 0: // swap two parts
 		i, j := r.IntN(5), r.IntN(5)
 		if parts[i] == parts[j] {
 			i, j = 0, 4
 		}
 		parts[i], parts[j] = parts[j], parts[i]
-	case 1: // a part less, or more
+	case 1: // remove or add a part
 		i := r.IntN(5)
 		parts = slices.Delete(parts, i, i+1)
 	case 2:
@@ -209,10 +219,11 @@ func mutant(r *rand.Rand, parts []string) string {
 		}
 		parts[i] = mutate(r, parts[i])
 	}
+
 	return strings.Join(parts, ".")
 }
 
-// mutate changes base64url text, or the bytes that it stands for, into others.
+// mutate changes base64url text, or the bytes that it encodes.
 func mutate(r *rand.Rand, text string) string {
 	data, err := b64decode(text)
 	if err != nil || len(data) == 0 {
@@ -237,9 +248,10 @@ func mutate(r *rand.Rand, text string) string {
 		for range 1 + r.IntN(3) {
 			data[r.IntN(len(data))] ^= byte(1 + r.IntN(255)) // #nosec G115 -- below 256
 		}
-		if got, _ := b64decode(text); bytes.Equal(got, data) { // undone by itself
+		if got, _ := b64decode(text); bytes.Equal(got, data) { // two changes that cancel each other
 			data[0] ^= 1
 		}
 	}
+
 	return b64(data)
 }

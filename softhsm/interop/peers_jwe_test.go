@@ -33,6 +33,7 @@ func eachPeer(t *testing.T, tools []tool, f func(t *testing.T, d *daemon, p peer
 						}
 						t.Skipf("%v: set REQUIRE_TOOLS=1 to fail instead", err)
 					}
+
 					var known []tool
 					rows := [][]string{}
 					for _, x := range tools {
@@ -45,6 +46,7 @@ func eachPeer(t *testing.T, tools []tool, f func(t *testing.T, d *daemon, p peer
 						}
 						known = append(known, x)
 					}
+
 					rows = append(f(t, d, p, known), rows...)
 					table(t, p.name+" and signetd over "+backend, append([][]string{{"alg", "theirs to ours", "ours to theirs", "round trip", ""}}, rows...))
 				})
@@ -53,7 +55,7 @@ func eachPeer(t *testing.T, tools []tool, f func(t *testing.T, d *daemon, p peer
 	}
 }
 
-// tryJobs are one job that shows whether an alg is known.
+// tryJobs returns a job that shows whether the peer knows an alg.
 func tryJobs(x tool) []job {
 	if x.alg.Use() == signer.UseSig {
 		return signJobs([]tool{x}, func(int) string { return envelope })
@@ -63,9 +65,9 @@ func tryJobs(x tool) []job {
 
 const envelope = `{"sub":"alice","note":"grüße"}`
 
-// Every alg with every enc, in three directions: what they seal the daemon opens, what
-// the daemon seals they open, and what they opened of the daemon's they seal again and
-// the daemon opens.
+// Every alg with every enc goes in three directions: the peer seals and the daemon opens;
+// the daemon seals and the peer opens; the peer seals again what it opened, and the daemon
+// opens that.
 func TestPeersJWE(t *testing.T) {
 	eachPeer(t, sealers(t), func(t *testing.T, d *daemon, p peer, tools []tool) [][]string {
 		theirs := p.do(t, sealJobs(tools, func(int) string { return envelope }))
@@ -88,17 +90,19 @@ func TestPeersJWE(t *testing.T) {
 				}
 				i++
 			}
+
 			row := []string{x.kid}
 			for _, n := range good {
 				row = append(row, strconv.Itoa(n)+" of "+strconv.Itoa(len(x.encs)))
 			}
 			rows = append(rows, append(row, ""))
 		}
+
 		return rows
 	})
 }
 
-// sealJobs has them seal for each tool with each of its encs.
+// sealJobs returns jobs in which the peer seals for each tool with each of its encs.
 func sealJobs(tools []tool, input func(i int) string) (jobs []job) {
 	for _, x := range tools {
 		for _, enc := range x.encs {
@@ -108,7 +112,7 @@ func sealJobs(tools []tool, input func(i int) string) (jobs []job) {
 	return jobs
 }
 
-// openJobs has the daemon seal the like, for them to open.
+// openJobs seals with the daemon, and returns jobs in which the peer opens.
 func openJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	t.Helper()
 	for _, x := range tools {
@@ -123,7 +127,7 @@ func openJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	return jobs
 }
 
-// opens has the daemon open what they sealed.
+// opens opens with the daemon what the peer sealed.
 func opens(t testing.TB, d *daemon, sealed result) error {
 	t.Helper()
 	if sealed.Error != "" {
@@ -136,7 +140,7 @@ func opens(t testing.TB, d *daemon, sealed result) error {
 	return err
 }
 
-// same checks what they read of ours.
+// same checks what the peer opened.
 func same(r result) error {
 	switch {
 	case r.Error != "":
@@ -147,14 +151,14 @@ func same(r result) error {
 	return nil
 }
 
-// What old senders sealed with RSA1_5 the daemon opens where a key lists it. It seals
-// nothing so.
+// The daemon opens RSA1_5, which old senders still use, if a key lists it. It never
+// encrypts with it.
 func TestPeersRSA15(t *testing.T) {
 	x := tool{newKey("old", rsaJWK(t), signer.RSA15), signer.RSA15, allEncs}
 	d := serve(t, x.key)
 	for _, p := range peers {
 		if _, err := exec.LookPath(cmp.Or(p.needs, "true")); err != nil || slices.Contains(p.lacks, x.alg) {
-			continue // TestPeersJWE says what is missing
+			continue // TestPeersJWE reports the missing peer
 		}
 		for i, r := range p.do(t, sealJobs([]tool{x}, func(int) string { return envelope })) {
 			if err := opens(t, d, r); err != nil {
@@ -162,6 +166,7 @@ func TestPeersRSA15(t *testing.T) {
 			}
 		}
 	}
+
 	if _, err := ask[api.EncryptJWEResponse](t, d, api.EncryptJWE.Path, api.EncryptJWERequest{Key: "old", Plaintext: []byte("x")}); err == nil {
 		t.Error("the daemon seals with RSA1_5")
 	}

@@ -9,9 +9,9 @@ import (
 	"signetd/daemon/api"
 )
 
-// Every signature algorithm in three directions: what they sign the daemon verifies,
-// what the daemon signs they verify, and the payload that they read they sign again
-// and the daemon verifies.
+// Every signature algorithm goes in three directions: the peer signs and the daemon
+// verifies; the daemon signs and the peer verifies; the peer signs the payload again, and
+// the daemon verifies that.
 func TestPeersJWS(t *testing.T) {
 	eachPeer(t, signers(t), func(t *testing.T, d *daemon, p peer, tools []tool) [][]string {
 		theirs := p.do(t, signJobs(tools, func(int) string { return envelope }))
@@ -34,7 +34,7 @@ func TestPeersJWS(t *testing.T) {
 	})
 }
 
-// signJobs has them sign with each key.
+// signJobs returns jobs in which the peer signs with each key.
 func signJobs(tools []tool, input func(i int) string) (jobs []job) {
 	for i, x := range tools {
 		jobs = append(jobs, job{Op: "sign", Alg: x.alg, JWK: x.whole(), Input: input(i)})
@@ -42,7 +42,7 @@ func signJobs(tools []tool, input func(i int) string) (jobs []job) {
 	return jobs
 }
 
-// verifyJobs has the daemon sign the like, for them to verify.
+// verifyJobs signs with the daemon, and returns jobs in which the peer verifies.
 func verifyJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	t.Helper()
 	for _, x := range tools {
@@ -55,7 +55,7 @@ func verifyJobs(t testing.TB, d *daemon, tools []tool) (jobs []job) {
 	return jobs
 }
 
-// verifies has the daemon verify what they signed.
+// verifies verifies with the daemon what the peer signed.
 func verifies(t testing.TB, d *daemon, x tool, signed result) error {
 	t.Helper()
 	if signed.Error != "" {

@@ -18,8 +18,8 @@ import (
 	"signetd/softhsm"
 )
 
-// A job is something that another implementation does. Its key is private, public or
-// symmetric, as the operation needs.
+// A job is one operation of a peer. Its key is private, public or symmetric, as the
+// operation needs.
 type job struct {
 	Op    string         `json:"op"` // encrypt, decrypt, sign or verify
 	Alg   signer.Alg     `json:"alg"`
@@ -37,9 +37,10 @@ type result struct {
 type peer struct {
 	name string
 	do   func(t testing.TB, jobs []job) []result
-	// lacks are the algorithms of ours that it does not know. All others must work.
+	// lacks are the algorithms of signetd that the peer does not know. All others must
+	// work.
 	lacks []signer.Alg
-	// needs is the command that it is.
+	// needs is the command that the peer needs.
 	needs string
 }
 
@@ -47,12 +48,12 @@ var peers = []peer{
 	{name: "go-jose", do: goJose, lacks: []signer.Alg{signer.RSAOAEP384, signer.RSAOAEP512, signer.ES256K, signer.Ed25519}},
 	{name: "jose (npm)", do: nodeJose, needs: "node", lacks: []signer.Alg{signer.RSA15, signer.ES256K}},
 	{name: "jose (latchset)", do: latchset, needs: "jose", lacks: []signer.Alg{
-		signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512, // it has none with OpenSSL 3
+		signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512, // it lost these with OpenSSL 3
 		signer.ES256K, signer.EdDSA, signer.Ed25519,
 	}},
 }
 
-// all runs the same function for each job.
+// all runs one function for each job.
 func all(jobs []job, do func(job) (string, error)) []result {
 	results := make([]result, len(jobs))
 	for i, j := range jobs {
@@ -122,6 +123,7 @@ func nodeJose(t testing.TB, jobs []job) []result {
 	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(encode(t, jobs))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("node: %v\n%s", err, stderr.String())
@@ -141,12 +143,14 @@ func latchset(t testing.TB, jobs []job) []result {
 			jwk[name] = v
 		}
 		jwk["alg"] = j.Alg
-		if j.Alg == signer.Dir { // for it, a key that is shared is one of the content's
+
+		if j.Alg == signer.Dir { // it names a shared key after the content encryption
 			jwk["alg"] = j.Enc
 		}
 		write(t, key, encode(t, jwk))
 		write(t, in, []byte(j.Input))
 		head := map[string]any{"alg": j.Alg, "kid": j.JWK["kid"]}
+
 		if j.Enc != "" {
 			head["enc"] = j.Enc
 		}
@@ -157,6 +161,7 @@ func latchset(t testing.TB, jobs []job) []result {
 			"sign":    {"jws", "sig", "-s", template, "-I", in, "-k", key, "-c", "-o", "-"},
 			"verify":  {"jws", "ver", "-i", in, "-k", key, "-O", "-"},
 		}[j.Op]
+
 		var stderr bytes.Buffer
 		cmd := exec.CommandContext(t.Context(), "jose", args...)
 		cmd.Stderr = &stderr

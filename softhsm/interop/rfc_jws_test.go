@@ -15,12 +15,12 @@ import (
 	"signetd/signer"
 )
 
-// A signature is one of a JWS, whatever its serialization.
+// A signature is one signature of a JWS in any serialization.
 type signature struct {
 	protected, payload, signature string // in base64url
 }
 
-// signatures are those of a JWS. The payload of a detached one is given.
+// signatures returns the signatures of a JWS. payload is that of a detached JWS.
 func signatures(t testing.TB, jws, detached string) (list []signature) {
 	t.Helper()
 	if !strings.HasPrefix(jws, "{") {
@@ -28,12 +28,14 @@ func signatures(t testing.TB, jws, detached string) (list []signature) {
 		return []signature{{parts[0], parts[1] + detached, parts[2]}}
 	}
 	type one struct{ Protected, Signature string }
+
 	var j struct {
 		one
 		Payload    string
 		Signatures []one
 	}
 	must(t, "JWS", json.Unmarshal([]byte(jws), &j))
+
 	if j.Signatures == nil {
 		j.Signatures = []one{j.one}
 	}
@@ -43,7 +45,7 @@ func signatures(t testing.TB, jws, detached string) (list []signature) {
 	return list
 }
 
-// namesAlg reports whether the alg is in the protected header, as the daemon insists.
+// namesAlg reports whether the protected header has the alg, which the daemon requires.
 func (s signature) namesAlg(t testing.TB) bool {
 	t.Helper()
 	head, err := b64decode(s.protected)
@@ -51,7 +53,7 @@ func (s signature) namesAlg(t testing.TB) bool {
 	return bytes.Contains(head, []byte(`"alg"`))
 }
 
-// sign has the daemon make the signature anew, if it always is the same one.
+// sign signs again with the daemon, if the algorithm is deterministic.
 func (s signature) sign(t testing.TB, d *daemon, k key) (sig []byte, deterministic bool) {
 	t.Helper()
 	input := []byte(s.protected + "." + s.payload)
@@ -75,9 +77,8 @@ func (s signature) sign(t testing.TB, d *daemon, k key) (sig []byte, determinist
 }
 
 // Each published JWS verifies with each of its keys alone, in all its serializations,
-// unless the alg of the key's signature is not protected: that one is passed over.
-// Where the signature is the only one of its input, the daemon makes it again, byte
-// for byte.
+// except a signature whose alg is not protected, which the daemon ignores. With a
+// deterministic algorithm the daemon makes the same signature, byte for byte.
 func TestRFCVerify(t *testing.T) {
 	rows := [][]string{{"example", "key", "backend", "serializations", "verified", "made again"}}
 	for _, e := range readExamples(t).JWS {
@@ -103,6 +104,7 @@ func TestRFCVerify(t *testing.T) {
 						case err != nil || got != string(want):
 							t.Errorf("%s: verified as %q, %v; want %q", form, got, err, want)
 						}
+
 						if sig, deterministic := s.sign(t, d, k); deterministic {
 							again = "the same"
 							if b64(sig) != s.signature {
@@ -110,10 +112,12 @@ func TestRFCVerify(t *testing.T) {
 							}
 						}
 					}
+
 					rows = append(rows, []string{e.Name, strconv.Itoa(i+1) + " " + string(k.algs[0]), backend, strings.Join(forms, " "), verified, again})
 				})
 			}
 		}
 	}
+
 	table(t, "the JWSs of the RFCs", rows)
 }

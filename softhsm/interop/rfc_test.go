@@ -17,9 +17,8 @@ import (
 	"signetd/signer"
 )
 
-// examples are the examples of RFC 7515 appendix A, RFC 7516 appendix A, RFC 7520
-// sections 4 and 5, and RFC 8037 appendix A. Each key has the alg that its message
-// names.
+// examples are those of RFC 7515 appendix A, RFC 7516 appendix A, RFC 7520 sections 4 and 5,
+// and RFC 8037 appendix A. Each key has the alg of its message.
 type examples struct {
 	JWS []example `json:"jws"`
 	JWE []example `json:"jwe"`
@@ -52,8 +51,8 @@ func algOf(jwk map[string]any) signer.Alg {
 	return signer.Alg(alg)
 }
 
-// Each published JWE opens with each of its keys alone, in all its serializations.
-// With PBES2, which signetd does not have, it gives the one error there is.
+// Each published JWE opens with each of its keys alone, in all its serializations. Those
+// with PBES2, which signetd does not have, fail with decrypt_failed like all others.
 func TestRFCOpen(t *testing.T) {
 	rows := [][]string{{"example", "key", "backend", "serializations", "result"}}
 	for _, e := range readExamples(t).JWE {
@@ -62,9 +61,10 @@ func TestRFCOpen(t *testing.T) {
 				alg := algOf(jwk)
 				k := newKey("k", jwk, alg)
 				known := alg.Use() == signer.UseEnc
-				if !known { // a key that does not open it
+				if !known { // a key of another recipient
 					k = newKey("k", map[string]any{"kty": "oct", "k": "GawgguFyGrWKav7AX4VKUg"}, signer.A128KW)
 				}
+
 				row := []string{e.Name, fmt.Sprintf("%d %s", i+1, alg), name}
 				t.Run(e.Name+" key "+string(alg)+" in "+name, func(t *testing.T) {
 					d := make(t, k)
@@ -87,10 +87,11 @@ func TestRFCOpen(t *testing.T) {
 			}
 		}
 	}
+
 	table(t, "the JWEs of the RFCs", rows)
 }
 
-// RFC 7518 appendix C: what Bob derives of Alice's ephemeral key.
+// RFC 7518 appendix C: the key that Bob derives from Alice's ephemeral key.
 func TestRFCAgreement(t *testing.T) {
 	var alice jose.JSONWebKey
 	must(t, "epk", alice.UnmarshalJSON([]byte(`{"kty":"EC","crv":"P-256",

@@ -12,8 +12,8 @@ import (
 	"signetd/signer"
 )
 
-// inToken serves keys from SoftHSM2, or from software where the token cannot hold
-// them. A key that neither takes, and no daemon would start with, is errKey.
+// inToken serves keys from SoftHSM2, or from software if the token cannot hold them. If
+// neither takes a key, so that no daemon would start with it, the error is errKey.
 func inToken(t *testing.T, keys ...key) (d *daemon, backend string, err error) {
 	t.Helper()
 	for _, k := range keys {
@@ -24,7 +24,7 @@ func inToken(t *testing.T, keys ...key) (d *daemon, backend string, err error) {
 	return serveToken(t, keys...), "softhsm2", nil
 }
 
-// check has `signetd check` look at a key by itself.
+// check runs `signetd check` with one key.
 func (k key) check(t testing.TB) error {
 	t.Helper()
 	if k.algs[0].Use() == "" {
@@ -36,8 +36,8 @@ func (k key) check(t testing.TB) error {
 	return nil
 }
 
-// runJOSE runs a group of JWSs or JWEs with the key, or the keys of the set, of it. The
-// config says of each what its JWK says: one use, one algorithm.
+// runJOSE runs a group of JWSs or JWEs with the key of the group, or with the keys of its
+// set. In the config each key has the use and the algorithm of its JWK.
 func runJOSE(t *testing.T, s *score, g group) {
 	jwks := []map[string]any{g.Private}
 	if set, ok := g.Private["keys"].([]any); ok {
@@ -47,6 +47,7 @@ func runJOSE(t *testing.T, s *score, g group) {
 			jwks = append(jwks, jwk)
 		}
 	}
+
 	var keys []key
 	for i, jwk := range jwks {
 		if reason := notOurs(jwk); reason != "" {
@@ -56,6 +57,7 @@ func runJOSE(t *testing.T, s *score, g group) {
 		k := newKey(fmt.Sprintf("k%d", i), jwk, algOf(jwk))
 		keys = append(keys, k)
 	}
+
 	d, backend, err := serveSet(t, keys)
 	for _, v := range g.Tests {
 		if reason := beyond(v, g.Tests, jwks); reason != "" {
@@ -71,18 +73,19 @@ func runJOSE(t *testing.T, s *score, g group) {
 				want = string(unhex(t, *v.PT))
 			}
 			got, verr = d.open(t, text(v.JWE))
-		default: // the payload is what is in it
+		default: // the payload is in the JWS
 			got, verr = d.verify(t, keys[0], text(v.JWS), nil)
 			if verr != nil && len(keys) > 1 {
 				got, verr = d.verify(t, keys[1], text(v.JWS), nil)
 			}
 			want = got
 		}
+
 		s.judge(t, backend, v, got, want, verr)
 	}
 }
 
-// serveSet serves keys unless a daemon refuses them together.
+// serveSet serves a set of keys, unless the daemon refuses the set.
 func serveSet(t *testing.T, keys []key) (*daemon, string, error) {
 	t.Helper()
 	if len(keys) > 1 {
@@ -93,7 +96,7 @@ func serveSet(t *testing.T, keys []key) (*daemon, string, error) {
 	return inToken(t, keys...)
 }
 
-// notOurs says why a key cannot be one of a daemon's, or nothing.
+// notOurs returns the reason why a daemon can have no such key, or nothing.
 func notOurs(jwk map[string]any) string {
 	alg, _ := jwk["alg"].(string)
 	_, private := jwk["d"]
@@ -110,12 +113,13 @@ func notOurs(jwk map[string]any) string {
 	case jwk["crv"] == "X25519" || jwk["crv"] == "X448" || jwk["crv"] == "Ed448":
 		return "a curve that signetd does not have"
 	}
+
 	return ""
 }
 
-// beyond says why a vector is none that the daemon can decide as Wycheproof does, or
-// nothing: valid ones that it refuses by design, the fault of a key that it does not
-// look for, and what the file itself calls both.
+// beyond returns the reason why the daemon cannot decide a vector as Wycheproof does, or
+// nothing: it refuses some valid vectors by design, does not look for one fault of a key,
+// and some files have the same vector as valid and as invalid.
 func beyond(v vector, all []vector, jwks []map[string]any) string {
 	alg, head := algOf(jwks[0]), headOf(v)
 	if v.Result == "invalid" {
@@ -129,6 +133,7 @@ func beyond(v vector, all []vector, jwks []map[string]any) string {
 		}
 		return ""
 	}
+
 	switch {
 	case head == "":
 		return "not base64url (RFC 7515 section 2), though called valid"
@@ -144,8 +149,8 @@ func beyond(v vector, all []vector, jwks []map[string]any) string {
 
 func isCompact(v vector) bool { return !strings.HasPrefix(text(v.JWS)+text(v.JWE), "{") }
 
-// headOf is the protected header of a compact object, and one in JSON as it is. It is
-// empty if a part is not base64url.
+// headOf returns the protected header of a compact object, and an object in JSON as it is.
+// It returns nothing if a part is not base64url.
 func headOf(v vector) string {
 	object := text(v.JWS) + text(v.JWE)
 	if !isCompact(v) {
@@ -161,6 +166,7 @@ func headOf(v vector) string {
 			head = string(data)
 		}
 	}
+
 	return head
 }
 
@@ -169,7 +175,7 @@ var oaepAlgs = map[string]signer.Alg{
 	"SHA-1": signer.RSAOAEP, "SHA-256": signer.RSAOAEP256, "SHA-384": signer.RSAOAEP384, "SHA-512": signer.RSAOAEP512,
 }
 
-// runOAEP has the daemon unwrap the ciphertexts, as if they were content keys.
+// runOAEP unwraps the ciphertexts with the daemon, as content keys.
 func runOAEP(t *testing.T, s *score, g group) {
 	alg, ok := oaepAlgs[g.SHA]
 	switch {
@@ -184,6 +190,7 @@ func runOAEP(t *testing.T, s *score, g group) {
 		must(t, "privateKeyPkcs8", err)
 		g.PrivateJWK = jwkOf(t, private)
 	}
+
 	k := newKey("k", g.PrivateJWK, alg)
 	d, backend, err := inToken(t, k)
 	must(t, "key", err)
@@ -197,8 +204,8 @@ func runOAEP(t *testing.T, s *score, g group) {
 	}
 }
 
-// runKeyWrap has the daemon unwrap, and of what is valid wrap as well: either is the
-// only right answer.
+// runKeyWrap unwraps with the daemon, and also wraps the valid vectors: AES key wrap is
+// deterministic, so each direction has one right answer.
 func runKeyWrap(form string) func(*testing.T, *score, group) {
 	return func(t *testing.T, s *score, g group) {
 		alg := signer.Alg(fmt.Sprintf("A%dKW", g.KeySize))
@@ -213,6 +220,7 @@ func runKeyWrap(form string) func(*testing.T, *score, group) {
 				names[v.Key], keys = k.name, append(keys, k)
 			}
 		}
+
 		d, backend, err := inToken(t, keys...)
 		must(t, "keys", err)
 		for _, v := range g.Tests {

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// A vector is a test of a file of Wycheproof. The files differ in what they have.
+// A vector is one test of a Wycheproof file. Not all files have all members.
 type vector struct {
 	ID      int             `json:"tcId"`
 	Comment string          `json:"comment"`
@@ -38,12 +38,12 @@ type group struct {
 	SHA        string         `json:"sha"`
 	MGFSHA     string         `json:"mgfSha"`
 	PrivateJWK map[string]any `json:"privateKeyJwk"`
-	PKCS8      string         `json:"privateKeyPkcs8"` // hexadecimal, for what has no JWK
+	PKCS8      string         `json:"privateKeyPkcs8"` // hexadecimal, if there is no JWK
 	Tests      []vector       `json:"tests"`
 }
 
-// wycheproofFiles are the files of Wycheproof that concern what the daemon does, and
-// how a group of each is run.
+// wycheproofFiles are the files of Wycheproof for operations of the daemon, each with the
+// function that runs a group of it.
 var wycheproofFiles = []struct {
 	pattern string
 	run     func(t *testing.T, s *score, g group)
@@ -57,17 +57,17 @@ var wycheproofFiles = []struct {
 	{"aes_kwp_test.json", runKeyWrap("rfc5649")},
 }
 
-// A score counts what came of the vectors of a file.
+// A score counts the results of a file.
 type score struct {
 	total, accepted, rejected int
 	skipped                   map[string]int // by reason
-	backends                  map[string]int // vectors by where their key was
+	backends                  map[string]int // vectors by the backend of their key
 }
 
 func (s *score) skip(n int, reason string) { s.skipped[reason] += n }
 
-// judge holds what the daemon did with a vector against what it is. got is what it
-// gave out, and err why it did not.
+// judge compares the daemon's result with that of the vector. got is the daemon's output,
+// and err the error if it gave none.
 func (s *score) judge(t *testing.T, backend string, v vector, got, want string, err error) {
 	t.Helper()
 	s.backends[backend]++
@@ -81,6 +81,7 @@ func (s *score) judge(t *testing.T, backend string, v vector, got, want string, 
 	case err != nil && !refuses(err):
 		t.Errorf("%d %s over %s: not refused but %v", v.ID, v.Comment, backend, err)
 	}
+
 	if err == nil {
 		s.accepted++
 	} else {
@@ -88,13 +89,13 @@ func (s *score) judge(t *testing.T, backend string, v vector, got, want string, 
 	}
 }
 
-// refuses reports whether err is one that a bad object gets. One of another kind is no
-// verdict on the object.
+// refuses reports whether err is the refusal of a bad object. Any other error says nothing
+// about the object.
 func refuses(err error) bool {
 	return errors.Is(err, errKey) || strings.HasPrefix(err.Error(), "400 ") || strings.Contains(err.Error(), `"code":"decrypt_failed"`)
 }
 
-// errKey is the refusal of a key, with which its group is refused.
+// errKey is the refusal of a key, and so of all vectors of its group.
 var errKey = errors.New("the daemon does not take the key")
 
 // TestWycheproof runs the vectors in the folder that WYCHEPROOF names through the
@@ -106,6 +107,7 @@ func TestWycheproof(t *testing.T) {
 	}
 	rows := [][]string{{"file", "vectors", "accepted", "rejected", "skipped", "in softhsm2", "in software"}}
 	var reasons []string
+
 	ran := 0
 	for _, f := range wycheproofFiles {
 		paths, err := filepath.Glob(filepath.Join(dir, f.pattern))
@@ -133,6 +135,7 @@ func TestWycheproof(t *testing.T) {
 			rows = append(rows, row)
 		}
 	}
+
 	table(t, "Wycheproof", rows)
 	t.Log("\n" + strings.Join(reasons, "\n"))
 	if ran == 0 {
@@ -147,6 +150,7 @@ func runFile(t *testing.T, s *score, path string, run func(*testing.T, *score, g
 		NumberOfTests int
 		TestGroups    []group
 	}
+
 	must(t, path, json.Unmarshal(data, &file))
 	for _, g := range file.TestGroups {
 		s.total += len(g.Tests)
@@ -157,7 +161,7 @@ func runFile(t *testing.T, s *score, path string, run func(*testing.T, *score, g
 	}
 }
 
-// text is a JWS or JWE as the daemon takes it: one in JSON in a string.
+// text returns a JWS or JWE in the form that the daemon takes: JSON is put in a string.
 func text(object json.RawMessage) string {
 	var s string
 	if json.Unmarshal(object, &s) == nil {

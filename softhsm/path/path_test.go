@@ -21,7 +21,7 @@ func TestPath(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the daemon with counters")
 	}
-	softhsm.New(t) // or skip, and the environment of before at the end
+	softhsm.New(t) // skips the test without SoftHSM2, and restores the environment at the end
 
 	chosen := slices.DeleteFunc(journeys(), func(j journey) bool { return j.name != "jwt/sign" && j.name != "reload" })
 	results, err := measureAll(context.Background(), "../..", chosen)
