@@ -1,6 +1,6 @@
 # What people and CI run. `make` alone lists it.
-# The version of each tool stands here and not as a `tool` line in go.mod:
-# issuers import this module and would inherit the tools' dependencies.
+# Tools have their version here and not in a `tool` line of go.mod: issuers import this
+# module, and would inherit the dependencies of the tools.
 GOLANGCI    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
@@ -17,10 +17,12 @@ LEAK_COUNT   ?= 1000000
 PREFIX   ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kms test interop wycheproof soak build faultp11 fuzz bench bench-check bench-soak profile microbench lint vuln generate path module-path check install clean deps
+.PHONY: help demo demo-kms test check lint vuln fuzz soak interop wycheproof path bench bench-check bench-soak profile microbench build faultp11 install clean deps module-path
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^##/ { print "\n" substr($$0, 4) } /^[a-z0-9-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Every day
 
 demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 	go run ./softhsm/demo
@@ -28,31 +30,43 @@ demo: deps ## sign and open tokens with keys in a throw-away SoftHSM2 token
 demo-kms: deps ## the same with keys that move from SoftHSM2 to a fake AWS KMS and a fake Google Cloud KMS
 	go run ./softhsm/demo -kms
 
-# One package at a time: some put a token under load and wait for it.
+check: lint test ## run lint and test; before each push
+
+lint: deps ## check formatting, go vet for Linux and macOS, go.mod, and golangci-lint
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	GOOS=linux CGO_ENABLED=0 go vet ./...
+	GOOS=darwin CGO_ENABLED=0 go vet ./...
+	go mod tidy -diff
+	cd deploy/examples/go && go vet ./... && go mod tidy -diff
+	go run $(GOLANGCI) run
+
+# One package at a time: some put a token under load and measure it.
 test: deps ## run every test, race detector on, SoftHSM2 required
 	REQUIRE_SOFTHSM=1 go test -race -shuffle=on -p 1 ./...
-
-interop: ## hold the daemon against go-jose, jose (npm), jose (latchset) and the RFCs; prints tables
-	@sh deploy/packaging/install-deps.sh jose node-packages
-	REQUIRE_SOFTHSM=1 REQUIRE_TOOLS=1 go test -count 1 -v -run 'Peers|RFC' ./softhsm/interop
-
-wycheproof: deps ## run Wycheproof's vectors through the daemon, WYCHEPROOF=folder with its testvectors_v1
-	@test -n "$(WYCHEPROOF)" || { echo "WYCHEPROOF=folder: testvectors_v1 of https://github.com/C2SP/wycheproof" >&2; exit 1; }
-	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop ./signer/p256
-
-# The flood, the timing and the memory again, with so many samples that what is
-# small shows, too. A clean machine takes ten minutes.
-soak: deps ## send a million bad ciphertexts (SOAK_COUNT) and time them (TIMING_COUNT)
-	REQUIRE_SOFTHSM=1 SOAK_COUNT=$(SOAK_COUNT) TIMING_COUNT=$(TIMING_COUNT) LEAK_COUNT=$(LEAK_COUNT) \
-		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm/e2e ./backends/pkcs11
 
 build: ## build build/signetd (cgo) and build/signet (pure Go)
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signetd ./cmd/signetd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/signet ./cmd/signet
 
-faultp11: ## build build/faultp11.so, a PKCS#11 module with faults for tests (softhsm/faultp11)
-	mkdir -p build
-	$(CC) -shared -fPIC -O2 -o build/faultp11.so softhsm/faultp11/module/faultp11.c -ldl -pthread
+path: deps ## print the files and functions that a request runs through; JOURNEY=jwe/decrypt or all
+	go run ./softhsm/path -journey $(JOURNEY)
+
+## More tests
+
+# The tests of the flood, of the timing and of leaks, with so many samples that small
+# effects show. They need the machine for themselves, for ten minutes to half an hour.
+soak: deps ## send a million bad ciphertexts (SOAK_COUNT), time them (TIMING_COUNT), look for leaks (LEAK_COUNT)
+	REQUIRE_SOFTHSM=1 SOAK_COUNT=$(SOAK_COUNT) TIMING_COUNT=$(TIMING_COUNT) LEAK_COUNT=$(LEAK_COUNT) \
+		go test -v -count 1 -timeout 60m -run 'TestE2ESoak|Timing|TestFailingDecryptionsLeakNothing' -p 1 ./softhsm/e2e ./backends/pkcs11
+
+interop: ## test the daemon with go-jose, jose (npm), jose (latchset) and the RFCs; prints tables
+	@sh deploy/packaging/install-deps.sh jose node-packages
+	REQUIRE_SOFTHSM=1 REQUIRE_TOOLS=1 go test -count 1 -v -run 'Peers|RFC' ./softhsm/interop
+
+wycheproof: deps ## run Wycheproof's vectors through the daemon; WYCHEPROOF=folder with testvectors_v1
+	@test -n "$(WYCHEPROOF)" || { echo "WYCHEPROOF=folder: testvectors_v1 of https://github.com/C2SP/wycheproof" >&2; exit 1; }
+	REQUIRE_SOFTHSM=1 WYCHEPROOF='$(abspath $(WYCHEPROOF))' go test -count 1 -v -run Wycheproof ./softhsm/interop ./signer/p256
 
 fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 	@set -e; targets=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's/func //' | sort); \
@@ -61,6 +75,11 @@ fuzz: deps ## run every fuzz target, one after the other, FUZZTIME=30s each
 		echo "== $$dir $$name"; \
 		REQUIRE_SOFTHSM=1 go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$dir"; \
 	done
+
+vuln: ## look for known vulnerabilities in the code that is called (needs the network)
+	go run $(GOVULNCHECK) ./...
+
+## Performance
 
 bench: deps ## measure signetd beside its token, p11-kit and others, into build/bench (half an hour); BENCHFLAGS=flags
 	@sh deploy/packaging/install-deps.sh opensc p11-kit
@@ -79,30 +98,12 @@ profile: deps ## write CPU and allocation profiles of the daemon under 64 client
 microbench: deps ## run the Go benchmarks of the packages; BENCH=regexp chooses
 	REQUIRE_SOFTHSM=1 go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-lint: deps ## check formatting, vet for Linux and macOS, go.mod and golangci-lint
-	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w these:"; echo "$$unformatted"; exit 1; }
-	go vet ./...
-	GOOS=linux CGO_ENABLED=0 go vet ./...
-	GOOS=darwin CGO_ENABLED=0 go vet ./...
-	go mod tidy -diff
-	cd deploy/examples/go && go vet ./... && go mod tidy -diff
-	go run $(GOLANGCI) run
+## Installation
 
-vuln: ## look for known vulnerabilities in what the code calls (needs the network)
-	go run $(GOVULNCHECK) ./...
+deps: ## install the packages that this machine lacks for building and testing
+	@sh deploy/packaging/install-deps.sh
 
-generate: ## write generated files anew
-	go generate ./...
-
-path: deps ## print the files and functions that a request runs through; JOURNEY=jwe/decrypt, ... or all
-	go run ./softhsm/path -journey $(JOURNEY)
-
-module-path: ## rename the Go module everywhere, MODULE=host/owner/signetd
-	@sh deploy/packaging/module-path.sh '$(MODULE)'
-
-check: lint test ## what must pass before each push
-
-install: ## install what build made, with units and an example, under DESTDIR and PREFIX
+install: ## install the programs of make build, units and examples, under DESTDIR and PREFIX
 	install -D -m 0755 -t '$(DESTDIR)$(PREFIX)/bin' build/signetd build/signet
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' deploy/systemd/signetd.service deploy/systemd/signetd.socket
 	sed -i 's|/usr/|$(PREFIX)/|' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.service' '$(DESTDIR)$(PREFIX)/lib/systemd/system/signetd.socket'
@@ -111,8 +112,12 @@ install: ## install what build made, with units and an example, under DESTDIR an
 	install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/share/doc/signetd' deploy/examples/signetd.yaml deploy/examples/awskms.yaml deploy/examples/awskms-policy.json deploy/systemd/vendor-hsm.conf.example README.md LICENSE
 	test ! -e build/faultp11.so || install -D -m 0644 -t '$(DESTDIR)$(PREFIX)/lib/signetd' build/faultp11.so
 
-clean: ## remove what build made
+faultp11: ## build build/faultp11.so, a PKCS#11 module with faults for tests (softhsm/faultp11)
+	mkdir -p build
+	$(CC) -shared -fPIC -O2 -o build/faultp11.so softhsm/faultp11/module/faultp11.c -ldl -pthread
+
+clean: ## remove the folder build
 	rm -rf build
 
-deps: ## install what building and testing need and this machine lacks
-	@sh deploy/packaging/install-deps.sh
+module-path: ## rename the Go module everywhere, MODULE=host/owner/signetd
+	@sh deploy/packaging/module-path.sh '$(MODULE)'
