@@ -2,6 +2,7 @@ package backends_test
 
 import (
 	"errors"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -64,5 +65,31 @@ func TestKinds(t *testing.T) {
 	}
 	if !slices.Equal(kinds, fields) {
 		t.Errorf("Kinds() are %v, and the fields of Config %v", kinds, fields)
+	}
+}
+
+// TestFileNames holds the two cloud backends to the same file names, so that a reader
+// who knows one finds everything in the other. A file that only one of them needs is
+// listed here.
+func TestFileNames(t *testing.T) {
+	own := map[string][]string{
+		"awskms": {"agree.go"},
+		"gcpkms": {"expand.go", "permissions.go"},
+	}
+	names := map[string][]string{}
+	for backend, only := range own {
+		files, err := filepath.Glob(backend + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			name := filepath.Base(f)
+			if !strings.HasSuffix(name, "_test.go") && !slices.Contains(only, name) {
+				names[backend] = append(names[backend], name)
+			}
+		}
+	}
+	if aws, gcp := names["awskms"], names["gcpkms"]; !slices.Equal(aws, gcp) {
+		t.Errorf("awskms has the files %v\ngcpkms has the files %v\nwant the same names, but for those of one backend alone: %v", aws, gcp, own)
 	}
 }

@@ -4,6 +4,9 @@ package awskms_test
 
 import (
 	"bufio"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/rsa"
 	"os"
 	"strings"
 	"testing"
@@ -140,4 +143,33 @@ func readKeys(t *testing.T, path string) map[signertest.Kind]string {
 		refs[kind] = words[1]
 	}
 	return refs
+}
+
+func peerKey(t *testing.T) *ecdh.PublicKey {
+	t.Helper()
+	k, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.PublicKey()
+}
+
+func closeOK(t *testing.T, b *awskms.Backend) {
+	t.Helper()
+	if err := b.Close(); err != nil {
+		t.Errorf("Close() = %v", err)
+	}
+}
+
+func encryptTo(t *testing.T, k signer.Key, alg signer.Alg, plaintext []byte) []byte {
+	t.Helper()
+	pub, ok := k.Public().(*rsa.PublicKey)
+	if !ok {
+		t.Fatalf("Public() is a %T", k.Public())
+	}
+	ciphertext, err := rsa.EncryptOAEP(alg.Hash().New(), rand.Reader, pub, plaintext, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ciphertext
 }

@@ -4,16 +4,21 @@ package awskms_test
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"signetd/backends/awskms"
 	"signetd/backends/awskms/awskmstest"
+	"signetd/signer"
 )
 
 // A sts is as much of AWS STS as AssumeRole needs.
@@ -74,4 +79,93 @@ func TestAssumeRole(t *testing.T) {
 	server.SetCredentials("ASIA2", "secret2", "token2")
 	server.Inject("Sign", 1, 1, awskmstest.ExpiredCredentials())
 	sign(2)
+}
+
+// TestCredentials has the server refuse what is wrong with a request, which the SDK
+// makes itself.
+func TestCredentials(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(t *testing.T, s *awskmstest.Server)
+		want   error
+	}{
+		{"right", func(*testing.T, *awskmstest.Server) {}, nil},
+		{"another secret", func(t *testing.T, _ *awskmstest.Server) { t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong") }, signer.ErrUnavailable},
+		{"another key id", func(t *testing.T, _ *awskmstest.Server) { t.Setenv("AWS_ACCESS_KEY_ID", "AKIAOTHER") }, signer.ErrUnavailable},
+		{"no token", func(t *testing.T, _ *awskmstest.Server) { t.Setenv("AWS_SESSION_TOKEN", "") }, signer.ErrUnavailable},
+		{"another token", func(t *testing.T, _ *awskmstest.Server) { t.Setenv("AWS_SESSION_TOKEN", "other") }, signer.ErrUnavailable},
+		{"no credentials", func(t *testing.T, _ *awskmstest.Server) {
+			t.Setenv("AWS_ACCESS_KEY_ID", "")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+		}, signer.ErrUnavailable},
+		{"a clock that is ten minutes slow", func(_ *testing.T, s *awskmstest.Server) {
+			s.SetClock(func() time.Time { return time.Now().Add(10 * time.Minute) })
+		}, nil}, // the SDK takes over the server's time
+		{"a clock that is ten minutes fast", func(_ *testing.T, s *awskmstest.Server) {
+			s.SetClock(func() time.Time { return time.Now().Add(-10 * time.Minute) })
+		}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := awskmstest.New(t, awskmstest.Config{SessionToken: "token"})
+			arn := server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
+			server.Setenv(t)
+			tt.change(t, server)
+			b, err := awskms.Open(t.Context(), awskms.Config{Region: "eu-west-1", Endpoint: server.URL()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { closeOK(t, b) })
+			start := time.Now()
+			if _, err := b.OpenKey(t.Context(), arn); !errors.Is(err, tt.want) {
+				t.Errorf("OpenKey() = %v, want %v", err, tt.want)
+			} else if err != nil {
+				t.Log(err)
+			}
+			if err := b.Ping(t.Context()); !errors.Is(err, tt.want) {
+				t.Errorf("Ping() = %v, want %v", err, tt.want)
+			}
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// TestTLS reaches a server by the CA bundle of the environment, with the retries of
+// the SDK turned up, which must change nothing.
+func TestTLS(t *testing.T) {
+	server := awskmstest.New(t, awskmstest.Config{TLS: true})
+	server.Setenv(t)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, server.Certificate(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_MAX_ATTEMPTS", "7")
+	t.Setenv("AWS_RETRY_MODE", "adaptive")
+	arn := server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
+	config := awskms.Config{Region: "eu-west-1", Endpoint: server.URL()}
+	untrusting, err := awskms.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeOK(t, untrusting) })
+	if _, err := untrusting.OpenKey(t.Context(), arn); !errors.Is(err, signer.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("OpenKey(without the CA) = %v, want ErrUnavailable with the certificate", err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	b, err := awskms.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeOK(t, b) })
+	k := openSigner(t, b, arn)
+	before := server.Calls()["Sign"]
+	server.Inject("Sign", 1, -1, awskmstest.Status(503))
+	if _, err := k.SignContext(t.Context(), make([]byte, 32), crypto.SHA256); !errors.Is(err, signer.ErrUnavailable) {
+		t.Errorf("SignContext() = %v, want ErrUnavailable", err)
+	}
+	if n := server.Calls()["Sign"] - before; n != 3 {
+		t.Errorf("%d attempts, want 3 whatever AWS_MAX_ATTEMPTS says", n)
+	}
 }

@@ -3,10 +3,7 @@
 package awskms_test
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/ecdh"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"slices"
@@ -14,39 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"signetd/backends/awskms"
 	"signetd/backends/awskms/awskmstest"
 	"signetd/signer"
 )
-
-func peerKey(t *testing.T) *ecdh.PublicKey {
-	t.Helper()
-	k, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k.PublicKey()
-}
-
-func closeOK(t *testing.T, b *awskms.Backend) {
-	t.Helper()
-	if err := b.Close(); err != nil {
-		t.Errorf("Close() = %v", err)
-	}
-}
-
-func encryptTo(t *testing.T, k signer.Key, alg signer.Alg, plaintext []byte) []byte {
-	t.Helper()
-	pub, ok := k.Public().(*rsa.PublicKey)
-	if !ok {
-		t.Fatalf("Public() is a %T", k.Public())
-	}
-	ciphertext, err := rsa.EncryptOAEP(alg.Hash().New(), rand.Reader, pub, plaintext, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ciphertext
-}
 
 // TestAlgs opens a key of every sort, and proves each algorithm that it says it has.
 func TestAlgs(t *testing.T) {
@@ -268,74 +235,5 @@ func TestPermissions(t *testing.T) {
 				t.Errorf("Ping() = %v: what the credentials may do is no matter of health", err)
 			}
 		})
-	}
-}
-
-func TestMessageLimits(t *testing.T) {
-	server := awskmstest.New(t, awskmstest.Config{})
-	b := open(t, server)
-	ed := openSigner(t, b, server.CreateKey("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"))
-	k, err := b.OpenKey(t.Context(), server.CreateKey("HMAC_384", "GENERATE_VERIFY_MAC"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for size, want := range map[int]error{0: signer.ErrInvalid, 1: nil, 4096: nil, 4097: signer.ErrInvalid, 100_000: signer.ErrInvalid} {
-		before := server.Calls()
-		if _, err := ed.SignContext(t.Context(), make([]byte, size), crypto.Hash(0)); !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "4096") {
-			t.Errorf("SignContext(EdDSA, %d bytes) = %v, want %v", size, err, want)
-		}
-		if _, err := k.(signer.MACer).MACContext(t.Context(), make([]byte, size), crypto.SHA384); !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "4096") {
-			t.Errorf("MACContext(%d bytes) = %v, want %v", size, err, want)
-		}
-		if sent := server.Calls()["Sign"] > before["Sign"]; sent == (want != nil) {
-			t.Errorf("%d bytes: sent is %t", size, sent)
-		}
-	}
-}
-
-func TestBlob(t *testing.T) {
-	server := awskmstest.New(t, awskmstest.Config{})
-	b := open(t, server)
-	get := func() signer.BlobCipher {
-		k, err := b.OpenKey(t.Context(), server.CreateKey("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k.(signer.BlobCipher)
-	}
-	k, other := get(), get()
-	if k.Public() != (signer.Secret{Type: signer.SecretBlob, Size: 32}) {
-		t.Errorf("Public() = %#v", k.Public())
-	}
-	for _, aad := range [][]byte{nil, []byte("aad"), bytes.Repeat([]byte{0xff}, 4096)} {
-		for _, size := range []int{1, 32, 4096} {
-			want := make([]byte, size)
-			rand.Read(want)
-			blob, err := k.EncryptBlob(t.Context(), want, aad)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := k.DecryptBlob(t.Context(), blob, aad); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("DecryptBlob(EncryptBlob(%d bytes)) = %d bytes, %v", size, len(got), err)
-			}
-			spoilt := slices.Clone(blob)
-			spoilt[len(spoilt)-1] ^= 1
-			for name, bad := range map[string]struct {
-				k         signer.BlobCipher
-				blob, aad []byte
-			}{
-				"another key": {other, blob, aad}, "another aad": {k, blob, append(slices.Clone(aad[:min(len(aad), 9)]), 'x')}, "tampered": {k, spoilt, aad},
-				"cut": {k, blob[:len(blob)-1], aad}, "empty": {k, nil, aad}, "long": {k, make([]byte, 6145), aad}, "an aad too long": {k, blob, make([]byte, 4097)},
-			} {
-				if got, err := bad.k.DecryptBlob(t.Context(), bad.blob, bad.aad); got != nil || err != signer.ErrDecrypt { //nolint:errorlint // it goes bare
-					t.Errorf("DecryptBlob(%s) = %d bytes, %v; want ErrDecrypt and nothing else", name, len(got), err)
-				}
-			}
-		}
-	}
-	for name, in := range map[string][2][]byte{"empty": {nil, nil}, "long": {make([]byte, 4097), nil}, "long aad": {{1}, make([]byte, 4097)}} {
-		if _, err := k.EncryptBlob(t.Context(), in[0], in[1]); !errors.Is(err, signer.ErrInvalid) {
-			t.Errorf("EncryptBlob(%s) = %v, want ErrInvalid", name, err)
-		}
 	}
 }

@@ -11,20 +11,21 @@ import (
 
 	"cloud.google.com/go/iam/apiv1/iampb"
 	kms "cloud.google.com/go/kms/apiv1"
-	"google.golang.org/api/option"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"signetd/backends/cloud"
 	"signetd/signer"
 )
 
-// The classes of calls, which Google counts apart. Only the first has a rate here.
+// service is the name of Google Cloud KMS in errors.
+const service = "Google Cloud KMS"
+
+// The classes of calls, for which Google has quotas of their own. Only the first has a
+// rate here.
 const (
-	classCrypto = "crypto" // with a key
-	classRead   = "read"   // about a key
+	classCrypto  = "crypto" // calls with a key
+	classControl = "read"   // calls about a key
 )
 
 // A Backend is a connection to Google Cloud KMS with one set of credentials. It is
@@ -32,10 +33,11 @@ const (
 type Backend struct {
 	client *kms.KeyManagementClient
 	caller *cloud.Caller
-	known  atomic.Pointer[string] // a CryptoKey that was opened, for Ping to ask about
+
+	known atomic.Pointer[string] // the CryptoKey that was opened last, for Ping; nil before the first
 
 	closing  sync.Once
-	closeErr error
+	closeErr error // what the first Close returned; set by closing
 }
 
 var (
@@ -43,81 +45,44 @@ var (
 	_ signer.Expander = (*Backend)(nil)
 )
 
-// Open finds the credentials and prepares the connection, which the first call
-// makes. The Backend must be closed.
-func Open(ctx context.Context, cfg Config) (*Backend, error) {
+// Open finds the credentials and prepares the connection, which the first call makes.
+// The Backend must be closed.
+func Open(ctx context.Context, c Config) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := cfg.check(); err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	options, err := cfg.options()
+	options, err := clientOptions(c)
 	if err != nil {
 		return nil, err
 	}
+
 	client, err := kms.NewKeyManagementClient(context.WithoutCancel(ctx), options...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: gcpkms: %w", signer.ErrUnavailable, err)
 	}
 	client.CallOptions = &kms.KeyManagementCallOptions{} // no retries and no timeouts but the Caller's
+
 	return &Backend{client: client, caller: cloud.New(cloud.Config{
-		Service: service, Attempts: cfg.Attempts, AttemptTimeout: cfg.attemptTimeout(), Classify: classify,
-		Rates: map[string]int{classCrypto: cfg.Rate},
+		Service: service, Attempts: c.Attempts, AttemptTimeout: c.attemptTimeout(), Classify: classify,
+		Rates: map[string]int{classCrypto: c.Rate},
 	})}, nil
 }
 
-// options are what Google's client is made with.
-func (c Config) options() ([]option.ClientOption, error) {
-	options := []option.ClientOption{option.WithTelemetryDisabled()}
-	if c.Endpoint != "" {
-		options = append(options, option.WithEndpoint(c.Endpoint))
-	}
-	if c.Plaintext {
-		return append(options, option.WithoutAuthentication(),
-			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))), nil
-	}
-	if c.CredentialsFile != "" {
-		with, err := readCredentials(c.CredentialsFile)
-		if err != nil {
-			return nil, err
-		}
-		options = append(options, with)
-	}
-	return options, nil
-}
-
-// do makes a call as [cloud.Caller.Do] does.
-func (b *Backend) do(ctx context.Context, class string, call func(ctx context.Context) error) error {
-	return b.caller.Do(ctx, class, func(ctx context.Context) error {
-		err := call(ctx)
-		if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSkew {
-			// The server has the same deadline, and may say that it passed before the timer
-			// here does. Whose it was, the attempt's or the caller's, ctx will tell.
-			<-ctx.Done()
-		}
-		return err
-	})
-}
-
-// clockSkew is how much earlier than here a deadline may pass on the server.
-const clockSkew = 50 * time.Millisecond
-
-// service is how errors call Google Cloud KMS.
-const service = "Google Cloud KMS"
-
 // noKey is what Ping asks about before a key was opened. There is no such key: that
-// Google says so is the answer.
+// Google says so is an answer.
 const noKey = "projects/-/locations/global/keyRings/signetd/cryptoKeys/ping"
 
-// Ping reports whether Google answers, which may be known from the last call. It
-// needs no permission.
+// Ping implements [signer.Backend]. It asks about permissions, which takes none, and at
+// most every few seconds. Google is there if it throttles.
 func (b *Backend) Ping(ctx context.Context) error {
 	resource := noKey
 	if known := b.known.Load(); known != nil {
 		resource = *known
 	}
-	err := b.caller.Ping(ctx, classRead, func(ctx context.Context) error {
+	err := b.caller.Ping(ctx, classControl, func(ctx context.Context) error {
 		_, err := b.client.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: resource, Permissions: []string{permissionSign}})
 		if answered(err) {
 			return nil
@@ -136,8 +101,7 @@ func (b *Backend) Stats() cloud.Stats { return b.caller.Stats() }
 // Metrics implements [signer.Metered].
 func (b *Backend) Metrics() []signer.Metric { return b.Stats().Metrics() }
 
-// Close waits for the calls in flight and closes the connection. The keys of b
-// answer ErrUnavailable from then on.
+// Close implements [signer.Backend]. It may be called more than once.
 func (b *Backend) Close() error {
 	b.closing.Do(func() {
 		b.caller.Close()
@@ -146,4 +110,21 @@ func (b *Backend) Close() error {
 		}
 	})
 	return b.closeErr
+}
+
+// clockSkew is how much earlier a deadline may pass on the server than on this host.
+const clockSkew = 50 * time.Millisecond
+
+// call makes a call of the given class, with retries.
+func (b *Backend) call(ctx context.Context, class string, call func(ctx context.Context) error) error {
+	return b.caller.Do(ctx, class, func(ctx context.Context) error {
+		err := call(ctx)
+
+		// The server knows the deadline and may say that it has passed before the timer
+		// here fires. Only ctx can tell whether it was the attempt's or the caller's.
+		if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < clockSkew {
+			<-ctx.Done()
+		}
+		return err
+	})
 }

@@ -14,8 +14,8 @@ const (
 	maxAttempts       = 10
 )
 
-// A Config says how to reach Google Cloud KMS, and as whom. The zero value is
-// Google's own endpoint with the credentials of the environment.
+// A Config says how to reach Google Cloud KMS, and with which credentials. The zero
+// value is Google's own endpoint with the credentials of the environment.
 type Config struct {
 	// Endpoint is the host and port of the service, for a private endpoint or an
 	// emulator. Optional: cloudkms.googleapis.com:443.
@@ -28,13 +28,13 @@ type Config struct {
 	// may not read it. Optional: Application Default Credentials, which on Google's
 	// machines are the attached service account.
 	CredentialsFile string `yaml:"credentials_file"`
-	// AttemptTimeout is how long one attempt of a call may take: a duration such as
-	// "2s". Optional: cloud.DefaultAttemptTimeout.
-	AttemptTimeout string `yaml:"attempt_timeout"`
-	// Attempts is how often a call is tried, 1 to 10. Optional: cloud.DefaultAttempts.
+	// Attempts is how often a call is made at most, 1 to 10. Optional: 3.
 	Attempts int `yaml:"attempts"`
-	// Rate is how many cryptographic calls a second may go out, the retries among them.
-	// What is above it is refused with ErrOverloaded. Optional: no limit but Google's.
+	// AttemptTimeout is how long one attempt may take, 10ms or more: a duration such as
+	// "2s". Optional: 1.5s.
+	AttemptTimeout string `yaml:"attempt_timeout"`
+	// Rate is how many cryptographic calls a second this backend makes at most, retries
+	// included. More are ErrOverloaded. Optional: no limit but Google's quota.
 	Rate int `yaml:"rate"`
 }
 
@@ -42,12 +42,14 @@ func (c Config) check() error {
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("%w: gcpkms: "+format, append([]any{signer.ErrInvalid}, args...)...)
 	}
+
 	if c.Endpoint != "" {
 		host, port, err := net.SplitHostPort(c.Endpoint)
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" {
-			return invalid("endpoint %q is no host and port, such as cloudkms.googleapis.com:443", c.Endpoint)
+			return invalid("endpoint %q is not a host and port, such as cloudkms.googleapis.com:443", c.Endpoint)
 		}
 	}
+
 	switch {
 	case c.Plaintext && !c.loopback():
 		return invalid("plaintext needs an endpoint on a loopback address, such as 127.0.0.1:9000")
@@ -58,18 +60,19 @@ func (c Config) check() error {
 	case c.Attempts < 0 || c.Attempts > maxAttempts:
 		return invalid("attempts is %d, not 1 to %d", c.Attempts, maxAttempts)
 	case c.Rate < 0:
-		return invalid("rate is %d", c.Rate)
+		return invalid("rate is %d, not a number of calls a second", c.Rate)
 	}
 	return nil
 }
 
-// loopback reports whether the endpoint is an address of this host, not a name.
+// loopback reports whether the endpoint is a loopback address. A name is not one, since
+// it may resolve to another host.
 func (c Config) loopback() bool {
 	host, _, err := net.SplitHostPort(c.Endpoint)
 	return err == nil && net.ParseIP(host).IsLoopback()
 }
 
-// attemptTimeout returns AttemptTimeout as a duration, or 0 if it is none.
+// attemptTimeout returns AttemptTimeout as a duration, or 0 if it is empty or is not one.
 func (c Config) attemptTimeout() time.Duration {
 	d, err := time.ParseDuration(c.AttemptTimeout)
 	if err != nil {

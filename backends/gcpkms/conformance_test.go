@@ -141,19 +141,19 @@ func TestConformanceElsewhere(t *testing.T) {
 func TestEveryAlgorithm(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	b := mustOpen(t, plain(kms))
-	for _, row := range gcpkms.Table() {
-		t.Run(row.Algorithm, func(t *testing.T) {
-			key, err := b.OpenKey(t.Context(), "gcpkms:///"+create(kms, row.Algorithm, row.Algorithm))
+	for algorithm, algs := range gcpkms.Table() {
+		t.Run(algorithm, func(t *testing.T) {
+			key, err := b.OpenKey(t.Context(), "gcpkms:///"+create(kms, algorithm, algorithm))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(row.Algs) == 0 {
+			if len(algs) == 0 {
 				if _, ok := key.(signer.BlobCipher); !ok {
 					t.Errorf("OpenKey() = %T, want a signer.BlobCipher", key)
 				}
 				return
 			}
-			v, err := signer.NewVersion(key, signer.VersionConfig{KID: "k", Algs: row.Algs})
+			v, err := signer.NewVersion(key, signer.VersionConfig{KID: "k", Algs: algs})
 			if err != nil {
 				t.Fatal(err)
 			}

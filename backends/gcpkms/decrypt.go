@@ -6,10 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"errors"
-	"fmt"
 	"io"
-	"slices"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc/codes"
@@ -22,60 +19,50 @@ import (
 // A decryptKey is a version of purpose ASYMMETRIC_DECRYPT.
 type decryptKey struct{ *key }
 
-// Decrypt is DecryptContext without a deadline of the caller's.
+var _ signer.Decrypter = decryptKey{}
+
+// Decrypt implements [crypto.Decrypter].
 func (k decryptKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	return k.DecryptContext(context.Background(), ciphertext, opts) //nolint:forbidigo // crypto.Decrypter has no ctx
+	return k.DecryptContext(context.Background(), ciphertext, opts) //nolint:forbidigo // crypto.Decrypter has no context
 }
 
-// DecryptContext decrypts with RSA-OAEP; see [signer.Decrypter].
-func (k decryptKey) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+// DecryptContext implements [signer.Decrypter].
+func (k decryptKey) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) (plaintext []byte, err error) {
 	alg, err := signer.CheckCiphertext(k.public, ciphertext, opts)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(k.row.Algs, alg) {
-		return nil, fmt.Errorf("%w: %s: %s", signer.ErrUnsupported, alg, k.Lacks(alg))
+	if err := k.has(alg); err != nil {
+		return nil, err
 	}
+
 	req := &kmspb.AsymmetricDecryptRequest{Name: k.ref.String(), Ciphertext: bytes.Clone(ciphertext), CiphertextCrc32C: checksum(ciphertext)}
-	var plaintext []byte
-	err = k.backend.do(ctx, classCrypto, func(ctx context.Context) error {
+	err = k.call(ctx, func(ctx context.Context) error {
 		resp, err := k.backend.client.AsymmetricDecrypt(ctx, req)
 		if err != nil {
-			return undecryptable(err)
+			return decryptError(err)
 		}
-		if err := k.checkPlaintext(resp); err != nil {
+
+		err = k.checkAnswer("", "", resp.GetProtectionLevel(), resp.GetVerifiedCiphertextCrc32C()) // it has no name
+		if err == nil {
+			err = checkCRC("plaintext", resp.GetPlaintext(), resp.GetPlaintextCrc32C())
+		}
+		if err != nil {
 			clear(resp.GetPlaintext())
 			return err
 		}
 		plaintext = resp.GetPlaintext()
 		return nil
 	})
-	return plaintext, k.notDecrypted(err)
+	return plaintext, err
 }
 
-func (k decryptKey) checkPlaintext(resp *kmspb.AsymmetricDecryptResponse) error {
-	if err := k.same("", "", resp.GetProtectionLevel()); err != nil { // the answer has no name
-		return err
-	}
-	if !resp.GetVerifiedCiphertextCrc32C() {
-		return cloud.Retry(errUnverified)
-	}
-	return intact("plaintext", resp.GetPlaintext(), resp.GetPlaintextCrc32C())
-}
-
-// undecryptable turns what Google answers to a ciphertext that does not decrypt into
-// ErrDecrypt. All else in the request is ours and right.
-func undecryptable(err error) error {
+// decryptError returns ErrDecrypt for Google's answer to a ciphertext that does not
+// decrypt. It is InvalidArgument, which can mean nothing else: everything else in the
+// request is written here, and right.
+func decryptError(err error) error {
 	if status.Code(err) == codes.InvalidArgument {
 		return cloud.Fail(signer.ErrDecrypt)
 	}
 	return err
-}
-
-// notDecrypted leaves ErrDecrypt bare.
-func (k *key) notDecrypted(err error) error {
-	if err == nil || errors.Is(err, signer.ErrDecrypt) {
-		return err
-	}
-	return k.failed(err)
 }

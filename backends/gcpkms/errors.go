@@ -15,13 +15,15 @@ import (
 	"signetd/signer"
 )
 
-// classify says what an error of the client means for a key that is open: nothing
-// of it is a mistake of whoever uses the key. [atOpen] is what is different before.
+// classify says what an error of the client means for a call with a key that is open.
+// None of them is a mistake in the request, which was checked before. [atOpen] has the
+// differences for a key that is being opened.
 func classify(err error) cloud.Fault {
 	s := status.Convert(err)
 	final := func(sentinel error, hint string) cloud.Fault {
 		return cloud.Fault{Kind: cloud.Final, Err: &answerError{sentinel, s, hint}}
 	}
+
 	switch s.Code() { //nolint:exhaustive // the others say that the service or the connection failed
 	case codes.ResourceExhausted:
 		f := cloud.Fault{Kind: cloud.Throttled, Err: errors.New("quota exceeded")}
@@ -38,16 +40,16 @@ func classify(err error) cloud.Fault {
 	case codes.FailedPrecondition:
 		return final(signer.ErrUnavailable, "the version must be in state ENABLED, and of the purpose that it is used for")
 	case codes.NotFound:
-		return final(signer.ErrUnavailable, "the version was there when it was opened")
+		return final(signer.ErrUnavailable, "the version existed when it was opened")
 	case codes.InvalidArgument, codes.Unimplemented, codes.OutOfRange:
-		return final(nil, "signetd asked for what the service does not do: a bug, or a fault of the endpoint")
+		return final(nil, "the service refuses the request as wrong: a bug of signetd, or a fault of the endpoint")
 	default:
 		return cloud.Fault{Kind: cloud.Retryable, Err: fmt.Errorf("%v", s.Code())}
 	}
 }
 
-// answered reports whether err is an answer of the service, be it a refusal, and no
-// sign that it is down.
+// answered reports whether err is an answer of the service, which may be a refusal,
+// rather than a sign that it is down.
 func answered(err error) bool {
 	switch status.Code(err) { //nolint:exhaustive // the others say that it is down
 	case codes.OK, codes.PermissionDenied, codes.NotFound, codes.InvalidArgument, codes.FailedPrecondition, codes.Unimplemented:
@@ -63,8 +65,8 @@ type answerError struct {
 	hint     string
 }
 
-// Error implements error. What Google says is part of it where that names the
-// permission or the state, and not where it may quote what was sent.
+// Error implements error. It includes Google's message where that names the permission
+// or the state, and leaves it out where it may quote what was sent.
 func (e *answerError) Error() string {
 	text := fmt.Sprintf("%s: %v: %s", service, e.status.Code(), e.hint)
 	switch e.status.Code() { //nolint:exhaustive // see above
@@ -80,7 +82,7 @@ func (e *answerError) Error() string {
 // Unwrap returns the sentinel.
 func (e *answerError) Unwrap() error { return e.sentinel }
 
-// codeOf returns the status of a refusal, or OK if err is none.
+// codeOf returns the status of a refusal by the service, or OK for every other error.
 func codeOf(err error) codes.Code {
 	var e *answerError
 	if errors.As(err, &e) {

@@ -5,6 +5,8 @@ package gcpkms_test
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"strings"
@@ -252,7 +254,7 @@ func TestOpenFaults(t *testing.T) {
 	}, open, integrity, []faultCase{
 		wrongName,
 		{name: "permission taken away", kind: gcpkmstest.Denied, times: -1, want: signer.ErrUnavailable, text: "PermissionDenied", attempts: 1},
-		{name: "another algorithm", kind: gcpkmstest.AnotherAlg, times: -1, want: errPlain, text: "the public key is none of EC_SIGN_P384_SHA384", attempts: 1},
+		{name: "another algorithm", kind: gcpkmstest.AnotherAlg, times: -1, want: errPlain, text: "the public key is not one for EC_SIGN_P384_SHA384", attempts: 1},
 		{name: "disabled", kind: gcpkmstest.Disable, times: 1, want: signer.ErrUnavailable, text: "the version is DISABLED: only an ENABLED one can be used", attempts: 1},
 		{name: "scheduled for destruction", kind: gcpkmstest.Destroy, times: 1, want: signer.ErrUnavailable, text: "DESTROY_SCHEDULED", attempts: 1},
 	})
@@ -293,4 +295,13 @@ func TestOutage(t *testing.T) {
 	if _, err := b.OpenKey(t.Context(), gcpkmstest.KeyRing+"/cryptoKeys/k/cryptoKeyVersions/1"); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("OpenKey() while the service is away = %v, want ErrUnavailable", err)
 	}
+}
+
+func encrypt(t *testing.T, key signer.Key, alg signer.Alg, plaintext string) []byte {
+	t.Helper()
+	ciphertext, err := rsa.EncryptOAEP(alg.Hash().New(), rand.Reader, key.Public().(*rsa.PublicKey), []byte(plaintext), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ciphertext
 }

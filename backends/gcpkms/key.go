@@ -22,159 +22,219 @@ import (
 	"signetd/signer/mldsa"
 )
 
-// A key is one version of a CryptoKey. What callers get embeds it and adds the
-// operations that the version's purpose allows: [signKey], [decryptKey], [macKey]
-// or [blobKey].
+// A key is one version of a CryptoKey. [signKey], [decryptKey], [macKey] and
+// [blobKey] embed it and add the operations that the version's purpose allows. It does
+// not change once OpenKey has returned it.
 type key struct {
 	backend *Backend
 	ref     ref
-	made    time.Time // if a CryptoKey stood for it
-	row     Row
+	made    time.Time // when the version was made, if a CryptoKey stood for it
+	row     row
 	level   kmspb.ProtectionLevel
 	public  crypto.PublicKey
-	may     []string // the permissions that the credentials were found to have
+	may     []string // the permissions that the credentials have on the CryptoKey
 }
 
-// Public returns the public half, which was read when the key was opened.
+var (
+	_ signer.AlgExplainer = (*key)(nil)
+	_ signer.Describer    = (*key)(nil)
+	_ signer.Dated        = (*key)(nil)
+)
+
+// Public implements [signer.Key].
 func (k *key) Public() crypto.PublicKey { return k.public }
 
-// Algs returns what the version was made for.
-func (k *key) Algs() []signer.Alg { return slices.Clone(k.row.Algs) }
+// Algs implements [signer.AlgLister].
+func (k *key) Algs() []signer.Alg { return slices.Clone(k.row.algs) }
 
-// Lacks says why the version cannot do alg.
+// Lacks implements [signer.AlgExplainer].
 func (k *key) Lacks(alg signer.Alg) string {
-	return fmt.Sprintf("Google Cloud KMS made this version for %s, padding and hash included, which is %v and never %s", k.row.Algorithm, k.row.Algs, alg)
+	return fmt.Sprintf("%s made this version for %s, padding and hash included, which is %v and never %s", service, k.row.algorithm, k.row.algs, alg)
 }
 
-// NotBefore returns when the version was made, if a CryptoKey stood for it.
+// NotBefore implements [signer.Dated].
 func (k *key) NotBefore() time.Time { return k.made }
 
-// Describe says what the version is and what the credentials may do with it.
+// Describe implements [signer.Describer]: the version's name, algorithm and protection
+// level, and what the credentials may do with it.
 func (k *key) Describe() string {
-	text := fmt.Sprintf("%v, %s, protection level %v", k.ref, k.row.Algorithm, k.level)
+	text := fmt.Sprintf("%v, %s, protection level %v", k.ref, k.row.algorithm, k.level)
 	if len(k.may) > 0 {
 		text += "; the credentials have " + strings.Join(k.may, ", ")
 	}
 	return text
 }
 
-var (
-	_ signer.Signer       = signKey{}
-	_ signer.Decrypter    = decryptKey{}
-	_ signer.MACer        = macKey{}
-	_ signer.BlobCipher   = blobKey{}
-	_ signer.AlgExplainer = (*key)(nil)
-	_ signer.Describer    = (*key)(nil)
-	_ signer.Dated        = (*key)(nil)
-)
+// has returns ErrUnsupported for an algorithm that fits the public half and that the
+// version was not made for.
+func (k *key) has(alg signer.Alg) error {
+	if !slices.Contains(k.row.algs, alg) {
+		return fmt.Errorf("%w: %s: %s", signer.ErrUnsupported, alg, k.Lacks(alg))
+	}
+	return nil
+}
+
+// call makes a call that uses the key. Its error names the version, except for
+// ErrDecrypt, which says nothing more.
+func (k *key) call(ctx context.Context, call func(ctx context.Context) error) error {
+	err := k.backend.call(ctx, classCrypto, call)
+	if err == nil || errors.Is(err, signer.ErrDecrypt) {
+		return err
+	}
+	return fmt.Errorf("gcpkms: %v: %w", k.ref, err)
+}
 
 // OpenKey opens the version that ref names:
 // projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N, with or
 // without gcpkms:/// before it. It reads what the version is and its public half,
-// and asks whether the credentials may use it.
+// and asks whether the credentials may use it. A version that is not ENABLED, or that
+// the credentials may not use, is ErrUnavailable, and one that does nothing that JOSE
+// has is ErrUnsupported, each with the reason.
 //
 // A CryptoKey without a version stands for the newest of its enabled versions, which
 // [Backend.Expand] lists. One that encrypts stands for itself: its primary version
-// encrypts, and whichever encrypted decrypts.
+// encrypts, and the version that has encrypted decrypts.
 //
 // The Key is a signer.Signer, a signer.Decrypter, a signer.MACer or a
-// signer.BlobCipher, after the purpose of the CryptoKey.
+// signer.BlobCipher, by the purpose of the CryptoKey.
 func (b *Backend) OpenKey(ctx context.Context, name string) (signer.Key, error) {
 	r, err := parseRef(name)
 	if err != nil {
 		return nil, err
 	}
-	k := &key{backend: b, ref: r}
-	if r.version == 0 {
-		if k.ref, k.made, err = b.newest(ctx, r); err != nil {
-			return nil, err
-		}
-	}
-	if k.ref.version == 0 {
-		err = k.describePrimary(ctx)
-	} else {
-		err = k.describe(ctx)
-	}
+	k, err := b.open(ctx, r)
 	if err != nil {
 		return nil, atOpen(r.String(), err)
 	}
+	return k, nil
+}
+
+func (b *Backend) open(ctx context.Context, r ref) (signer.Key, error) {
+	k := &key{backend: b, ref: r}
+	if r.version == 0 {
+		newest, err := b.expand(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		k.made = newest[0].NotBefore
+		if k.ref, err = parseRef(newest[0].Ref); err != nil {
+			return nil, err
+		}
+	}
+
+	if err := k.describe(ctx); err != nil {
+		return nil, err
+	}
 	if k.row.use == useNone {
-		return nil, fmt.Errorf("%w: gcpkms: open %v: its algorithm is %s: %s", signer.ErrUnsupported, r, k.row.Algorithm, k.row.why)
+		return nil, fmt.Errorf("%w: its algorithm is %s: %s", signer.ErrUnsupported, k.row.algorithm, k.row.why)
 	}
-	if err := k.permitted(ctx); err != nil {
-		return nil, atOpen(r.String(), err)
+	if err := k.checkPermissions(ctx); err != nil {
+		return nil, err
 	}
-	b.known.Store(&r.key)
+
+	b.known.Store(&k.ref.key)
 	switch k.row.use { //nolint:exhaustive // the others sign
-	case decrypt:
+	case useDecrypt:
 		return decryptKey{k}, nil
-	case makeMAC:
+	case useMAC:
 		return macKey{k}, nil
-	case encryptBlob:
+	case useBlob:
 		return blobKey{k}, nil
 	default:
 		return signKey{k}, nil
 	}
 }
 
-// describe reads what a version is: from its public key, which takes the
-// permission that signers have anyway, or else from the version itself, which all
-// have that have no public key.
+// The formats in which public keys are asked for: PEM for those that have it, and the
+// encoding of FIPS 204 for ML-DSA.
+const (
+	formatPEM = kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED
+	formatPQC = kmspb.PublicKey_NIST_PQC
+)
+
+// describe reads what a version is and its public half.
 func (k *key) describe(ctx context.Context) error {
-	err := k.readPublic(ctx, unspecified)
-	if codeOf(err) == codes.InvalidArgument { // so Google answers for ML-DSA
-		err = k.readPublic(ctx, nistPQC)
+	if k.ref.version == 0 {
+		return k.describePrimary(ctx)
 	}
-	switch codeOf(err) { //nolint:exhaustive // the others would be the same for the version
+
+	// The public key comes first, because the role that signs includes the permission to
+	// read it, and not the permission to read the version.
+	err := k.readPublic(ctx, formatPEM)
+	if codeOf(err) == codes.InvalidArgument { // Google's answer for ML-DSA, which has no PEM
+		err = k.readPublic(ctx, formatPQC)
+	}
+	switch codeOf(err) { //nolint:exhaustive // the others would come for the version, too
 	case codes.FailedPrecondition, codes.InvalidArgument, codes.PermissionDenied:
 	default:
 		return err
 	}
-	v, verr := k.readVersion(ctx)
+
+	// There is no public key to read: the version tells whether it is symmetric, or not
+	// enabled, or the credentials lack a permission.
+	v, versionErr := k.readVersion(ctx)
 	switch {
-	case codeOf(verr) == codes.PermissionDenied:
+	case codeOf(versionErr) == codes.PermissionDenied:
 		return fmt.Errorf("%w; to see more, cloudkms.cryptoKeyVersions.get is needed", err)
-	case verr != nil:
-		return verr
-	case v.GetState() != kmspb.CryptoKeyVersion_ENABLED:
-		return notEnabled("version", v.GetState())
+	case versionErr != nil:
+		return versionErr
 	}
-	k.row, k.level = row(v.GetAlgorithm().String()), v.GetProtectionLevel()
-	switch k.row.use { //nolint:exhaustive // the others have a public half, and it could not be read
-	case makeMAC:
-		k.public = signer.Secret{Type: signer.SecretHMAC, Size: k.row.size}
-	case encryptBlob:
-		k.public = signer.Secret{Type: signer.SecretBlob, Size: k.row.size}
-	case useNone:
-	default:
+	symmetric, versionErr := k.setVersion("version", v)
+	if versionErr != nil {
+		return versionErr
+	}
+	if !symmetric && k.row.use != useNone {
 		return err
 	}
 	return nil
 }
 
-// notEnabled is the error for a version that Google would not use.
-func notEnabled(what string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState) error {
-	return fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
-}
-
-// describePrimary reads what a CryptoKey that encrypts is.
+// describePrimary reads what a CryptoKey that encrypts is. Its primary version
+// encrypts.
 func (k *key) describePrimary(ctx context.Context) error {
-	c, err := k.backend.cryptoKey(ctx, k.ref.key)
+	var primary *kmspb.CryptoKeyVersion
+	err := k.backend.call(ctx, classControl, func(ctx context.Context) error {
+		c, err := k.backend.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: k.ref.key})
+		if err != nil {
+			return err
+		}
+		if c.GetName() != k.ref.key {
+			return cloud.Retry(errors.New("the answer names another key"))
+		}
+		primary = c.GetPrimary()
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	v := c.GetPrimary()
-	if v.GetState() != kmspb.CryptoKeyVersion_ENABLED {
-		return notEnabled("primary version", v.GetState())
+	_, err = k.setVersion("primary version", primary)
+	return err
+}
+
+// setVersion takes over what Google says about the version, which is what in errors.
+// It returns ErrUnavailable for one that is not enabled, and reports whether the
+// version is symmetric, so that nothing is left to read.
+func (k *key) setVersion(what string, v *kmspb.CryptoKeyVersion) (symmetric bool, err error) {
+	if state := v.GetState(); state != kmspb.CryptoKeyVersion_ENABLED {
+		return false, fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
 	}
-	k.row, k.level = row(v.GetAlgorithm().String()), v.GetProtectionLevel()
-	k.public = signer.Secret{Type: signer.SecretBlob, Size: k.row.size}
-	return nil
+
+	k.row, k.level = rowOf(v.GetAlgorithm().String()), v.GetProtectionLevel()
+	switch k.row.use { //nolint:exhaustive // the others have a public half
+	case useMAC:
+		k.public = signer.Secret{Type: signer.SecretHMAC, Size: k.row.size}
+		return true, nil
+	case useBlob:
+		k.public = signer.Secret{Type: signer.SecretBlob, Size: k.row.size}
+		return true, nil
+	default:
+		return false, nil
+	}
 }
 
 func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err error) {
 	name := k.ref.String()
-	err = k.backend.do(ctx, classRead, func(ctx context.Context) (err error) {
+	err = k.backend.call(ctx, classControl, func(ctx context.Context) (err error) {
 		if v, err = k.backend.client.GetCryptoKeyVersion(ctx, &kmspb.GetCryptoKeyVersionRequest{Name: name}); err != nil {
 			return err
 		}
@@ -186,63 +246,52 @@ func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err e
 	return v, err
 }
 
-// The formats of public keys that are asked for: PEM for all that have it, and what
-// FIPS 204 encodes for ML-DSA.
-const (
-	unspecified = kmspb.PublicKey_PUBLIC_KEY_FORMAT_UNSPECIFIED
-	nistPQC     = kmspb.PublicKey_NIST_PQC
-)
-
 // readPublic reads the public half, the algorithm and the protection level.
 func (k *key) readPublic(ctx context.Context, format kmspb.PublicKey_PublicKeyFormat) error {
 	name := k.ref.String()
-	return k.backend.do(ctx, classRead, func(ctx context.Context) error {
+	return k.backend.call(ctx, classControl, func(ctx context.Context) error {
 		p, err := k.backend.client.GetPublicKey(ctx, &kmspb.GetPublicKeyRequest{Name: name, PublicKeyFormat: format})
 		if err != nil {
 			return err
 		}
-		data, crc := []byte(p.GetPem()), p.GetPemCrc32C()
-		if format == nistPQC {
-			data, crc = p.GetPublicKey().GetData(), p.GetPublicKey().GetCrc32CChecksum()
+
+		data, crc, parse := []byte(p.GetPem()), p.GetPemCrc32C(), parsePEM
+		if format == formatPQC {
+			data, crc, parse = p.GetPublicKey().GetData(), p.GetPublicKey().GetCrc32CChecksum(), parseMLDSA
 		}
-		if err := intact("public key", data, crc); err != nil {
+		if err := checkCRC("public key", data, crc); err != nil {
 			return err
 		}
 		if p.GetName() != name {
 			return cloud.Retry(errors.New("the answer names another key version"))
 		}
-		k.row, k.level = row(p.GetAlgorithm().String()), p.GetProtectionLevel()
-		if format == nistPQC {
-			k.public, err = parseMLDSA(data, k.row)
-		} else {
-			k.public, err = parsePublic(string(data), k.row)
-		}
-		if err != nil {
+
+		k.row, k.level = rowOf(p.GetAlgorithm().String()), p.GetProtectionLevel()
+		if k.public, err = parse(data, k.row); err != nil {
 			return cloud.Fail(err)
 		}
 		return nil
 	})
 }
 
-// parseMLDSA reads a public key as FIPS 204 encodes it.
-func parseMLDSA(data []byte, r Row) (crypto.PublicKey, error) {
+// parseMLDSA reads a public key in the encoding of FIPS 204. Its errors wrap no
+// sentinel: the config did not cause them.
+func parseMLDSA(data []byte, r row) (crypto.PublicKey, error) {
 	if r.use == useNone {
-		return nil, nil // OpenKey says why
+		return nil, nil // open says why
 	}
-	if len(r.Algs) != 1 {
-		return nil, fmt.Errorf("the public key is none of %s", r.Algorithm)
+	if len(r.algs) == 1 {
+		if pub, err := mldsa.Public(r.algs[0], data); err == nil {
+			return pub, nil
+		}
 	}
-	pub, err := mldsa.Public(r.Algs[0], data)
-	if err != nil {
-		return nil, fmt.Errorf("the public key is none of %s", r.Algorithm) // no mistake of the config's
-	}
-	return pub, nil
+	return nil, fmt.Errorf("the public key is not one for %s", r.algorithm)
 }
 
-// parsePublic reads a public key in PEM (RFC 7468 section 13), which must be one of
-// the algorithm that it is said to be of.
-func parsePublic(text string, r Row) (crypto.PublicKey, error) {
-	block, rest := pem.Decode([]byte(text))
+// parsePEM reads a public key in PEM (RFC 7468 section 13). It must fit the algorithm
+// that the answer names. Its errors wrap no sentinel: the config did not cause them.
+func parsePEM(data []byte, r row) (crypto.PublicKey, error) {
+	block, rest := pem.Decode(data)
 	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) != 0 {
 		return nil, errors.New("the public key is not in PEM")
 	}
@@ -250,13 +299,14 @@ func parsePublic(text string, r Row) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the public key: %w", err)
 	}
-	for _, alg := range r.Algs {
+
+	for _, alg := range r.algs {
 		if err := alg.Fits(public); err != nil {
-			return nil, fmt.Errorf("the public key is none of %s: %s", r.Algorithm, err.Error()) // no mistake of the config's
+			return nil, fmt.Errorf("the public key is not one for %s: %s", r.algorithm, err.Error())
 		}
 	}
 	if k, ok := public.(*rsa.PublicKey); ok && r.size != 0 && k.N.BitLen() != r.size {
-		return nil, fmt.Errorf("the public key is none of %s: it has %d bits", r.Algorithm, k.N.BitLen())
+		return nil, fmt.Errorf("the public key is not one for %s: it has %d bits", r.algorithm, k.N.BitLen())
 	}
 	return public, nil
 }

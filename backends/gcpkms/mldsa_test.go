@@ -86,7 +86,7 @@ func TestMLDSAOpenFaults(t *testing.T) {
 		{gcpkmstest.NoCRC, signer.ErrUnavailable, "no CRC32C of the public key"},
 		{gcpkmstest.Empty, signer.ErrUnavailable, "(3 attempts)"},
 		{gcpkmstest.WrongName, signer.ErrUnavailable, "names another key version"},
-		{gcpkmstest.AnotherAlg, nil, "the public key is none of EC_SIGN_P256_SHA256"},
+		{gcpkmstest.AnotherAlg, nil, "the public key is not one for EC_SIGN_P256_SHA256"},
 	} {
 		kms.Inject(gcpkmstest.Fault{Method: "GetPublicKey", Kind: tt.kind, Skip: 1, Times: -1})
 		_, err := b.OpenKey(t.Context(), version)

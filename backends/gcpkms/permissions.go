@@ -8,12 +8,14 @@ import (
 	"slices"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
+	"google.golang.org/grpc/codes"
 
 	"signetd/signer"
 )
 
-// The permissions on a CryptoKey that matter here. The last ones nobody needs who
-// only uses keys.
+// The permissions on a CryptoKey that matter here. A daemon needs one or two of the
+// first three. [key.Describe] shows if the credentials have one of the others, which
+// change keys.
 const (
 	permissionSign    = "cloudkms.cryptoKeyVersions.useToSign"
 	permissionDecrypt = "cloudkms.cryptoKeyVersions.useToDecrypt"
@@ -23,43 +25,35 @@ const (
 	permissionPolicy  = "cloudkms.cryptoKeys.setIamPolicy"
 )
 
-// A need is the permissions that a use of a key takes, and the role that has them.
-type need struct {
-	permissions []string
-	role        string
-}
-
-func (u use) needs() need {
-	switch u { //nolint:exhaustive // the others sign
-	case decrypt:
-		return need{[]string{permissionDecrypt}, "roles/cloudkms.cryptoKeyDecrypter"}
-	case encryptBlob:
-		return need{[]string{permissionEncrypt, permissionDecrypt}, "roles/cloudkms.cryptoKeyEncrypterDecrypter"}
-	default:
-		return need{[]string{permissionSign}, "roles/cloudkms.signer"}
+// checkPermissions asks what the credentials may do with the key, and returns
+// ErrUnavailable if they may not use it. Where Google does not say, the first use of
+// the key will show it.
+func (k *key) checkPermissions(ctx context.Context) error {
+	need, role := []string{permissionSign}, "roles/cloudkms.signer"
+	switch k.row.use { //nolint:exhaustive // the others sign
+	case useDecrypt:
+		need, role = []string{permissionDecrypt}, "roles/cloudkms.cryptoKeyDecrypter"
+	case useBlob:
+		need, role = []string{permissionEncrypt, permissionDecrypt}, "roles/cloudkms.cryptoKeyEncrypterDecrypter"
 	}
-}
 
-// permitted asks what the credentials may do with the key, and refuses a key that
-// they may not use. If Google does not say, the first use of the key will show it.
-func (k *key) permitted(ctx context.Context) error {
-	need := k.row.use.needs()
-	ask := slices.Concat(need.permissions, []string{permissionDestroy, permissionUpdate, permissionPolicy})
+	ask := slices.Concat(need, []string{permissionDestroy, permissionUpdate, permissionPolicy})
 	var has []string
-	err := k.backend.do(ctx, classRead, func(ctx context.Context) error {
+	err := k.backend.call(ctx, classControl, func(ctx context.Context) error {
 		resp, err := k.backend.client.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: k.ref.key, Permissions: ask})
 		has = resp.GetPermissions()
 		return err
 	})
-	if codeOf(err) != 0 {
-		return nil // an endpoint that does not know the call, or does not let it through
+	if codeOf(err) != codes.OK {
+		return nil // an endpoint that does not know the call, or a proxy that does not let it through
 	}
 	if err != nil {
 		return err
 	}
-	for _, p := range need.permissions {
+
+	for _, p := range need {
 		if !slices.Contains(has, p) {
-			return fmt.Errorf("%w: %s: the credentials lack %s on the CryptoKey: grant %s", signer.ErrUnavailable, service, p, need.role)
+			return fmt.Errorf("%w: %s: the credentials lack %s on the CryptoKey: grant %s", signer.ErrUnavailable, service, p, role)
 		}
 	}
 	k.may = has

@@ -17,7 +17,7 @@ type ref struct {
 
 var refForm = regexp.MustCompile(`^(projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+)(?:/cryptoKeyVersions/([1-9][0-9]{0,8}))?$`)
 
-// maxRef is far longer than any name that Google allows.
+// maxRef is far longer than any name that Google allows, in bytes.
 const maxRef = 1024
 
 // parseRef reads projects/.../cryptoKeys/K and
@@ -28,21 +28,23 @@ func parseRef(s string) (ref, error) {
 	if ok {
 		name = strings.TrimPrefix(name, "/")
 	}
+
 	m := refForm.FindStringSubmatch(name)
 	if m == nil || len(name) > maxRef {
-		return ref{}, fmt.Errorf("%w: gcpkms: the ref is no projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N", signer.ErrInvalid)
+		return ref{}, fmt.Errorf("%w: gcpkms: the ref is not of the form projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/N", signer.ErrInvalid)
 	}
+
 	r := ref{key: m[1]}
 	if m[2] != "" {
 		var err error
 		if r.version, err = strconv.Atoi(m[2]); err != nil {
-			return ref{}, fmt.Errorf("%w: gcpkms: the version in the ref is no number", signer.ErrInvalid)
+			return ref{}, fmt.Errorf("%w: gcpkms: the version in the ref is not a number", signer.ErrInvalid)
 		}
 	}
 	return r, nil
 }
 
-// String returns the name that Google knows.
+// String returns the resource name, without a scheme.
 func (r ref) String() string {
 	if r.version == 0 {
 		return r.key

@@ -15,13 +15,14 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// checksum returns the CRC32C of data in the form of the API.
 func checksum(data []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(data, castagnoli)))
 }
 
-// intact returns an error unless an answer has the CRC32C of data. Google sends it
-// always: an answer without it was cut on its way.
-func intact(what string, data []byte, crc *wrapperspb.Int64Value) error {
+// checkCRC returns an error unless crc is the CRC32C of data, which is what of an
+// answer. Google always sends it: an answer without it has lost something on its way.
+func checkCRC(what string, data []byte, crc *wrapperspb.Int64Value) error {
 	switch {
 	case crc == nil:
 		return cloud.Retry(fmt.Errorf("the answer has no CRC32C of the %s: withheld", what))
@@ -31,18 +32,17 @@ func intact(what string, data []byte, crc *wrapperspb.Int64Value) error {
 	return nil
 }
 
-// errUnverified means that Google did not see the CRC32C that was sent, or what it
-// belongs to.
-var errUnverified = errors.New("the answer does not say that what was sent arrived intact: withheld")
-
-// same returns an error unless an answer is of the version that was asked. Some
-// answers have no name: want and got are empty then.
-func (k *key) same(got, want string, level kmspb.ProtectionLevel) error {
+// checkAnswer returns an error unless an answer names what was asked for, comes from
+// the protection level at which the key was opened, and says that Google has verified
+// the CRC32C of the request. Some answers have no name: got and want are empty then.
+func (k *key) checkAnswer(got, want string, level kmspb.ProtectionLevel, verified bool) error {
 	switch {
 	case got != want:
 		return cloud.Retry(errors.New("the answer names another key version: withheld"))
 	case level != k.level:
 		return cloud.Retry(fmt.Errorf("the answer is from protection level %v, the key was opened at %v: withheld", level, k.level))
+	case !verified:
+		return cloud.Retry(errors.New("the answer does not say that the request arrived intact: withheld"))
 	}
 	return nil
 }
