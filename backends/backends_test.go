@@ -2,6 +2,7 @@ package backends_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -70,7 +71,7 @@ func TestKinds(t *testing.T) {
 
 // TestFileNames holds the two cloud backends to the same file names, so that a reader
 // who knows one finds everything in the other. A file that only one of them needs is
-// listed here.
+// listed here. Software keys have the names that apply to them.
 func TestFileNames(t *testing.T) {
 	own := map[string][]string{
 		"awskms": {"agree.go"},
@@ -91,5 +92,10 @@ func TestFileNames(t *testing.T) {
 	}
 	if aws, gcp := names["awskms"], names["gcpkms"]; !slices.Equal(aws, gcp) {
 		t.Errorf("awskms has the files %v\ngcpkms has the files %v\nwant the same names, but for those of one backend alone: %v", aws, gcp, own)
+	}
+	for _, name := range []string{"backend.go", "decrypt.go", "doc.go", "key.go", "sign.go", "symmetric.go", "table.go"} {
+		if _, err := os.Stat(filepath.Join("software", name)); err != nil {
+			t.Error(err)
+		}
 	}
 }

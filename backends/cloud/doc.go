@@ -1,6 +1,6 @@
-// Package cloud is what the backends of cloud KMS services have in common: when
-// to try a call again and for how long, how much of the account's quota to use,
-// and how to tell a service that is down from one that is busy.
+// Package cloud has what the backends of cloud KMS services have in common: when to
+// try a call again and for how long, how much of the account's quota to use, and how to
+// tell a service that is down from one that is busy.
 //
 // A backend makes one [Caller] when it is opened and sends every call to the
 // service through [Caller.Do]:
@@ -16,24 +16,23 @@
 //		return err
 //	})
 //
-// What a call can be refused or fail with:
+// The errors of a call:
 //
-//   - The rate of its class is used up, here or by the service's own word:
-//     signer.ErrOverloaded, with a hint that [signer.RetryAfter] reads. There is no
-//     second attempt, which would use up more of what is short, and for some
-//     milliseconds after a throttle the others of its class do not go out.
-//   - The service or the network fails: [Config.Attempts] attempts, each within
-//     [Config.AttemptTimeout], with a pause between them that doubles and is
-//     jittered, and none that the caller's deadline leaves no time for. Then
-//     signer.ErrUnavailable.
-//   - The answer is final: the error that Classify made of it, as it is.
-//   - The caller's context ends: ctx.Err(), at once.
-//   - The backend is closed: signer.ErrUnavailable.
+//   - signer.ErrOverloaded if the rate of its class is used up, or the service says
+//     that its quota is. [signer.RetryAfter] reads when to try again. There is no second
+//     attempt, which would take more of what is short, and for some milliseconds after
+//     a throttle no call of the class goes out.
+//   - signer.ErrUnavailable if the service or the network fails, after [Config.Attempts]
+//     attempts, each within [Config.AttemptTimeout]. The pause between them doubles and
+//     is jittered. An attempt for which the caller's deadline leaves no time is not made.
+//   - The error that Classify returned, as it is, if that is final.
+//   - ctx.Err(), at once, if the caller's context ends.
+//   - signer.ErrUnavailable if the backend is closed.
 //
-// An answer that comes whole and is wrong, such as one without a signature, is an
-// error of the call like any other: return [Retry] or [Fail] from it.
+// A call whose answer is whole and wrong, such as one without a signature, returns
+// [Retry] or [Fail].
 //
-// [ParsePublicKey] and [Verify] are for what services answer: keys in SPKI form and
-// signatures in DER, those on secp256k1, too. A backend verifies every signature
-// before it returns it.
+// [ParsePublicKey] and [Verify] read what services answer: keys in SPKI form and
+// signatures in DER, also on secp256k1. A backend verifies every signature before it
+// returns it.
 package cloud

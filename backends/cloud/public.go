@@ -31,27 +31,28 @@ var oidMLDSA = map[string]signer.Alg{
 	"2.16.840.1.101.3.4.3.19": signer.MLDSA87,
 }
 
-// ParsePublicKey reads a SubjectPublicKeyInfo in DER: an *rsa.PublicKey, an
-// *ecdsa.PublicKey (on [signer.Secp256k1], which crypto/x509 does not know, too) or
-// an ed25519.PublicKey, a *signer.AKP that can be verified with, and what else
-// crypto/x509 reads.
+// ParsePublicKey reads a SubjectPublicKeyInfo in DER. It returns an *rsa.PublicKey, an
+// *ecdsa.PublicKey, an ed25519.PublicKey, or another type that crypto/x509 reads; also
+// an *ecdsa.PublicKey on [signer.Secp256k1] and a *signer.AKP that can verify, which
+// crypto/x509 does not know.
 func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 	if alg, key, ok := parseMLDSA(der); ok {
 		return mldsa.Public(alg, key)
 	}
+
 	curve, point, ok := parseEC(der)
 	if !ok || !curve.Equal(oidSecp256k1) {
 		return x509.ParsePKIXPublicKey(der)
 	}
 	pub, ok := signer.ParsePoint(signer.Secp256k1(), point)
 	if !ok {
-		return nil, errors.New("a public key that is no point of secp256k1")
+		return nil, errors.New("a public key that is not a point of secp256k1")
 	}
 	return pub, nil
 }
 
-// parseMLDSA returns the algorithm and the key, as FIPS 204 encodes it, of a key for
-// ML-DSA. Its AlgorithmIdentifier has no parameters (RFC 9881 section 2).
+// parseMLDSA reads a key for ML-DSA: its algorithm, and the key in the encoding of FIPS
+// 204. The AlgorithmIdentifier has no parameters (RFC 9881 section 2).
 func parseMLDSA(der []byte) (alg signer.Alg, key []byte, ok bool) {
 	var info spki
 	rest, err := asn1.Unmarshal(der, &info)
@@ -62,7 +63,7 @@ func parseMLDSA(der []byte) (alg signer.Alg, key []byte, ok bool) {
 	return alg, info.Key.Bytes, ok
 }
 
-// parseEC returns the curve's name and the point of an EC key.
+// parseEC reads an EC key: its named curve and its point.
 func parseEC(der []byte) (curve asn1.ObjectIdentifier, point []byte, ok bool) {
 	var info spki
 	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) != 0 || !info.Algorithm.Algorithm.Equal(oidECPublicKey) {
@@ -72,13 +73,14 @@ func parseEC(der []byte) (curve asn1.ObjectIdentifier, point []byte, ok bool) {
 	return curve, info.Key.RightAlign(), err == nil && len(rest) == 0
 }
 
-// MarshalPublicKey is the inverse of [ParsePublicKey], but for ML-DSA, whose keys
-// nobody is sent in this form.
+// MarshalPublicKey is the inverse of [ParsePublicKey], except that it does not write
+// keys for ML-DSA.
 func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 	ec, ok := pub.(*ecdsa.PublicKey)
 	if !ok || ec.Curve != signer.Secp256k1() {
 		return x509.MarshalPKIXPublicKey(pub)
 	}
+
 	curve, err := asn1.Marshal(oidSecp256k1)
 	if err != nil {
 		return nil, err
@@ -93,10 +95,10 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 	})
 }
 
-// Verify returns an error unless sig is pub's signature on digest with alg: in ASN.1
-// DER for ECDSA, as services and [signer.Signer] have it. For Ed25519 and ML-DSA
-// digest is the message. The error wraps no sentinel: a service that signs wrongly is a
-// fault to be reported, and the signature is not to be seen.
+// Verify returns an error unless sig is pub's signature on digest with alg, in ASN.1 DER
+// for ECDSA. For Ed25519 and ML-DSA digest is the message. The error wraps no sentinel,
+// because a service that signs wrongly is a fault to report. The caller must not return
+// the signature.
 func Verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 	if ec, ok := pub.(*ecdsa.PublicKey); ok {
 		raw, err := signer.RawECDSA(sig, (ec.Curve.Params().BitSize+7)/8)
@@ -105,6 +107,7 @@ func Verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 		}
 		sig = raw
 	}
+
 	if !signer.VerifyDigest(pub, alg, digest, sig) {
 		return errors.New("the signature does not verify against the public key: withheld")
 	}

@@ -16,8 +16,8 @@ import (
 	"signetd/signer"
 )
 
-// readKey reads a private or secret key, a crypto.Signer or a secret, from a PEM or JWK file that others cannot read.
-// Its errors never hold what the file holds.
+// readKey reads a crypto.Signer or a secret from a PEM or JWK file, which others must
+// not be able to read. The errors hold nothing of the file.
 func readKey(path string) (any, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -28,23 +28,25 @@ func readKey(path string) (any, error) {
 	case info.Mode().Perm()&0o007 != 0:
 		return nil, fmt.Errorf("%w: %s has mode %04o: others may read it; use 0600", signer.ErrInvalid, path, info.Mode().Perm())
 	}
+
 	data, err := os.ReadFile(path) // #nosec G304 -- the operator's config names the file
 	if err != nil {
 		return nil, err
 	}
 	defer clear(data)
+
 	parse := parsePEM
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		parse = parseJWK
 	}
 	private := parse(data)
 	if private == nil {
-		return nil, fmt.Errorf("%w: %s holds no private key in PKCS #8, PKCS #1, SEC 1 or JWK form, nor a symmetric one in a JWK with its alg", signer.ErrInvalid, path)
+		return nil, fmt.Errorf("%w: %s has no private key (PKCS #8, PKCS #1, SEC 1 or JWK) and no symmetric key (JWK with alg)", signer.ErrInvalid, path)
 	}
 	return private, nil
 }
 
-// parseJWK returns nil if data holds no key that it knows.
+// parseJWK returns nil if data is not a JWK that this package knows.
 func parseJWK(data []byte) any {
 	var jwk jose.JSONWebKey
 	if json.Unmarshal(data, &jwk) != nil {
@@ -53,6 +55,7 @@ func parseJWK(data []byte) any {
 		}
 		return nil
 	}
+
 	switch k := jwk.Key.(type) {
 	case crypto.Signer:
 		return k
@@ -75,6 +78,7 @@ func parseK1JWK(data []byte) (k1Key, bool) {
 	if json.Unmarshal(data, &jwk) != nil || jwk.Kty != "EC" || jwk.Crv != "secp256k1" {
 		return k1Key{}, false
 	}
+
 	decode := base64.RawURLEncoding.Strict().DecodeString
 	d, err := decode(jwk.D)
 	if err != nil {
@@ -89,10 +93,11 @@ func parseK1JWK(data []byte) (k1Key, bool) {
 	return parseK1(d, x, y)
 }
 
+// parsePEM returns the first private key in data, or nil.
 func parsePEM(data []byte) any {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if k, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-			return k // a type that is none of those that are known is told there
+			return k // OpenKey refuses a type that it does not know
 		}
 		if k, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 			return k

@@ -11,8 +11,8 @@ import (
 	"signetd/signer"
 )
 
-// A k1Key is a private key on secp256k1, which the standard library does not sign
-// with.
+// A k1Key is a private key on secp256k1, with which the standard library does not
+// sign.
 type k1Key struct{ private *secp256k1.PrivateKey }
 
 func generateK1() (k1Key, error) {
@@ -26,6 +26,7 @@ func parseK1(d, x, y []byte) (k1Key, bool) {
 	if len(d) != 32 || n.SetByteSlice(d) || n.IsZero() {
 		return k1Key{}, false
 	}
+
 	pub, ok := signer.ParsePoint(signer.Secp256k1(), append(append([]byte{4}, x...), y...))
 	k := k1Key{secp256k1.NewPrivateKey(&n)}
 	return k, ok && k.private.PubKey().ToECDSA().Equal(pub)
@@ -37,7 +38,7 @@ func (k k1Key) Public() crypto.PublicKey { return k.private.PubKey().ToECDSA() }
 // Sign implements [crypto.Signer]. The nonce follows from key and digest (RFC 6979).
 func (k k1Key) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 	if len(digest) != 32 {
-		return nil, fmt.Errorf("%w: a digest of %d bytes", signer.ErrInvalid, len(digest))
+		return nil, fmt.Errorf("%w: a digest of %d bytes, not 32", signer.ErrInvalid, len(digest))
 	}
 	return ecdsa.Sign(k.private, digest).Serialize(), nil
 }

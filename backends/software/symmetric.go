@@ -30,6 +30,7 @@ func (b *Backend) openSecret(s secret) (signer.Key, error) {
 	if s.typ == signer.SecretHMAC {
 		return &macKey{k}, nil
 	}
+
 	block, err := aes.NewCipher(s.value)
 	if err != nil {
 		return nil, fmt.Errorf("%w: software key: an AES key of %d bytes", signer.ErrInvalid, len(s.value))
@@ -41,6 +42,7 @@ func (b *Backend) openSecret(s secret) (signer.Key, error) {
 	return &aesKey{k, block, gcm}, nil
 }
 
+// A secretKey is an open secret. [macKey] and [aesKey] embed it.
 type secretKey struct {
 	backend *Backend
 	secret  secret
@@ -51,6 +53,7 @@ func (k *secretKey) Public() crypto.PublicKey {
 	return signer.Secret{Type: k.secret.typ, Size: len(k.secret.value)}
 }
 
+// A macKey is an HMAC key.
 type macKey struct{ secretKey }
 
 var _ signer.MACer = (*macKey)(nil)
@@ -62,14 +65,17 @@ func (k *macKey) MACContext(ctx context.Context, message []byte, hash crypto.Has
 		return nil, err
 	}
 	defer leave()
+
 	if _, err := signer.CheckMAC(k.Public(), hash); err != nil {
 		return nil, err
 	}
+
 	h := hmac.New(hash.New, k.secret.value)
 	h.Write(message)
 	return h.Sum(nil), nil
 }
 
+// An aesKey is an AES key.
 type aesKey struct {
 	secretKey
 	block cipher.Block
@@ -88,6 +94,7 @@ func (k *aesKey) WrapContext(ctx context.Context, form signer.WrapForm, key []by
 		return nil, err
 	}
 	defer leave()
+
 	if err := signer.CheckWrap(form, key); err != nil {
 		return nil, err
 	}
@@ -101,6 +108,7 @@ func (k *aesKey) UnwrapContext(ctx context.Context, form signer.WrapForm, wrappe
 		return nil, err
 	}
 	defer leave()
+
 	if err := signer.CheckWrapped(form, wrapped); err != nil {
 		return nil, err
 	}
@@ -114,6 +122,7 @@ func (k *aesKey) SealContext(ctx context.Context, plaintext, aad []byte) (iv, se
 		return nil, nil, err
 	}
 	defer leave()
+
 	out := k.gcm.Seal(nil, nil, plaintext, aad) // #nosec G407 -- the cipher draws the IV
 	return out[:signer.GCMIVSize], out[signer.GCMIVSize:], nil
 }
@@ -125,6 +134,7 @@ func (k *aesKey) OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byt
 		return nil, err
 	}
 	defer leave()
+
 	if err := signer.CheckSealed(iv, sealed); err != nil {
 		return nil, err
 	}
