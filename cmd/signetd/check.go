@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"signetd/daemon"
 	"signetd/signer"
 )
 
@@ -33,7 +32,7 @@ nothing and writes no audit log.`,
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), buildTimeout)
 		defer cancel()
-		setup, err := d.build(ctx, daemon.NewMetrics(version))
+		setup, err := d.openAll(ctx)
 		if err != nil {
 			return err
 		}

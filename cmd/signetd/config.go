@@ -7,7 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"signetd/backends"
+	"signetd/daemon"
 	"signetd/daemon/config"
+	"signetd/daemon/keyring"
 	"signetd/signer"
 )
 
@@ -36,9 +38,9 @@ func parseConfig(name string, text []byte) (*document, error) {
 	return &document{f, b}, err
 }
 
-// openers returns what opens the backends, after a check of what the config says of them.
-func (d *document) openers() ([]opener, error) {
-	var list []opener
+// toOpen returns the backends to open, after a check of what the config says of them.
+func (d *document) toOpen() ([]keyring.Backend, error) {
+	var list []keyring.Backend
 	places := map[string]string{} // by name
 	for i, c := range d.backends {
 		at := fmt.Sprintf("$.backends[%d]", i)
@@ -53,7 +55,17 @@ func (d *document) openers() ([]opener, error) {
 		if c.Software != nil && !d.InsecureSoftwareKeys {
 			return nil, d.Invalid(at+".software", "no hardware protects software keys; to use them all the same, set insecure_software_keys: true")
 		}
-		list = append(list, opener{c.Name, at, func(ctx context.Context) (signer.Backend, error) { return backends.Open(ctx, c) }})
+		open := func(ctx context.Context) (signer.Backend, error) { return backends.Open(ctx, c) }
+		list = append(list, keyring.Backend{Name: c.Name, At: at, Open: open})
 	}
 	return list, nil
+}
+
+// openAll opens all keys of the config; nothing may be missing.
+func (d *document) openAll(ctx context.Context) (daemon.Setup, error) {
+	list, err := d.toOpen()
+	if err != nil {
+		return daemon.Setup{}, err
+	}
+	return keyring.New(daemon.NewMetrics(version), nil).OpenAll(ctx, d.File, list)
 }

@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"signetd/daemon"
 )
 
 // good is a config that works anywhere, with a mark where tests change it.
@@ -42,7 +40,7 @@ func load(text string) error {
 	if _, err := d.Settings(); err != nil {
 		return err
 	}
-	setup, err := d.build(context.Background(), daemon.NewMetrics("test"))
+	setup, err := d.openAll(context.Background())
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"signetd/backends/gcpkms/gcpkmstest"
 	"signetd/daemon"
+	"signetd/daemon/keyring"
 	"signetd/signer"
 )
 
@@ -63,7 +64,7 @@ func TestExpand(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			setup, err := cryptoKey(t, kms, tt.version).build(t.Context(), daemon.NewMetrics("test"))
+			setup, err := cryptoKey(t, kms, tt.version).openAll(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +93,7 @@ func TestExpand(t *testing.T) {
 			}
 		})
 	}
-	_, err := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`", kid: x}`).build(t.Context(), daemon.NewMetrics("test"))
+	_, err := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`", kid: x}`).openAll(t.Context())
 	if !errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), "test.yaml:17:") || !strings.Contains(err.Error(), "cannot have one kid") {
 		t.Errorf("build() with one kid for two versions = %v, want ErrInvalid at its place", err)
 	}
@@ -106,15 +107,14 @@ func TestExpandAway(t *testing.T) {
 	kms.CreateVersion(key)
 	kms.CreateVersion(key)
 	d := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`"}`)
-	known := &publicKeys{}
+	keys := keyring.New(daemon.NewMetrics("test"), slog.New(slog.DiscardHandler))
 	build := func() (missing, seen int) {
 		t.Helper()
-		openers, err := d.openers()
+		list, err := d.toOpen()
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &builder{File: d.File, openers: openers, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler), lenient: true, known: known}
-		setup, err := b.build(t.Context())
+		setup, err := keys.Open(t.Context(), d.File, list, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestExpandAway(t *testing.T) {
 			t.Errorf("%s: %d versions missing and %d known, want %d and %d", step.name, missing, seen, step.missing, step.seen)
 		}
 	}
-	if _, err := d.build(t.Context(), daemon.NewMetrics("test")); !errors.Is(err, signer.ErrUnavailable) {
+	if _, err := d.openAll(t.Context()); !errors.Is(err, signer.ErrUnavailable) {
 		t.Errorf("build() of a check = %v, want ErrUnavailable", err)
 	}
 }

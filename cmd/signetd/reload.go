@@ -27,11 +27,11 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := d.NeedsRestart(r.config); err != nil {
 		return 0, err
 	}
-	setup, err := r.build(ctx, d, r.service.Ring())
+	setup, err := r.open(ctx, d, r.service.Ring())
 	if err != nil {
 		return 0, err
 	}
-	r.logKeys(ctx, setup.Ring)
+	r.keys.LogFound(ctx, setup.Ring)
 	r.service.Swap(setup)
 	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil

@@ -20,6 +20,7 @@ import (
 	"signetd/daemon"
 	"signetd/daemon/audit"
 	"signetd/daemon/config"
+	"signetd/daemon/keyring"
 	"signetd/daemon/server"
 	"signetd/signer"
 )
@@ -63,7 +64,7 @@ type running struct {
 	metrics  *daemon.Metrics
 	service  *daemon.Service
 	log      *slog.Logger
-	known    *publicKeys
+	keys     *keyring.Keyring
 
 	mu sync.Mutex // one reload at a time
 }
@@ -76,7 +77,8 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 		return err
 	}
 	addProcs()
-	r := &running{config: d.File, settings: settings, log: settings.Log, metrics: daemon.NewMetrics(version), known: &publicKeys{}}
+	metrics := daemon.NewMetrics(version)
+	r := &running{config: d.File, settings: settings, log: settings.Log, metrics: metrics, keys: keyring.New(metrics, settings.Log)}
 	if d.Path != "" {
 		// From here to the end: by default SIGHUP ends a process, be it starting or
 		// answering its last requests.
@@ -90,24 +92,23 @@ func serve(ctx context.Context, d *document, started func()) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.audit.Close()) }()
-	setup, err := r.build(ctx, d, nil)
+	setup, err := r.open(ctx, d, nil)
 	if err != nil {
 		return err
 	}
 	return r.run(ctx, setup, started)
 }
 
-// build makes the setup of d, in which versions may be missing. before is the ring
-// that is served now, or nil at start.
-func (r *running) build(ctx context.Context, d *document, before *signer.Ring) (daemon.Setup, error) {
+// open opens the backends and keys of d, of which some may be missing. served is the ring
+// that is in use now, or nil at start.
+func (r *running) open(ctx context.Context, d *document, served *signer.Ring) (daemon.Setup, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	openers, err := d.openers()
+	list, err := d.toOpen()
 	if err != nil {
 		return daemon.Setup{}, err
 	}
-	b := &builder{File: d.File, openers: openers, metrics: r.metrics, log: r.log, lenient: true, before: before, known: r.known}
-	return b.build(ctx)
+	return r.keys.Open(ctx, d.File, list, served)
 }
 
 // run listens, serves, and stops in the order that loses no request.
@@ -133,7 +134,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 		go func() { failed <- srv.Serve(l) }() // ends with Shutdown
 	}
 	stopReloads := r.reloadOnSignal(ctx)
-	r.logKeys(ctx, setup.Ring)
+	r.keys.LogFound(ctx, setup.Ring)
 	r.log.InfoContext(ctx, "serving", "version", version, "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends), "sockets", addresses(sockets))
 
 	// What only the start needed goes back to the kernel. After that little is live, and a
@@ -154,23 +155,6 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	err = errors.Join(err, r.stop(context.WithoutCancel(ctx), srv, sockets, stopReloads), stopMetrics())
 	r.log.InfoContext(ctx, "stopped")
 	return err
-}
-
-// logKeys says which keys were found where a ref leaves that open.
-func (r *running) logKeys(ctx context.Context, ring *signer.Ring) {
-	for _, k := range ring.Keys() {
-		for _, v := range k.Versions {
-			logFound(ctx, r.log, k.Name, v)
-		}
-	}
-}
-
-// logFound says what the backend says of a version's key, if it does: an alias of a
-// cloud KMS is pinned to what it was resolved to.
-func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Version) {
-	if found := v.Describe(); found != "" {
-		log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
-	}
 }
 
 // stop lets nobody new in, answers who is in, and closes the backends.

@@ -31,25 +31,27 @@ func (fakeTPM) Metrics() []signer.Metric {
 	}
 }
 
+// noMetrics is a backend that has metrics, but not yet.
+type noMetrics struct{ signer.Backend }
+
+// Metrics implements [signer.Metered].
+func (noMetrics) Metrics() []signer.Metric { return nil }
+
 // TestBackendMetrics reads the metrics of backends, whatever kind they are: one that
-// is open, one that was away and has come, one that is still away, and one that has
-// no metrics.
+// has some, one that has none yet, and one that never has any.
 func TestBackendMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(statsCollector{backendsByName{
-		"chip": fakeTPM{}, "late": &lateBackend{backend: fakeTPM{}}, "away": &lateBackend{err: signer.ErrUnavailable}, "mute": struct{ signer.Backend }{},
+		"chip": fakeTPM{}, "away": noMetrics{}, "mute": struct{ signer.Backend }{},
 	}})
 
 	const want = `# HELP signetd_tpm_commands_total Commands sent.
 # TYPE signetd_tpm_commands_total counter
 signetd_tpm_commands_total{backend="chip"} 3
-signetd_tpm_commands_total{backend="late"} 3
 # HELP signetd_tpm_handles Handles in use.
 # TYPE signetd_tpm_handles gauge
 signetd_tpm_handles{backend="chip",hierarchy="owner"} 1
 signetd_tpm_handles{backend="chip",hierarchy="platform"} 2
-signetd_tpm_handles{backend="late",hierarchy="owner"} 1
-signetd_tpm_handles{backend="late",hierarchy="platform"} 2
 `
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
