@@ -10,7 +10,7 @@ import (
 	"signetd/backends/pkcs11"
 )
 
-// A printer prints what the doctor found, and keeps the first error of doing so.
+// A printer prints reports for people. It keeps the first error of w.
 type printer struct {
 	w   io.Writer
 	err error
@@ -39,8 +39,7 @@ func (p *printer) report(r pkcs11.Report) {
 	p.line("")
 }
 
-// slot prints a slot; of a token that was not asked for, one line only, unless
-// none was.
+// slot prints a slot. Unless all is set, a token that was not asked for gets one line.
 func (p *printer) slot(s pkcs11.SlotReport, all bool) {
 	t := s.Token
 	switch {
@@ -51,10 +50,12 @@ func (p *printer) slot(s pkcs11.SlotReport, all bool) {
 		p.line("Slot    %d: a token that is not initialised", s.ID)
 		return
 	}
+
 	p.line("Token   %q, serial %s, in slot %d", t.Label, t.Serial, s.ID)
 	if !t.Chosen && !all {
 		return
 	}
+
 	p.line("        %s %s, hardware %s, firmware %s", t.Manufacturer, t.Model, t.Hardware, t.Firmware)
 	p.line("        sessions: %s", sessionsText(t.Sessions))
 	p.line("        user PIN: %s", pinText(t.PIN))
@@ -67,6 +68,7 @@ func (p *printer) list(title string, words []string) {
 	if len(words) == 0 {
 		return
 	}
+
 	line := indent[2:] + title
 	for _, word := range words {
 		if len(line)+1+len(word) > width {
@@ -80,18 +82,19 @@ func (p *printer) list(title string, words []string) {
 }
 
 func sessionsText(s pkcs11.SessionsReport) string {
-	text := "the token does not tell how many it allows"
+	text := "the token does not say how many it allows"
 	switch {
 	case s.Max != nil && *s.Max == 0:
 		text = "no limit"
 	case s.Max != nil:
 		text = fmt.Sprintf("%d at most", *s.Max)
 	}
+
 	if s.Open != nil {
 		text += fmt.Sprintf(", %d open", *s.Open)
 	}
 	if s.Configured > 0 {
-		text += fmt.Sprintf("; signetd uses %d and one to stay logged in", s.Configured)
+		text += fmt.Sprintf("; signetd uses %d, and one more to stay logged in", s.Configured)
 	}
 	return text
 }
@@ -103,17 +106,18 @@ func pinText(pin pkcs11.PINReport) string {
 		text string
 	}{
 		{!pin.Initialized, "never set"},
-		{pin.CountLow, "a wrong one was tried"},
-		{pin.FinalTry, "one more wrong one locks the token"},
+		{pin.CountLow, "a wrong PIN was tried"},
+		{pin.FinalTry, "one more wrong PIN locks the token"},
 		{pin.Locked, "locked"},
-		{pin.ToBeChanged, "to be changed"},
+		{pin.ToBeChanged, "must be changed"},
 	} {
 		if s.set {
 			state = append(state, s.text)
 		}
 	}
+
 	if len(state) == 0 {
-		state = []string{"no complaint"}
+		state = []string{"ok"}
 	}
 	return fmt.Sprintf("%s; %d to %d characters", strings.Join(state, ", "), pin.MinLength, pin.MaxLength)
 }
@@ -123,6 +127,7 @@ func (p *printer) key(k pkcs11.KeyReport) {
 	if !k.Found {
 		return
 	}
+
 	var yes, no []string
 	for name, value := range k.Attributes {
 		if short := strings.TrimPrefix(name, "CKA_"); value {
@@ -133,6 +138,7 @@ func (p *printer) key(k pkcs11.KeyReport) {
 	}
 	slices.Sort(yes)
 	slices.Sort(no)
+
 	if k.Type != "" {
 		p.line("        %s", k.Type)
 	}
@@ -149,6 +155,7 @@ func (p *printer) alg(a pkcs11.AlgReport) {
 	if !a.Proven {
 		proven = "WRONG"
 	}
+
 	p.line("        %-12s  %s  by %s", a.Alg, proven, a.Way)
 	for _, l := range a.Latency {
 		p.line("                      %d in flight: median %s, p99 %s (%d runs)", l.InFlight, milliseconds(l.Median), milliseconds(l.P99), l.Samples)

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHarden: each command that comes to hold a PIN leaves no core dump and lets
-// no other process of its user look in. Each is run so that it fails soon after.
+// TestHarden: each command that reads a PIN hides its memory first. The commands run
+// with arguments that make them fail right after that.
 func TestHarden(t *testing.T) {
 	umask := unix.Umask(0o077)
 	t.Cleanup(func() { unix.Umask(umask) })
+
 	for _, args := range [][]string{
 		{"serve", "-c", "/nonexistent"},
 		{"check", "-c", "/nonexistent"},
@@ -23,6 +24,7 @@ func TestHarden(t *testing.T) {
 		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 			t.Fatal(err)
 		}
+
 		cmd := root()
 		cmd.SetArgs(slices.Clone(args))
 		cmd.SetOut(io.Discard)
@@ -30,11 +32,13 @@ func TestHarden(t *testing.T) {
 		if err := cmd.ExecuteContext(t.Context()); err == nil {
 			t.Errorf("%v: no error", args)
 		}
+
 		dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 		if err != nil || dumpable != 0 {
 			t.Errorf("%v: dumpable is %d, %v", args, dumpable, err)
 		}
 	}
+
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}

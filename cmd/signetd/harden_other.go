@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden keeps secrets in this process: no core dump, and no file that others
-// read.
+// harden keeps secrets inside this process: it writes no core dump, and other users can
+// read no file that it makes.
 func harden() error {
 	unix.Umask(0o077)
+
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("no core dumps: %w", err)
+		return fmt.Errorf("cannot forbid core dumps: %w", err)
 	}
 	return nil
 }

@@ -30,9 +30,9 @@ func hsmInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init --module FILE --token LABEL --pin-file FILE --so-pin-file FILE",
 		Short: "Initialise a token in the first free slot",
-		Long: `init makes a token with the given label in the first slot that has none, sets
-the security officer's and the user's PIN, and prints the serial number. A
-token that is there already is never touched.`,
+		Long: `init makes a token with the given label in the first slot without one, sets the
+PINs of the security officer and of the user, and prints the serial number. It
+never changes a token that exists.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -44,6 +44,7 @@ token that is there already is never touched.`,
 				return err
 			}
 			defer clear(o.SOPIN)
+
 			serial, err := provision.InitToken(o)
 			if err != nil {
 				return err
@@ -52,6 +53,7 @@ token that is there already is never touched.`,
 			return nil
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&o.Module, "module", "", "path of the PKCS#11 library")
 	f.StringVar(&o.Label, "token", "", "label of the new token")
@@ -68,22 +70,24 @@ func hsmKeygenCommand() *cobra.Command {
 		Use:   "keygen --module FILE --token LABEL --pin-file FILE --label LABEL --type TYPE --use USE",
 		Short: "Generate a key in a token",
 		Long: `keygen generates a key pair or a secret key in a token: sensitive, not
-extractable, and either for signatures or for opening secrets, never for both. It
-prints the ref to put in the config file, and the public key as PEM if there is one.`,
+extractable, and either to sign or to decrypt, never both. It prints the ref for
+the config file and, for a key pair, the public key as PEM.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.ID, err = hex.DecodeString(id); err != nil {
-				return errors.New("--id: not hexadecimal")
+				return errors.New("--id: must be hexadecimal")
 			}
 			if o.PIN, err = pkcs11.ReadPIN(pinFile); err != nil {
 				return err
 			}
 			defer clear(o.PIN)
+
 			key, err := provision.GenerateKey(o)
 			if err != nil {
 				return err
 			}
+
 			fmt.Fprintln(cmd.OutOrStdout(), key.URI)
 			if len(key.Public) == 0 {
 				return nil
@@ -91,10 +95,11 @@ prints the ref to put in the config file, and the public key as PEM if there is 
 			return pem.Encode(cmd.OutOrStdout(), &pem.Block{Type: "PUBLIC KEY", Bytes: key.Public})
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&o.Module, "module", "", "path of the PKCS#11 library")
 	f.StringVar(&o.Token, "token", "", "label of the token")
-	f.StringVar(&o.Serial, "serial", "", "serial number of the token, beside or instead of its label")
+	f.StringVar(&o.Serial, "serial", "", "serial number of the token, with or instead of its label")
 	f.StringVar(&pinFile, "pin-file", "", "file that holds the user PIN")
 	f.StringVar(&o.Label, "label", "", "label of the new key")
 	f.StringVar(&id, "id", "", "CKA_ID of the new key in hexadecimal (default: random)")
@@ -108,7 +113,7 @@ prints the ref to put in the config file, and the public key as PEM if there is 
 func require(cmd *cobra.Command, flags ...string) {
 	for _, name := range flags {
 		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // a flag that the command does not have: a mistake in this file
+			panic(err) // the command has no such flag: a mistake in this file
 		}
 	}
 }

@@ -19,9 +19,11 @@ var version = "dev"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+
 	// A second Ctrl-C ends a stop that takes too long. A second SIGTERM does not:
-	// requests in flight are answered whatever an impatient supervisor sends.
+	// requests in flight are answered however often an impatient supervisor asks.
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) })
+
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "signetd:", err)
 		if usage := (usageError{}); errors.As(err, &usage) {

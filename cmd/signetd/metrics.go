@@ -15,6 +15,10 @@ import (
 	"signetd/daemon/server"
 )
 
+// metricsConnections bounds the connections to the metrics. Any user of this host may
+// open them, and each takes a file descriptor that the daemon's own socket may need.
+const metricsConnections = 32
+
 // serveMetrics answers GET /metrics on a listener of its own until stop is called.
 func (r *running) serveMetrics() (stop func() error, err error) {
 	where := r.settings.Metrics.Listen
@@ -34,21 +38,18 @@ func (r *running) serveMetrics() (stop func() error, err error) {
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	server := &http.Server{
+	srv := &http.Server{
 		Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10,
-		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug), // what scrapers do wrong, mostly
+		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug), // mostly mistakes of scrapers
 	}
+
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(netutil.LimitListener(l, metricsConnections)) }() // ends with Close
+	go func() { done <- srv.Serve(netutil.LimitListener(l, metricsConnections)) }() // ends with Close
 	return func() error {
-		err := server.Close()
+		err := srv.Close()
 		if serr := <-done; !errors.Is(serr, http.ErrServerClosed) {
 			err = errors.Join(err, serr)
 		}
-		return errors.Join(err, closeAll([]net.Listener{l})) // a Socket has a path and a lock to let go of
+		return errors.Join(err, closeAll([]net.Listener{l})) // a server.Socket has a path to remove and a lock to release
 	}, nil
 }
-
-// metricsConnections bounds the connections to the metrics, which any user of
-// this host may open: each takes a file descriptor, and the socket needs them, too.
-const metricsConnections = 32

@@ -12,8 +12,8 @@ import (
 	"signetd/daemon/config"
 )
 
-// TestMetricsConnections: whoever opens connections to the metrics and sends
-// nothing does not keep the daemon from ending.
+// TestMetricsConnections: idle connections to the metrics do not keep the daemon from
+// ending.
 func TestMetricsConnections(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -23,11 +23,13 @@ func TestMetricsConnections(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	r := &running{settings: config.Settings{Metrics: config.Metrics{Listen: where}}, metrics: daemon.NewMetrics("test"), log: slog.New(slog.DiscardHandler)}
 	stop, err := r.serveMetrics()
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	resp, err := http.Get("http://" + where + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +55,8 @@ func TestMetricsConnections(t *testing.T) {
 			ended <- struct{}{}
 		}()
 	}
-	time.Sleep(100 * time.Millisecond) // for the server to be full
+	time.Sleep(100 * time.Millisecond) // until the server has as many as it takes
+
 	start := time.Now()
 	if err := stop(); err != nil {
 		t.Errorf("stop: %v", err)
@@ -61,6 +64,7 @@ func TestMetricsConnections(t *testing.T) {
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("stop took %v", took)
 	}
+
 	for range many {
 		select {
 		case <-ended:

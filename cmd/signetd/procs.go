@@ -6,23 +6,26 @@ import (
 	"sync"
 )
 
-// procsPerCPU is how many goroutines may be at work for each processor.
+// procsPerCPU is how many Ps of Go's scheduler there are for each processor.
 const procsPerCPU = 4
 
-// addProcs lets more goroutines be at work at once than there are processors. A call
-// into a token keeps its place (a P of Go's scheduler) as long as others are free.
-// Without any, Go's monitor looks every 20 µs for calls that take longer, to give their
-// places to others, and a goroutine that comes back changes threads to find one: with
-// 64 clients that took a tenth of the throughput. From here on the number does not
-// follow a CPU limit of the cgroup that changes. See docs/decisions/0018.
+// addProcs raises GOMAXPROCS above the number of processors.
+//
+// A call into a token is a cgo call, and its goroutine keeps its P while other Ps are
+// idle. If none is idle, Go's monitor, which looks every 20 µs, takes the P of a call that
+// lasts longer and gives it to another goroutine; the goroutine that comes back must then
+// wait for a P and often changes threads. With 64 clients that cost a tenth of the
+// throughput. docs/decisions/0018 has the figures.
+//
+// Once GOMAXPROCS is set, Go no longer follows a change of the cgroup's CPU limit.
 var addProcs = sync.OnceFunc(func() {
 	runtime.GOMAXPROCS(procs(os.Getenv("GOMAXPROCS"), runtime.GOMAXPROCS(0)))
 })
 
-// procs is how many goroutines may be at work, where Go would have n: so many, if the
-// operator has set GOMAXPROCS to what is set.
-func procs(set string, n int) int {
-	if set != "" {
+// procs returns the GOMAXPROCS to use: n, which Go has chosen, times procsPerCPU, unless
+// the operator has set it in the environment.
+func procs(env string, n int) int {
+	if env != "" {
 		return n
 	}
 	return procsPerCPU * n

@@ -14,10 +14,11 @@ func TestProcs(t *testing.T) {
 	}
 }
 
-// TestAddProcsOnce has a process that serves again go on with what it has.
+// TestAddProcsOnce: a process that serves a second time keeps its GOMAXPROCS.
 func TestAddProcsOnce(t *testing.T) {
 	addProcs()
 	before := runtime.GOMAXPROCS(0)
+
 	addProcs()
 	if got := runtime.GOMAXPROCS(0); got != before {
 		t.Errorf("GOMAXPROCS = %d after another call, want %d", got, before)

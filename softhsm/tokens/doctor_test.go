@@ -174,7 +174,7 @@ func TestDoctorLocked(t *testing.T) {
 		return []string{"--module", module, "--token", token.Config().Token, "--pin-file", token.PINFile()}
 	}
 	f := faultp11.New(t, token.Module())
-	sessions := fmt.Sprintf("signetd uses %d and", 4*runtime.NumCPU()) // the default
+	sessions := fmt.Sprintf("signetd uses %d, and", 4*runtime.NumCPU()) // the default
 	for name, rule := range map[string]string{"locked": "", "locked-unflagged": "token-flags -USER_PIN_LOCKED -USER_PIN_FINAL_TRY -USER_PIN_COUNT_LOW"} {
 		before := f.Count("C_Login")
 		f.Clear()
@@ -189,7 +189,7 @@ func TestDoctorLocked(t *testing.T) {
 		if shown, failed := after.Calls-before.Calls, after.Failed-before.Failed; shown != len(rule)/max(len(rule), 1) || failed != shown {
 			t.Errorf("%s: a PIN was shown %d times, and refused %d times", name, shown, failed)
 		}
-		golden(t, name, strings.NewReplacer(f.Module(), "/MODULE", token.PINFile(), "/PIN_FILE", sessions, "signetd uses N and").Replace(text))
+		golden(t, name, strings.NewReplacer(f.Module(), "/MODULE", token.PINFile(), "/PIN_FILE", sessions, "signetd uses N, and").Replace(text))
 	}
 }
 
