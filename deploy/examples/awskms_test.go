@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"signetd/backends/awskms/awskmstest"
@@ -18,8 +17,9 @@ const (
 	awsPolicy  = "awskms-policy.json"
 )
 
-// An operator who has these keys in AWS KMS changes ids and accounts, and nothing
-// else, and has a config that works, with the permissions of the policy beside it.
+// TestAWSExampleChecks holds that an operator who has these keys in AWS KMS has to change
+// ids and accounts, and nothing else, for a config that works with the permissions of the
+// policy beside it.
 func TestAWSExampleChecks(t *testing.T) {
 	here := awskmstest.New(t, awskmstest.Config{})
 	there := awskmstest.New(t, awskmstest.Config{Region: "us-east-1"})
@@ -27,10 +27,12 @@ func TestAWSExampleChecks(t *testing.T) {
 	here.SetAlias("alias/inbox", here.CreateKey("RSA_2048", "ENCRYPT_DECRYPT"))
 	there.SetAlias("alias/oidc-2027-02", there.CreateKey("ECC_NIST_P256", "SIGN_VERIFY"))
 	here.Setenv(t)
+
 	dir := t.TempDir()
 	text := read(t, awsExample)
-	text = regexp.MustCompile(`(?m)^ +assume_role:.*\n( {8}.*\n)+`).ReplaceAllString(text, "") // there is no STS here
-	for _, r := range []struct{ old, new string }{
+	text = regexp.MustCompile(`(?m)^ +assume_role:.*\n( {8}.*\n)+`).ReplaceAllString(text, "") // this test has no STS
+
+	out := checkAdapted(t, dir, text, []replacement{
 		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
 		{"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl")},
 		{", group: signet}", "}"},
@@ -40,20 +42,8 @@ func TestAWSExampleChecks(t *testing.T) {
 		{"arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", oidc},
 		{"{user: issuer}", "{user: " + strconv.Itoa(os.Getuid()) + "}"},
 		{"{group: mailroom}", "{group: " + strconv.Itoa(os.Getgid()) + "}"},
-	} {
-		if !strings.Contains(text, r.old) {
-			t.Fatalf("the example lacks %q", r.old)
-		}
-		text = strings.ReplaceAll(text, r.old, r.new)
-	}
-	config := filepath.Join(dir, awsExample)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := check(t, config)
-	if err != nil {
-		t.Fatalf("signetd check: %v\n%s\n%s", err, out, text)
-	}
+	})
+
 	for _, want := range []string{
 		`(?m)^key oidc: kid \S{43} in aws: \[ES256\]: ok: ` + regexp.QuoteMeta(oidc) + `, ECC_NIST_P256 for SIGN_VERIFY$`,
 		`(?m)^key oidc: kid \S{43} in aws-us: \[ES256\]: ok: arn:\S+, ECC_NIST_P256 for SIGN_VERIFY, resolved from alias/oidc-2027-02$`,
@@ -66,7 +56,7 @@ func TestAWSExampleChecks(t *testing.T) {
 	checkPolicy(t, here)
 }
 
-// checkPolicy holds the policy to what was called: it allows that, and nothing else.
+// checkPolicy checks that the policy allows what was called, and nothing else.
 func checkPolicy(t *testing.T, server *awskmstest.Server) {
 	t.Helper()
 	var policy struct{ Statement []struct{ Action []string } }
@@ -80,9 +70,10 @@ func checkPolicy(t *testing.T, server *awskmstest.Server) {
 	for op := range server.Calls() {
 		used = append(used, "kms:"+op)
 	}
+
 	slices.Sort(allowed)
 	slices.Sort(used)
 	if !slices.Equal(allowed, used) {
-		t.Errorf("%s allows %v, and what the example needs is %v", awsPolicy, allowed, used)
+		t.Errorf("%s allows %v, and the example needs %v", awsPolicy, allowed, used)
 	}
 }

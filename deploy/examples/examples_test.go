@@ -24,8 +24,7 @@ import (
 
 const example = "signetd.yaml"
 
-// keys are the labels that the example names, and what an operator would make
-// for them.
+// keys are the keys that an operator would make for the labels in the example.
 var keys = []struct {
 	name, label string
 	typ         provision.KeyType
@@ -37,21 +36,21 @@ var keys = []struct {
 	{"inbox", "inbox-2026-11", provision.RSA2048, signer.UseEnc},
 }
 
-// An operator who has a token with these keys changes paths and accounts, and
-// nothing else, and has a config that works.
+// TestExampleChecks holds that an operator who has a token with these keys has to change
+// paths and accounts, and nothing else, for a config that works.
 func TestExampleChecks(t *testing.T) {
 	token := exampleToken(t)
 	for _, k := range keys {
 		token.Generate(t, k.label, k.typ, k.use)
 	}
 	dir := t.TempDir()
-	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
-	config, jwks := filepath.Join(dir, example), filepath.Join(dir, "partner-idp.jwks")
+	jwks := filepath.Join(dir, "partner-idp.jwks")
 	if err := os.WriteFile(jwks, []byte(partnerJWKS), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := read(t, example)
-	for _, r := range []struct{ old, new string }{
+
+	uid, gid := strconv.Itoa(os.Getuid()), strconv.Itoa(os.Getgid())
+	out := checkAdapted(t, dir, read(t, example), []replacement{
 		{"/usr/lib/softhsm/libsofthsm2.so", token.Module()},
 		{"/run/credentials/signetd.service/pin", token.PINFile()},
 		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
@@ -63,19 +62,8 @@ func TestExampleChecks(t *testing.T) {
 		{"{group: mailroom}", "{group: " + gid + "}"},
 		{"{user: 33}", "{user: " + uid + "}"},
 		{"{group: signet-admin}", "{group: " + gid + "}"},
-	} {
-		if !strings.Contains(text, r.old) {
-			t.Fatalf("the example lacks %q", r.old)
-		}
-		text = strings.ReplaceAll(text, r.old, r.new)
-	}
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := check(t, config)
-	if err != nil {
-		t.Fatalf("signetd check: %v\n%s", err, out)
-	}
+	})
+
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	if others := 3; len(lines) != len(keys)+others+1 { // two issuers and a recipient
 		t.Fatalf("signetd check printed %d lines, want one for each of %d versions, three for issuers and recipients and one for the file:\n%s", len(lines), len(keys), out)
@@ -88,10 +76,11 @@ func TestExampleChecks(t *testing.T) {
 	}
 }
 
-// partnerJWKS has the key of RFC 7517 appendix A.1.
+// partnerJWKS holds the key of RFC 7517 appendix A.1.
 const partnerJWKS = `{"keys":[{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1"}]}`
 
-// As it stands, the example is right up to what this machine lacks.
+// TestExampleStopsAtTheMachine holds that all that is wrong with the unchanged example is
+// what this machine lacks: accounts, files or the token.
 func TestExampleStopsAtTheMachine(t *testing.T) {
 	out, err := check(t, example)
 	if err == nil {
@@ -99,7 +88,7 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 	}
 	want := regexp.MustCompile(`^signetd: signetd\.yaml:\d+:\d+: (socket\.group|issuers\[0\]\.jwks_file|grants\[\d\]\.peer\.(user|group): .*this host does not know|backends\[0\]: backend "hsm")`)
 	if !want.MatchString(out) {
-		t.Errorf("signetd check printed %q, want a complaint of an account or of the token", out)
+		t.Errorf("signetd check printed %q, want an error about an account or the token", out)
 	}
 }
 
@@ -126,8 +115,8 @@ func membersOf(typ reflect.Type) (members []string) {
 	return members
 }
 
-// Whoever adds a member to the config explains it in the example and in the
-// operator's manual.
+// TestEveryMemberIsExplained holds that each member of the config is in an example and in
+// the operator's manual.
 func TestEveryMemberIsExplained(t *testing.T) {
 	text, manual := read(t, example)+read(t, awsExample)+read(t, gcpExample), read(t, "../../docs/operations.md")
 	members := slices.Concat(membersOf(reflect.TypeFor[config.Config]()), membersOf(reflect.TypeFor[backends.Config]()))
@@ -138,7 +127,7 @@ func TestEveryMemberIsExplained(t *testing.T) {
 		if !regexp.MustCompile(`(?m)\x60` + m + `(:.*)?\x60|^### ` + m + `$`).MatchString(manual) {
 			t.Errorf("operations.md does not explain the member %q", m)
 		}
-		if m == "software" { // for laptops; it is mentioned, and not to be copied
+		if m == "software" { // for laptops: the examples only mention it
 			continue
 		}
 		if !regexp.MustCompile(`(?m)(^\s*(- )?|\{|, )` + regexp.QuoteMeta(m) + `:`).MatchString(text) {
@@ -147,7 +136,8 @@ func TestEveryMemberIsExplained(t *testing.T) {
 	}
 }
 
-// claims.json is what the README has an issuer sign with the example's keys.
+// TestClaimsKeepTheRules holds that the keys of the example sign claims.json, as the README
+// has an issuer do.
 func TestClaimsKeepTheRules(t *testing.T) {
 	var config struct {
 		Keys []struct {
@@ -163,6 +153,7 @@ func TestClaimsKeepTheRules(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, example)), &config); err != nil {
 		t.Fatal(err)
 	}
+
 	signed := 0
 	for _, k := range config.Keys {
 		if k.JWT == nil {
@@ -176,6 +167,7 @@ func TestClaimsKeepTheRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		now := time.Now()
 		claims, err := rules.Apply(policy.ClaimsRequest{Claims: []byte(read(t, "claims.json"))}, now)
 		if err != nil {
@@ -201,6 +193,7 @@ func exampleToken(t *testing.T) *softhsm.Token {
 		}
 		t.Skip(err)
 	}
+
 	label := regexp.MustCompile(`(?m)^ +token: (\S+)`).FindStringSubmatch(read(t, example))
 	if label == nil {
 		t.Fatal("the example names no token")
@@ -213,12 +206,37 @@ func exampleToken(t *testing.T) *softhsm.Token {
 	return token
 }
 
-// check runs `signetd check`, built from here, on a config file.
+// A replacement is something that an operator changes in an example.
+type replacement struct{ old, new string }
+
+// checkAdapted writes the text of an example to a file in dir, with the replacements, and
+// returns what `signetd check` prints.
+func checkAdapted(t *testing.T, dir, text string, replacements []replacement) string {
+	t.Helper()
+	for _, r := range replacements {
+		if !strings.Contains(text, r.old) {
+			t.Fatalf("the example lacks %q", r.old)
+		}
+		text = strings.ReplaceAll(text, r.old, r.new)
+	}
+
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := check(t, config)
+	if err != nil {
+		t.Fatalf("signetd check: %v\n%s\n%s", err, out, text)
+	}
+	return out
+}
+
+// check runs `signetd check` on a config file.
 func check(t *testing.T, config string) (string, error) {
 	t.Helper()
-	bin := filepath.Join(t.TempDir(), "signetd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "signetd/cmd/signetd").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	bin, err := softhsm.Signetd()
+	if err != nil {
+		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), bin, "check", "--config", config).CombinedOutput()
 	return string(out), err

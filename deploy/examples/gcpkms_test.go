@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
@@ -15,8 +14,9 @@ import (
 
 const gcpExample = "gcpkms.yaml"
 
-// An operator who has these keys in Google Cloud KMS changes names, and nothing else,
-// and has a config that works, with the permissions that the manual names.
+// TestGCPExampleChecks holds that an operator who has these keys in Google Cloud KMS has to
+// change names, and nothing else, for a config that works with the permissions that the
+// manual names.
 func TestGCPExampleChecks(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	oidc := kms.CreateKey("oidc", kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256)
@@ -24,6 +24,7 @@ func TestGCPExampleChecks(t *testing.T) {
 	for _, key := range []string{oidc, oidc, inbox, inbox} {
 		kms.CreateVersion(key)
 	}
+
 	var permissions []string
 	for _, p := range regexp.MustCompile("`(cloudkms\\.[a-zA-Z.]+)`").FindAllStringSubmatch(read(t, "../../docs/operations.md"), -1) {
 		permissions = append(permissions, p[1])
@@ -32,9 +33,11 @@ func TestGCPExampleChecks(t *testing.T) {
 		t.Fatal("docs/operations.md names no permission of Google's")
 	}
 	kms.SetPermissions(permissions...)
+
 	dir := t.TempDir()
 	text := read(t, gcpExample)
-	for _, r := range []struct{ old, new string }{
+
+	out := checkAdapted(t, dir, text, []replacement{
 		{"/run/signetd/signetd.sock", filepath.Join(dir, "signetd.sock")},
 		{"/var/log/signetd/audit.jsonl", filepath.Join(dir, "audit.jsonl")},
 		{", group: signet}", "}"},
@@ -44,20 +47,8 @@ func TestGCPExampleChecks(t *testing.T) {
 		{"projects/example/locations/europe-west1/keyRings/signetd", gcpkmstest.KeyRing},
 		{"{user: issuer}", "{user: " + strconv.Itoa(os.Getuid()) + "}"},
 		{"{group: mailroom}", "{group: " + strconv.Itoa(os.Getgid()) + "}"},
-	} {
-		if !strings.Contains(text, r.old) {
-			t.Fatalf("the example lacks %q", r.old)
-		}
-		text = strings.ReplaceAll(text, r.old, r.new)
-	}
-	config := filepath.Join(dir, gcpExample)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := check(t, config)
-	if err != nil {
-		t.Fatalf("signetd check: %v\n%s\n%s", err, out, text)
-	}
+	})
+
 	for _, want := range []string{
 		`key oidc: kid \S{43} in google: \[ES256\]: ok: ` + oidc + `/cryptoKeyVersions/2, EC_SIGN_P256_SHA256, protection level SOFTWARE; the credentials have cloudkms\.cryptoKeyVersions\.useToSign\n`,
 		`key oidc: kid \S{43} in google: \[ES256\]: ok: ` + oidc + `/cryptoKeyVersions/1, `,

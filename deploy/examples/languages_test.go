@@ -21,12 +21,12 @@ import (
 	"signetd/softhsm"
 )
 
-// languages are the examples for issuers: each is run against `signetd dev`, prints
-// tokens that verify, and says at the end what it read.
+// languages are the examples for issuers. Each is run against `signetd dev`, prints tokens,
+// which are verified, and ends with the text in says.
 var languages = []struct {
 	folder  string
 	command []string
-	needs   []string // commands
+	needs   []string // programs
 	tokens  int
 	says    string
 }{
@@ -50,6 +50,7 @@ func TestLanguages(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %v\n%s", command, err, stderr.String())
 			}
+
 			tokens := regexp.MustCompile(`(?m)^eyJ[\w-]+\.[\w-]+\.[\w-]+$`).FindAllString(string(out), -1)
 			if len(tokens) != l.tokens || !strings.HasSuffix(strings.TrimSpace(string(out)), l.says) {
 				t.Fatalf("it printed %q, want %d tokens and %q", out, l.tokens, l.says)
@@ -61,7 +62,8 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// Each example has a page that says how to run it, in ten lines or so.
+// TestLanguagesAreExplained holds that each example has a short page that says how to run
+// it.
 func TestLanguagesAreExplained(t *testing.T) {
 	for _, l := range languages {
 		text := read(t, filepath.Join(l.folder, "README.md"))
@@ -71,9 +73,9 @@ func TestLanguagesAreExplained(t *testing.T) {
 	}
 }
 
-// prepare returns where to run a command, and the command. What it needs and is not
-// there skips the test, or fails it if REQUIRE_TOOLS is 1; Python and Java are skipped
-// always, where there is no runtime or it lacks a package.
+// prepare returns the folder in which to run a command, and the command. A program that is
+// needed and missing skips the test, or fails it if REQUIRE_TOOLS is 1. For Python and Java
+// a missing runtime or package always skips.
 func prepare(t *testing.T, folder string, command, needs []string) (string, []string) {
 	t.Helper()
 	for _, name := range needs {
@@ -84,8 +86,9 @@ func prepare(t *testing.T, folder string, command, needs []string) (string, []st
 			t.Skip(err)
 		}
 	}
+
 	switch folder {
-	case "node": // the packages are in a cache of the user
+	case "node": // the packages are in a cache in the user's home
 		dir := t.TempDir()
 		if err := os.Symlink(softhsm.NodeModules(t), filepath.Join(dir, "node_modules")); err != nil {
 			t.Fatal(err)
@@ -94,13 +97,13 @@ func prepare(t *testing.T, folder string, command, needs []string) (string, []st
 			t.Fatal(err)
 		}
 		return dir, command
-	case "python": // that of the system may have a package that another on the PATH has not
+	case "python": // the python3 of the system may have packages that the first on the PATH lacks
 		for _, python := range []string{"python3", "/usr/bin/python3"} {
 			if exec.CommandContext(t.Context(), python, "-c", "import jwt, cryptography").Run() == nil {
 				return folder, append([]string{python}, command[1:]...)
 			}
 		}
-		t.Skip("no python3 with PyJWT and cryptography")
+		t.Skip("no python3 has PyJWT and cryptography")
 	}
 	return folder, command
 }
@@ -116,6 +119,7 @@ func startDev(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var stderr bytes.Buffer
 	cmd := exec.Command(bin, "dev", "--dir", dir)
 	cmd.Stderr = &stderr
@@ -129,6 +133,7 @@ func startDev(t *testing.T) string {
 		}
 		_ = os.RemoveAll(dir)
 	})
+
 	socket := filepath.Join(dir, "signetd.sock")
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
@@ -140,7 +145,7 @@ func startDev(t *testing.T) string {
 	}
 }
 
-// verify verifies a token with the key of the daemon's JWKS that it names.
+// verify verifies a token with the key that it names in the JWKS of the daemon.
 func verify(t *testing.T, socket, token string) {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -155,12 +160,13 @@ func verify(t *testing.T, socket, token string) {
 	if err := json.NewDecoder(resp.Body).Decode(&set); err != nil {
 		t.Fatal(err)
 	}
+
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.PS256})
 	if err != nil {
 		t.Fatal(err)
 	}
 	keys := set.Key(jws.Signatures[0].Header.KeyID)
-	if len(keys) == 0 { // go-jose puts no kid in that is not asked for
+	if len(keys) == 0 { // go-jose adds a kid only if asked to
 		keys = slices.DeleteFunc(set.Keys, func(k jose.JSONWebKey) bool { return k.Use != string(signer.UseSig) })
 	}
 	for _, k := range keys {
@@ -168,5 +174,5 @@ func verify(t *testing.T, socket, token string) {
 			return
 		}
 	}
-	t.Errorf("%s verifies with none of %d keys", token, len(keys))
+	t.Errorf("none of %[2]d keys verifies %[1]s", token, len(keys))
 }

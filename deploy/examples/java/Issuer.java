@@ -14,7 +14,7 @@ import java.util.Base64;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** Has signetd sign a JWS, and verifies it with the public key. Needs Java 17 and nothing else. */
+/** Has signetd sign a JWS, and verifies it with the public key. It needs Java 17 and no library. */
 public final class Issuer {
     private static final Base64.Encoder ENCODER = Base64.getUrlEncoder().withoutPadding();
     private static final Base64.Decoder DECODER = Base64.getUrlDecoder();
@@ -22,6 +22,7 @@ public final class Issuer {
     public static void main(String[] args) throws Exception {
         String key = signetd("GET", "/v1/keys/notes", "");
         String input = encode("{\"alg\":\"RS256\",\"kid\":\"" + member(key, "kid") + "\"}") + "." + encode("a signed postcard");
+
         byte[] signature = sign("notes", input);
         System.out.println(input + "." + ENCODER.encodeToString(signature));
 
@@ -31,14 +32,17 @@ public final class Issuer {
         System.out.println("verifies: " + verifier.verify(signature));
     }
 
-    /** What a JWSSigner of another library calls: the signature of a signing input, by RS256. */
+    /** Returns the RS256 signature of a signing input. A JWSSigner of another library calls it. */
     static byte[] sign(String key, String input) throws Exception {
         byte[] digest = MessageDigest.getInstance("SHA-256").digest(input.getBytes(StandardCharsets.US_ASCII));
         String body = "{\"key\":\"" + key + "\",\"alg\":\"RS256\",\"digest\":\"" + ENCODER.encodeToString(digest) + "\"}";
         return DECODER.decode(member(signetd("POST", "/v1/digest/sign", body), "signature"));
     }
 
-    /** One request over the socket; the answer's body, or an error with the daemon's message. HTTP/1.0 ends where the connection does. */
+    /**
+     * Makes one request over the socket and returns the body of the answer, or throws the daemon's message.
+     * With HTTP/1.0 the answer ends where the connection ends, which keeps this short.
+     */
     static String signetd(String method, String path, String body) throws IOException {
         String socket = System.getenv().getOrDefault("SIGNETD_SOCKET", "/run/signetd/signetd.sock");
         byte[] content = body.getBytes(StandardCharsets.UTF_8);
@@ -49,6 +53,7 @@ public final class Issuer {
             while (request.hasRemaining()) {
                 channel.write(request);
             }
+
             String answer = new String(Channels.newInputStream(channel).readAllBytes(), StandardCharsets.UTF_8);
             if (!answer.startsWith("HTTP/1.0 200 ")) {
                 throw new IOException(member(answer, "message"));
@@ -65,11 +70,11 @@ public final class Issuer {
         return new BigInteger(1, DECODER.decode(member(json, name)));
     }
 
-    /** The first member of that name that is a string without escapes, as all here are. A program has a JSON library. */
+    /** Returns the first string with that name, if it has no escapes. A real program uses a JSON library. */
     private static String member(String json, String name) {
         Matcher m = Pattern.compile("\"" + name + "\":\"([^\"]*)\"").matcher(json);
         if (!m.find()) {
-            throw new IllegalStateException("no member " + name);
+            throw new IllegalStateException("the answer has no member " + name);
         }
         return m.group(1);
     }

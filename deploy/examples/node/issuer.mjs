@@ -1,10 +1,10 @@
-// Has signetd sign a token that panva's jose verifies, and open a JWE that it made.
+// Has signetd sign a token, which panva's jose verifies, and open a JWE that jose made.
 import { request } from 'node:http'
 import * as jose from 'jose'
 
 const socketPath = process.env.SIGNETD_SOCKET ?? '/run/signetd/signetd.sock'
 
-// signetd is all that an issuer needs: one request over the socket.
+// signetd makes one request over the socket. An issuer needs nothing else.
 function signetd(method, path, body) {
   return new Promise((resolve, reject) => {
     const req = request({ socketPath, path, method }, async (res) => {

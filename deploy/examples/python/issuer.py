@@ -15,7 +15,7 @@ SOCKET = os.environ.get("SIGNETD_SOCKET", "/run/signetd/signetd.sock")
 
 
 class Connection(http.client.HTTPConnection):
-    """HTTP over the daemon's socket."""
+    """An HTTP connection over the daemon's socket."""
 
     def __init__(self):
         super().__init__("signetd")
@@ -26,6 +26,7 @@ class Connection(http.client.HTTPConnection):
 
 
 def signetd(method, path, body=None):
+    """Makes one request and returns the answer, or raises the daemon's message."""
     connection = Connection()
     connection.request(method, path, body and json.dumps(body))
     response = connection.getresponse()
@@ -36,7 +37,7 @@ def signetd(method, path, body=None):
 
 
 class SignetdRS256(RSAAlgorithm):
-    """RS256 whose private keys are names of keys in signetd."""
+    """An RS256 that signs with the key of signetd whose name it is given."""
 
     def __init__(self):
         super().__init__(RSAAlgorithm.SHA256)

@@ -3,7 +3,8 @@
 set -eu
 socket=${SIGNETD_SOCKET:-/run/signetd/signetd.sock}
 
-# post PATH sends the JSON on standard input, and fails with the daemon's message.
+# post PATH sends the JSON on standard input and prints the answer. If the daemon refuses,
+# it prints the daemon's message to standard error and fails.
 post() {
 	answer=$(curl -sS --unix-socket "$socket" "http://signetd$1" -d @-)
 	if [ "$(printf '%s' "$answer" | jq 'has("error")')" = true ]; then
