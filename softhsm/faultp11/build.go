@@ -16,7 +16,7 @@ import (
 //go:embed module/faultp11.c
 var source []byte
 
-// build compiles the module, once for each version of its source.
+// build compiles the module, once for each version of its source, and returns its path.
 var build = sync.OnceValues(func() (path string, err error) {
 	return Build("faultp11", func(dir string) (string, error) {
 		sum := sha256.Sum256(source)
@@ -28,10 +28,9 @@ var build = sync.OnceValues(func() (path string, err error) {
 	})
 })
 
-// Build runs make, which builds a program for tests in the folder that it is given
-// and returns its path. Processes that build what has the same name at once wait
-// for each other. The folder is build/test in this repository, and a cache folder
-// for other modules.
+// Build runs make, which builds something for tests in the folder dir and returns its path.
+// If several processes build what has the same name, they wait for each other. The folder
+// is build/test in this repository, and a cache folder of the user in other modules.
 func Build(name string, make func(dir string) (path string, err error)) (path string, err error) {
 	dir, err := buildDir()
 	if err != nil {
@@ -40,14 +39,16 @@ func Build(name string, make func(dir string) (path string, err error)) (path st
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", err
 	}
+
 	lock, err := os.OpenFile(filepath.Join(dir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- in our own folder
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close() // and so unlocks it
+	defer lock.Close() // which unlocks it
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
+
 	return make(dir)
 }
 
@@ -56,6 +57,7 @@ func compile(path string) error {
 	if err := os.WriteFile(file, source, 0o600); err != nil {
 		return err
 	}
+
 	compiler := strings.Fields(os.Getenv("CC"))
 	if len(compiler) == 0 {
 		compiler = []string{"cc"}
@@ -64,7 +66,7 @@ func compile(path string) error {
 	if out, err := exec.Command(compiler[0], args...).CombinedOutput(); err != nil { // #nosec G204 G702 -- the C compiler that cgo would use
 		return fmt.Errorf("%s: %w: %s", compiler[0], err, bytes.TrimSpace(out))
 	}
-	return os.Rename(path+".new", path) // never half written
+	return os.Rename(path+".new", path) // in one step, so that no process loads half of it
 }
 
 // buildDir returns build/test in this repository, and a cache folder elsewhere.

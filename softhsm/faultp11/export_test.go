@@ -1,4 +1,4 @@
 package faultp11
 
-// EmptyStats is the stats file as New makes it.
+// EmptyStats returns the stats file as New makes it.
 var EmptyStats = emptyStats

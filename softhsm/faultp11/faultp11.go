@@ -1,5 +1,5 @@
-// Package faultp11 gives tests a PKCS#11 module that fails when it is told to:
-// it stands before a real module, forwards to it, injects faults, and counts.
+// Package faultp11 gives tests a PKCS#11 module that fails on demand. It forwards every call
+// to a real module, injects faults, and counts.
 //
 //	token := softhsm.New(t)
 //	f := faultp11.New(t, token.Module())
@@ -9,8 +9,8 @@
 //	...
 //	f.Inject("C_Sign 1 rv=CKR_DEVICE_REMOVED")
 //
-// README.md describes the rules. The module works in any program: this package
-// is a comfort for tests in Go, and depends on nothing else in this repository.
+// README.md describes the rules. The module works in any program; this package makes it
+// convenient for tests in Go, and depends on nothing else in this repository.
 package faultp11
 
 import (
@@ -26,24 +26,24 @@ import (
 	"unsafe"
 )
 
-// A Module is the fault module before a real one, with its control file and
-// counters. Its methods may be called by several goroutines.
+// A Module is the fault module before a real one, with its control file and counters. It
+// is safe for concurrent use.
 type Module struct {
 	tb                   testing.TB
 	path, control, stats string
 	env                  []string
-	cells                []byte // the stats file, mapped
+	cells                []byte // the stats file, mapped; its counters change atomically
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the control file and what follows
 	rules []string
-	lines int // written so far, to tell lines with the same words apart
+	lines int // rules injected so far, to tell rules with one text apart
 }
 
-// New puts the fault module before the PKCS#11 library realModule. It sets the
-// environment variables that the module reads, for the rest of the test: a
-// process can use one Module at a time, and must finalise it before the next.
+// New puts the fault module before the PKCS#11 library realModule. It sets the environment
+// variables that the module reads, for the rest of the test: a process can use one Module
+// at a time, and must finalise it before the next.
 //
-// When the test ends, a mistake in an injected rule fails it.
+// A mistake in an injected rule fails the test when it ends.
 func New(tb testing.TB, realModule string) *Module {
 	tb.Helper()
 	m := Elsewhere(tb, realModule)
@@ -54,14 +54,15 @@ func New(tb testing.TB, realModule string) *Module {
 	return m
 }
 
-// Elsewhere is New for other processes, which are to be started with [Module.Env].
-// It changes nothing in this one, so that tests may run in parallel.
+// Elsewhere is New for other processes, which the test starts with [Module.Env]. It changes
+// nothing in this process, so that tests may run in parallel.
 func Elsewhere(tb testing.TB, realModule string) *Module {
 	tb.Helper()
 	path, err := build()
 	if err != nil {
 		tb.Fatalf("faultp11: %v", err)
 	}
+
 	dir := tb.TempDir()
 	m := &Module{tb: tb, path: path, control: filepath.Join(dir, "control"), stats: filepath.Join(dir, "stats")}
 	if err := os.WriteFile(m.stats, emptyStats(), 0o600); err != nil {
@@ -71,8 +72,9 @@ func Elsewhere(tb testing.TB, realModule string) *Module {
 		tb.Fatalf("faultp11: map %s: %v", m.stats, err)
 	}
 	m.env = []string{"FAULTP11_MODULE=" + realModule, "FAULTP11_CONTROL=" + m.control, "FAULTP11_STATS=" + m.stats}
+
 	tb.Cleanup(func() {
-		m.Clear() // so that nothing hangs for ever
+		m.Clear() // so that a call that hangs returns
 		if n := m.Count("control-errors").Calls; n > 0 {
 			tb.Errorf("faultp11: the module found a mistake in the rules %d times: standard error says which", n)
 		}
@@ -89,13 +91,14 @@ func (m *Module) Module() string { return m.path }
 // Env returns the environment that the fault module needs in another process.
 func (m *Module) Env() []string { return slices.Clone(m.env) }
 
-// Inject adds rules, which are in force for every call that begins after it.
-// Each counts calls from now on. The function that it returns takes them away
-// again; calling it twice does no harm.
+// Inject adds rules, which are in force for every call that begins after Inject has
+// returned. Each counts calls from then on. The function lift removes them again; it may
+// be called more than once.
 func (m *Module) Inject(rules ...string) (lift func()) {
 	m.tb.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	added := make([]string, len(rules))
 	for i, rule := range rules {
 		m.lines++
@@ -103,6 +106,7 @@ func (m *Module) Inject(rules ...string) (lift func()) {
 	}
 	m.rules = append(m.rules, added...)
 	m.writeLocked()
+
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -111,7 +115,7 @@ func (m *Module) Inject(rules ...string) (lift func()) {
 	}
 }
 
-// Clear takes all rules away.
+// Clear removes all rules.
 func (m *Module) Clear() {
 	m.tb.Helper()
 	m.mu.Lock()
@@ -120,7 +124,7 @@ func (m *Module) Clear() {
 	m.writeLocked()
 }
 
-// writeLocked writes the control file in one step, and tells the module so.
+// writeLocked writes the control file in one step, and tells the module to read it.
 func (m *Module) writeLocked() {
 	m.tb.Helper()
 	text := strings.Join(append(slices.Clone(m.rules), ""), "\n")
@@ -130,6 +134,8 @@ func (m *Module) writeLocked() {
 	if err := os.Rename(m.control+".new", m.control); err != nil {
 		m.tb.Fatal(err)
 	}
+
+	// A second change within one tick of the clock does not show in the file's times.
 	cell := m.cell(slices.Index(records, "control"), 0)
 	for {
 		old := atomic.LoadUint64(cell)
@@ -141,19 +147,19 @@ func (m *Module) writeLocked() {
 
 // A Count is what the module counted of one function, in all processes.
 type Count struct {
-	Calls   int // that were made, without Queries
-	Queries int // that asked for the length of an answer, with no buffer for it
+	Calls   int // without queries
+	Queries int // calls that asked for the length of an output, with no buffer for it
 	Faults  int // calls and queries in which a rule acted
-	Failed  int // calls and queries that answered anything but CKR_OK
+	Failed  int // calls and queries that returned anything but CKR_OK
 	Running int // calls and queries that have not returned yet
 }
 
 // Counts returns what was counted of each function, by its name (C_Sign), and:
 //
-//   - sessions: Calls is how many were opened, Running how many are open, and
-//     Faults how many were refused by the rule "sessions";
-//   - left-open: Calls is how many sessions were open at a C_Finalize, in all,
-//     and Running how many at the last one;
+//   - sessions: Calls is the number that were opened, Running the number that are open,
+//     and Faults the number that the rule "sessions" refused;
+//   - left-open: Calls is the number of sessions that were open at all calls of
+//     C_Finalize, and Running the number at the last one;
 //   - shared-session: calls on a session that another call was using, which
 //     PKCS#11 forbids;
 //   - busy-close, busy-logout, busy-finalize: sessions closed while a call used
@@ -167,7 +173,7 @@ func (m *Module) Counts() map[string]Count {
 	return counts
 }
 
-// Count returns what was counted under one name of Counts.
+// Count returns what was counted under one of the names of [Module.Counts].
 func (m *Module) Count(name string) Count {
 	m.tb.Helper()
 	i := slices.Index(records, name)
@@ -178,7 +184,7 @@ func (m *Module) Count(name string) Count {
 	return Count{Calls: n(0), Queries: n(1), Faults: n(2), Failed: n(3), Running: n(4)}
 }
 
-// cell is a counter: eight bytes of text that change at once.
+// cell returns a counter: eight bytes of text, which change as one word.
 func (m *Module) cell(record, column int) *uint64 {
 	at := m.cells[recordBytes*(record+1)+nameBytes+8*column:]
 	return (*uint64)(unsafe.Pointer(unsafe.SliceData(at))) // #nosec G103 -- a mapped page is aligned, and records are multiples of 8

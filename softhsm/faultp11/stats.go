@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// The form of the stats file, as in module/faultp11.c: a line for the heading
-// and one for each record, with a name and five counters.
+// The stats file has one line for the heading and one for each record, which is a name and
+// five counters. module/faultp11.c has the same numbers.
 const (
 	recordBytes = 64
 	nameBytes   = 24
 )
 
-// records are the names in the order of the stats file.
+// records holds the names of the records in the order of the stats file.
 var records = append(strings.Fields(`
 	C_Initialize C_Finalize C_GetInfo C_GetFunctionList C_GetSlotList C_GetSlotInfo C_GetTokenInfo C_GetMechanismList
 	C_GetMechanismInfo C_InitToken C_InitPIN C_SetPIN C_OpenSession C_CloseSession C_CloseAllSessions C_GetSessionInfo
@@ -29,7 +29,7 @@ var records = append(strings.Fields(`
 	C_DeriveKey C_SeedRandom C_GenerateRandom C_GetFunctionStatus C_CancelFunction C_WaitForSlotEvent`),
 	"sessions", "left-open", "busy-close", "busy-logout", "busy-finalize", "shared-session", "control", "control-errors")
 
-// emptyStats is the file as the module would make it.
+// emptyStats returns the stats file as the module would make it.
 func emptyStats() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-24s%7s %7s %7s %7s %7s\n", "#", "calls", "queries", "faults", "failed", "running")

@@ -13,7 +13,7 @@ import (
 	"signetd/softhsm"
 )
 
-// keygen generates by "signetd hsm keygen".
+// keygen makes a key with "signetd hsm keygen".
 func (t *Token) keygen(label string, typ provision.KeyType, use signer.Use) error {
 	signetd, err := softhsm.Signetd()
 	if err != nil {
@@ -23,7 +23,7 @@ func (t *Token) keygen(label string, typ provision.KeyType, use signer.Use) erro
 		"--label", label, "--type", string(typ), "--use", string(use))
 }
 
-// toolTypes are the types in the words of pkcs11-tool.
+// toolTypes are the names that pkcs11-tool has for the types of keys.
 var toolTypes = map[provision.KeyType]string{
 	provision.RSA2048: "RSA:2048",
 	provision.RSA3072: "RSA:3072",
@@ -32,7 +32,7 @@ var toolTypes = map[provision.KeyType]string{
 	provision.ECP521:  "EC:secp521r1",
 }
 
-// keygenByTool generates by OpenSC's pkcs11-tool.
+// keygenByTool makes a key with pkcs11-tool of OpenSC.
 func (t *Token) keygenByTool(label string, typ provision.KeyType, use signer.Use) error {
 	usage := "--usage-sign"
 	if use == signer.UseEnc {

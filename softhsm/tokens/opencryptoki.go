@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Where opencryptoki keeps things. Nothing of it can be moved.
+// Where opencryptoki keeps its files. None of these paths can be configured.
 const (
 	ockConfig = "/etc/opencryptoki/opencryptoki.conf"
 	ockLocks  = "/run/lock/opencryptoki/swtok"
@@ -30,16 +30,16 @@ const (
 // pkcsslotd. Three wrong PINs lock it. Debian's build has RSA, HMAC and AES-CBC,
 // and no elliptic curves, no AES-GCM, no AES key wrap.
 //
-// There is one such token on a machine. So it is used by one test at a time,
-// wherever those run, and never taken from anybody: the test is skipped, or
-// fails, if a pkcsslotd runs already or the token is set up. It needs root, or
-// the group pkcs11 and a /run that it may write to.
+// There is one such token on a machine. So one test at a time uses it, also across
+// processes, and it is never taken from another user: the test is skipped, or fails, if a
+// pkcsslotd runs already or the token is set up. It needs root.
 func NewOpencryptoki(tb testing.TB) *Token {
 	tb.Helper()
 	paths := need(tb, "opencryptoki", library("opencryptoki/libopencryptoki.so.0"), program("pkcsslotd"), program("pkcsconf"))
 	if os.Geteuid() != 0 {
 		missing(tb, "the token opencryptoki needs root")
 	}
+
 	lockFile(tb, filepath.Join(os.TempDir(), "signetd-opencryptoki.lock"))
 	slot, err := ockSlot()
 	if err == nil {
@@ -48,6 +48,7 @@ func NewOpencryptoki(tb testing.TB) *Token {
 	if err != nil {
 		missing(tb, err.Error())
 	}
+
 	if err := errors.Join(ockErase(), ockFolders()); err != nil {
 		tb.Fatal(err)
 	}
@@ -56,18 +57,20 @@ func NewOpencryptoki(tb testing.TB) *Token {
 			tb.Error(err)
 		}
 	})
+
 	start(tb, paths[1], "-f")
 	wait(tb, "pkcsslotd", exists(ockSocket))
 	t := newToken(tb, paths[0], ockLabel)
 	t.lacks = noGCM
 	t.generate = t.keygen
+
 	so, first := randomPIN(), randomPIN()
 	conf := func(stdin string, args ...string) {
 		if err == nil {
 			err = run(stdin, paths[2], append(args, "-c", slot)...)
 		}
 	}
-	conf(ockLabel+"\n", "-I", "-S", "87654321") // as it is from the factory
+	conf(ockLabel+"\n", "-I", "-S", "87654321") // the PIN of a new token
 	conf("", "-P", "-S", "87654321", "-n", so)
 	conf("", "-u", "-S", so, "-n", first)
 	conf("", "-p", "-U", first, "-n", t.pin) // the user must change the PIN once
@@ -77,7 +80,8 @@ func NewOpencryptoki(tb testing.TB) *Token {
 	return t
 }
 
-// lockFile holds a lock until the test ends, after everything else of it.
+// lockFile holds a lock until the test ends. It is released after all cleanups that are
+// registered later.
 func lockFile(tb testing.TB, path string) {
 	tb.Helper()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // #nosec G304 -- a fixed name
@@ -105,9 +109,9 @@ func ockSlot() (string, error) {
 	return string(match[1]), nil
 }
 
-// ockFree returns an error if somebody uses the token. A daemon that a killed
-// test has left behind is stopped: whoever holds the lock may do so.
+// ockFree returns an error if the token is in use. The caller holds the lock.
 func ockFree() error {
+	// A daemon that a killed test has left behind is stopped.
 	if pid, environ := ockDaemon(); pid != 0 {
 		if !bytes.Contains(environ, []byte(ours)) {
 			return errors.New("a pkcsslotd runs already: the tests leave its tokens alone")
@@ -115,11 +119,12 @@ func ockFree() error {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return err
 		}
-		_ = os.Remove(ockSocket) // it may be there
+		_ = os.Remove(ockSocket) // the daemon may have left it
 	}
+
 	data, err := os.ReadFile(filepath.Join(ockData, "NVTOK.DAT"))
 	if err != nil || bytes.Contains(data, []byte(ockLabel)) {
-		return nil //nolint:nilerr // no file: never used
+		return nil //nolint:nilerr // without the file the token was never used
 	}
 	if _, err := os.Stat(filepath.Join(ockData, "MK_USER")); err == nil {
 		return errors.New("opencryptoki's software token is set up: the tests do not erase it")
@@ -137,18 +142,19 @@ func ockDaemon() (pid int, environ []byte) {
 	if err != nil {
 		return 0, nil
 	}
+
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	if name, err := os.ReadFile(filepath.Join(proc, "comm")); err != nil || strings.TrimSpace(string(name)) != "pkcsslotd" { // #nosec G304 -- of /proc
 		return 0, nil
 	}
 	environ, err = os.ReadFile(filepath.Join(proc, "environ")) // #nosec G304 -- of /proc
 	if err != nil || len(environ) == 0 {
-		return 0, nil // it has ended, and nobody has fetched its status
+		return 0, nil // it has ended, and its parent has not waited for it
 	}
 	return pid, environ
 }
 
-// ockErase makes the token as new.
+// ockErase brings the token back to the state of a new one.
 func ockErase() error {
 	var errs []error
 	for _, pattern := range []string{ockData + "/MK_*", ockData + "/NVTOK.DAT", ockData + "/TOK_OBJ/*", ockShared} {
@@ -161,7 +167,7 @@ func ockErase() error {
 	return errors.Join(errs...)
 }
 
-// ockFolders makes what systemd-tmpfiles makes where there is systemd.
+// ockFolders makes the folders that systemd-tmpfiles makes on a host with systemd.
 func ockFolders() error {
 	group, err := user.LookupGroup("pkcs11")
 	if err != nil {
@@ -171,6 +177,7 @@ func ockFolders() error {
 	if err != nil {
 		return err
 	}
+
 	for _, dir := range []string{filepath.Dir(ockLocks), ockLocks} {
 		if _, err := os.Stat(dir); err == nil {
 			continue

@@ -14,24 +14,27 @@ import (
 	"signetd/softhsm"
 )
 
-// NewP11Kit starts a p11-kit server before a SoftHSM2 token: a token at the far
-// end of a cable, which [Token.Cut] pulls. From then on every call answers
-// CKR_DEVICE_ERROR until the module is finalised and initialised again.
+// NewP11Kit starts a p11-kit server before a SoftHSM2 token: a token behind a connection,
+// which [Token.Cut] breaks. From then on every call returns CKR_DEVICE_ERROR until the
+// module is finalised and initialised again.
 //
-// What goes over the cable has fewer mechanisms than SoftHSM2, and runs one call
-// at a time. If several calls wait in the client when the cable is cut, one of
-// them sometimes never returns: use one session (seen with p11-kit 0.24.1).
+// The token has fewer mechanisms than SoftHSM2, and runs one call at a time. If several
+// calls wait in the client when the connection breaks, one of them sometimes never returns:
+// use one session (seen with p11-kit 0.24.1).
 func NewP11Kit(tb testing.TB) *Token {
 	tb.Helper()
 	paths := need(tb, "p11kit", []string{"p11-kit"}, library("pkcs11/p11-kit-client.so"))
 	if _, err := softhsm.Module(); err != nil {
 		missing(tb, err.Error())
 	}
+
 	s := softhsm.New(tb)
 	socket := filepath.Join(socketDir(tb), "s")
 	server := start(tb, paths[0], "server", "-f", "-n", socket, "--provider", s.Module(), "pkcs11:token="+s.Label())
 	wait(tb, "p11-kit server", exists(socket))
-	tb.Cleanup(func() { // the server ends without waiting for its children
+
+	// The server ends without waiting for its children.
+	tb.Cleanup(func() {
 		remotes, err := children(server)
 		if err = errors.Join(err, killAll(remotes)); err != nil {
 			tb.Error(err)
@@ -44,14 +47,16 @@ func NewP11Kit(tb testing.TB) *Token {
 			return err
 		})
 	})
+
 	tb.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+socket)
 	t := &Token{module: paths[1], label: s.Label(), pin: s.PIN(), pinFile: s.PINFile(), lacks: noGCM}
 	t.generate = func(label string, typ provision.KeyType, use signer.Use) error {
-		_, err := s.GenerateKey(label, typ, use) // at the far end
+		_, err := s.GenerateKey(label, typ, use) // in the token itself
 		return err
 	}
+
 	t.cut = func() error {
-		remotes, err := children(server) // a p11-kit-remote for each connection
+		remotes, err := children(server) // one p11-kit-remote for each connection
 		if err == nil && len(remotes) == 0 {
 			err = errors.New("no p11-kit-remote runs: no module is connected")
 		}
@@ -60,7 +65,7 @@ func NewP11Kit(tb testing.TB) *Token {
 	return t
 }
 
-// killAll kills processes, of which some may have ended by themselves meanwhile.
+// killAll kills processes. It is no error if one has ended already.
 func killAll(pids []int) (err error) {
 	for _, pid := range pids {
 		if kerr := syscall.Kill(pid, syscall.SIGKILL); !errors.Is(kerr, syscall.ESRCH) {

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// patience is how long a program may take to start or to stop on a busy machine.
+// patience is the time that a program may take to start or to stop on a busy machine.
 const patience = 20 * time.Second
 
-// ours marks the programs that tests have started.
+// ours is in the environment of the programs that tests have started.
 const ours = "SIGNETD_TEST_TOKEN=1"
 
 // run runs a program to its end.
@@ -32,8 +32,8 @@ func run(stdin, name string, args ...string) error {
 	return nil
 }
 
-// start runs a program in the foreground until the test ends, with all that it
-// has started. It returns its process id.
+// start starts a program and returns its process id. When the test ends, the program is
+// stopped with all processes that it has started.
 func start(tb testing.TB, name string, args ...string) (pid int) {
 	tb.Helper()
 	said, err := os.CreateTemp(tb.TempDir(), filepath.Base(name))
@@ -41,6 +41,7 @@ func start(tb testing.TB, name string, args ...string) (pid int) {
 		tb.Fatal(err)
 	}
 	defer said.Close()
+
 	cmd := exec.Command(name, args...) // #nosec G204 -- the caller's fixed words
 	cmd.Env = append(os.Environ(), ours)
 	cmd.Stdout, cmd.Stderr = said, said
@@ -48,6 +49,7 @@ func start(tb testing.TB, name string, args ...string) (pid int) {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			out, _ := os.ReadFile(said.Name())
@@ -60,7 +62,7 @@ func start(tb testing.TB, name string, args ...string) (pid int) {
 	return cmd.Process.Pid
 }
 
-// stop ends a program and the group of processes that it leads.
+// stop ends a program and its process group.
 func stop(cmd *exec.Cmd) error {
 	group := -cmd.Process.Pid
 	ended := make(chan struct{})
@@ -68,6 +70,7 @@ func stop(cmd *exec.Cmd) error {
 		_ = cmd.Wait() // a signal ended it
 		close(ended)
 	}()
+
 	if err := syscall.Kill(group, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
@@ -75,7 +78,8 @@ func stop(cmd *exec.Cmd) error {
 	case <-ended:
 	case <-time.After(patience / 4):
 	}
-	// Those of the group that did not listen.
+
+	// Processes of the group that SIGTERM did not end.
 	if err := syscall.Kill(group, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
@@ -104,8 +108,8 @@ func exists(path string) func() error {
 	}
 }
 
-// socketDir returns a folder with a path short enough for the name of a socket
-// (108 bytes), which t.TempDir is not.
+// socketDir returns a folder with a short path. A socket's path has at most 107 bytes, and
+// those in t.TempDir are longer.
 func socketDir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "tok")
@@ -133,7 +137,8 @@ func children(pid int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		// proc_pid_stat(5): pid (name) state parent ...; the name may hold anything.
+
+		// proc_pid_stat(5): "pid (name) state parent ...", and the name may contain ')'.
 		var child, parent int
 		var state string
 		if i := bytes.LastIndexByte(text, ')'); i > 0 {

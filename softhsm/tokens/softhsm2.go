@@ -11,10 +11,10 @@ import (
 	"signetd/softhsm"
 )
 
-// NewSoftHSM2 starts SoftHSM2, which needs no process. It has everything but
-// RSA-OAEP with SHA-2, which package pkcs11 makes of CKM_RSA_X_509, and RFC 5649,
-// which it unwraps and does not wrap. It never locks a PIN, has no limit of
-// sessions, and knows one answer to most faults.
+// NewSoftHSM2 starts SoftHSM2, which needs no process. It lacks RSA-OAEP with SHA-2, which
+// package pkcs11 builds on CKM_RSA_X_509, and wraps no keys by RFC 5649, though it unwraps
+// them. It never locks a PIN, has no limit of sessions, and answers most faults with one
+// code.
 func NewSoftHSM2(tb testing.TB) *Token {
 	tb.Helper()
 	if _, err := softhsm.Module(); err != nil && os.Getenv("REQUIRE_TOKENS") == "1" {

@@ -16,20 +16,21 @@ import (
 	"signetd/signer"
 )
 
-// A Token is a token that runs until the test ends.
+// A Token is a software token that runs until the test ends.
 type Token struct {
 	module, label, pin, pinFile string
-	initArgs                    string // for C_Initialize, as NSS needs them
+	initArgs                    string // pReserved of C_Initialize, for NSS
 	lacks                       []signer.Alg
-	generate                    func(label string, typ provision.KeyType, use signer.Use) error
-	cut                         func() error
+
+	generate func(label string, typ provision.KeyType, use signer.Use) error
+	cut      func() error // nil if there is no connection to break
 }
 
 // A Kit makes a Token of one kind.
 type Kit struct {
 	Name string
 	New  func(testing.TB) *Token
-	// Types are the types of key that the token can make, RSA-2048 being one.
+	// Types are the types of key that the token can make. RSA-2048 is one of them.
 	Types []provision.KeyType
 	// NoAgreement says that its EC keys sign and do nothing else.
 	NoAgreement bool
@@ -59,8 +60,8 @@ func (t *Token) PIN() string { return t.pin }
 // PINFile returns the path of the file with the user PIN.
 func (t *Token) PINFile() string { return t.pinFile }
 
-// Lacks returns the algorithms that keys in the token cannot do, of those that
-// fit the keys that it makes, through the forms that package pkcs11 uses.
+// Lacks returns the algorithms that fit keys of the token and that the token cannot do, in
+// any of the ways that package pkcs11 tries.
 func (t *Token) Lacks() []signer.Alg { return t.lacks }
 
 // Config returns what pkcs11.Open needs.
@@ -68,8 +69,8 @@ func (t *Token) Config() pkcs11.Config {
 	return pkcs11.Config{Module: t.module, Token: t.label, PINFile: t.pinFile, InitArgs: t.initArgs}
 }
 
-// Generate makes a key pair and returns its URI. Another process makes it, but
-// for [NewNSS].
+// Generate makes a key and returns its URI. It does so in another process, except for
+// [NewNSS].
 func (t *Token) Generate(tb testing.TB, label string, typ provision.KeyType, use signer.Use) (uri string) {
 	tb.Helper()
 	if err := t.generate(label, typ, use); err != nil {
@@ -79,23 +80,23 @@ func (t *Token) Generate(tb testing.TB, label string, typ provision.KeyType, use
 	return u.String()
 }
 
-// Cut breaks the connection between module and token, as if somebody had pulled
-// the cable. It fails the test if the token has none.
+// Cut breaks the connection between module and token, as if the cable had been pulled. It
+// fails the test if the token has no connection.
 func (t *Token) Cut(tb testing.TB) {
 	tb.Helper()
 	if t.cut == nil {
-		tb.Fatalf("token %q has no cable", t.label)
+		tb.Fatalf("token %q has no connection to break", t.label)
 	}
 	if err := t.cut(); err != nil {
 		tb.Fatal(err)
 	}
 }
 
-// noGCM are what a token without CKM_AES_GCM lacks.
+// noGCM are the algorithms that a token without CKM_AES_GCM lacks.
 var noGCM = []signer.Alg{signer.A128GCMKW, signer.A192GCMKW, signer.A256GCMKW, signer.Dir}
 
-// newToken makes a token's description, with a random PIN of eight digits: what
-// every token takes.
+// newToken returns a Token with a random PIN of eight digits, which every token accepts,
+// and writes the PIN file.
 func newToken(tb testing.TB, module, label string) *Token {
 	tb.Helper()
 	t := &Token{module: module, label: label, pin: randomPIN(), pinFile: filepath.Join(tb.TempDir(), "pin")}
@@ -114,8 +115,9 @@ func randomPIN() string {
 	return string(b)
 }
 
-// need skips the test, or fails it, if a program or a library is missing. It
-// returns the path of each: a library is named by patterns of its path.
+// need returns the path of each of the given programs and libraries. A name is a list of
+// programs to look up or patterns of paths, of which the first match counts. If one is
+// missing, need ends the test.
 func need(tb testing.TB, token string, names ...[]string) []string {
 	tb.Helper()
 	found := make([]string, len(names))
@@ -130,6 +132,7 @@ func need(tb testing.TB, token string, names ...[]string) []string {
 				break
 			}
 		}
+
 		if found[i] == "" {
 			missing(tb, fmt.Sprintf("the token %s needs %s: run deploy/packaging/install-deps.sh tokens", token, filepath.Base(patterns[0])))
 		}
@@ -137,7 +140,7 @@ func need(tb testing.TB, token string, names ...[]string) []string {
 	return found
 }
 
-// missing ends the test.
+// missing skips the test, or fails it if REQUIRE_TOKENS is 1.
 func missing(tb testing.TB, why string) {
 	tb.Helper()
 	if os.Getenv("REQUIRE_TOKENS") == "1" {
@@ -146,11 +149,11 @@ func missing(tb testing.TB, why string) {
 	tb.Skip(why)
 }
 
-// library returns patterns for the path of a library: Debian's folder, then
+// library returns patterns of the path of a library, for [need]: Debian's folder, then
 // Fedora's.
 func library(name string) []string {
 	return []string{"/usr/lib/*-linux-gnu/" + name, "/usr/lib64/" + name, "/usr/lib/" + name}
 }
 
-// program returns the places of a program that may not be on a user's PATH.
+// program returns the names of a program that may not be on a user's PATH, for [need].
 func program(name string) []string { return []string{name, "/usr/sbin/" + name} }

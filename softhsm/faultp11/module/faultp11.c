@@ -1,16 +1,17 @@
 /*
  * faultp11: a PKCS#11 v2.40 module that forwards to the one in FAULTP11_MODULE
  * and fails where the text file FAULTP11_CONTROL says so. It counts calls in the
- * text file FAULTP11_STATS. README.md has the language of the control file.
+ * text file FAULTP11_STATS. README.md describes the control file.
  *
  *	cc -shared -fPIC -O2 -o faultp11.so faultp11.c -ldl -pthread
  *
  * It has its own declarations, so that it builds without a PKCS#11 header. They
  * are right where the structures of PKCS#11 are not packed: all but Windows.
  *
- * A call takes one lock for a moment at its start and one at its end; none is
- * held in a fault or in the real module, but in its C_Logout for the effect logout. Counters in the stats file change by
- * compare-and-swap, so that several processes may share it.
+ * A call takes the lock for a moment at its start and at its end. It is not held
+ * during a fault or in the real module, except in C_Logout for the effect logout.
+ * Counters in the stats file change by compare-and-swap, so that several
+ * processes may share it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,9 +45,9 @@ enum { OK = 0, GENERAL_ERROR = 5, ARGUMENTS_BAD = 7, DEVICE_ERROR = 0x30, SESSIO
 /*
  * The functions, in the order of the function list (PKCS#11 v2.40, section 5):
  *	X is written out below;        P has no session;
- *	S has a session first;         I has a mechanism after it;
- *	E ends an operation;           O ends one, with an answer and its length;
- *	U has an answer and its length, and ends nothing.
+ *	S has a session first;         I has a mechanism after the session;
+ *	E ends an operation;           O ends one, with an output and its length;
+ *	U has an output and its length, and ends no operation.
  */
 #define FUNCTIONS(X, P, S, I, E, O, U) \
 	X(C_Initialize, (void *args), (args)) X(C_Finalize, (void *reserved), (reserved)) P(C_GetInfo, (void *info), (info)) \
@@ -133,7 +134,7 @@ static const word flags[] = {
 	{"ERROR_STATE", 0x1000000}, {NULL, 0},
 };
 
-/* number reads a number, or a word with or without its prefix (CKR_ ...). */
+/* number reads a number, or a name with or without its prefix (CKR_ ...). */
 static int number(const char *s, const char *prefix, const word *words, N *value) {
 	char *end;
 	errno = 0;
@@ -147,9 +148,9 @@ static int number(const char *s, const char *prefix, const word *words, N *value
 }
 
 /*
- * A record is a line of 64 bytes: a name, and five counters of eight bytes, of
- * which the last is a space or the end of the line. A counter is changed as one
- * aligned 64-bit word, and still is text.
+ * A record is a line of 64 bytes: a name and five counters. A counter is seven
+ * digits and a space or the end of the line. It changes as one aligned 64-bit
+ * word, so that no process reads half of a change, and the file is still text.
  */
 enum { CALLS, QUERIES, FAULTS, FAILED, RUNNING, COUNTERS };
 enum { NAME_BYTES = 24, RECORD_BYTES = 64, MOST = 9999999 };
@@ -167,7 +168,7 @@ static N decode(uint64_t cell) {
 static uint64_t *counter(int which, int i) { return &stats[which + 1].counters[i]; }
 static N count_of(int which, int i) { return decode(__atomic_load_n(counter(which, i), __ATOMIC_SEQ_CST)); }
 
-/* count adds by to a counter. A full one stays full. */
+/* count adds by to a counter. One that has reached MOST stays there. */
 static void count(int which, int i, long by) {
 	uint64_t *cell = counter(which, i), old = __atomic_load_n(cell, __ATOMIC_SEQ_CST), new;
 	char text[24];
@@ -218,12 +219,12 @@ static int open_stats(void) {
 enum { MAX_RULES = 128, MAX_LINE = 160, ANY = -1 };
 
 typedef struct {
-	char text[MAX_LINE]; /* the whole line: what tells one rule from another */
+	char text[MAX_LINE]; /* the whole line, which identifies the rule */
 	int function;        /* ANY: all but C_Initialize and C_Finalize */
 	unsigned long first, last, seen;
 	long mechanism;      /* -1: any */
 	int query, answers, hang, crash, flip, leave, old, logout;
-	int until, over;     /* until a call of that function has succeeded; -1: for ever */
+	int until, over;     /* over is set when a call of the function until has succeeded; until is -1: never */
 	N answer, shorten;
 	unsigned long border; /* how many sessions had been opened when the line came */
 	struct timespec sleep;
@@ -245,7 +246,7 @@ static unsigned long births; /* sessions opened in this process */
 static int control_is_good = 1;
 static char control_path[4096]; /* set by load */
 
-/* wrong tells of a mistake. The file may be half written, so it is no end. */
+/* wrong reports a mistake. The process goes on: the file may be half written. */
 static int wrong(int line, const char *what, const char *word) {
 	fprintf(stderr, "faultp11: control file, line %d: %s: %s\n", line, what, word);
 	return 0;
@@ -366,10 +367,10 @@ static int parse(FILE *f, control *c) {
 }
 
 /*
- * reload_locked reads the control file if it has changed: by its name, size or
- * times, or because whoever wrote it counted up "control" in the stats file (a
- * change within one tick of the clock shows in nothing else). A line that was
- * there before keeps its count. A file with a mistake changes nothing.
+ * reload_locked reads the control file if it has changed: its inode, size or times
+ * differ, or its writer has counted up "control" in the stats file, since a change
+ * within one tick of the clock shows in nothing else. A line that was there before
+ * keeps its count. A file with a mistake changes nothing.
  */
 static void reload_locked(void) {
 	struct stat st = {0};
@@ -431,7 +432,7 @@ static void drop_sessions(enum which which, N value) {
 
 typedef struct {
 	int function, query, forward, answers, flip;
-	N session, answer, shorten; /* answer: what a rule says, if it answers */
+	N session, answer, shorten; /* answer is that of the rule, if answers is set */
 } call;
 
 static rule *match_locked(const call *c, N mechanism, const session *s) {
@@ -462,7 +463,7 @@ enum { ENDS = 1, HAS_SESSION = 2 };
 
 static function_list real;
 
-/* begin counts a call and does what the first rule that fits it says. */
+/* begin counts a call and applies the first rule that fits it. */
 static call begin(int function, int kind, N handle, const M *m, int query) {
 	call c = {.function = function, .query = query, .forward = 1, .session = kind & HAS_SESSION ? handle : 0};
 	rule r = {0};
@@ -478,11 +479,13 @@ static call begin(int function, int kind, N handle, const M *m, int query) {
 	}
 	rule *found = match_locked(&c, mechanism, s);
 	if (found != NULL) r = *found;
-	if (r.logout && c.session) (void)real.C_Logout(c.session); /* with the lock, so that no other call sees the fault before it is true */
+	if (r.logout && c.session) (void)real.C_Logout(c.session); /* with the lock, so that no other call meets the fault before the user is logged out */
 	pthread_mutex_unlock(&lock);
+
 	count(function, query ? QUERIES : CALLS, 1);
 	count(function, RUNNING, 1);
 	if (found == NULL) return c;
+
 	count(function, FAULTS, 1);
 	if (r.crash) {
 		signal(SIGSEGV, SIG_DFL);
@@ -492,7 +495,8 @@ static call begin(int function, int kind, N handle, const M *m, int query) {
 	while (nanosleep(&r.sleep, &r.sleep) != 0 && errno == EINTR) {}
 	if (r.hang) hang(r.text);
 	c.flip = r.flip, c.shorten = r.shorten, c.answers = r.answers, c.answer = r.answer;
-	/* A token that fails an operation has ended it; so it is made to end here, and its answer dropped. */
+
+	/* A token that fails an operation has ended it. So the real module ends it too, and its answer is dropped. */
 	c.forward = !r.answers || (kind & ENDS && !r.leave);
 	return c;
 }
@@ -538,7 +542,7 @@ static void spoil(const call *c, B *out, N *n) {
 #define OTHER_ANSWER(name, params, args) ANSWERING(name, params, args, HAS_SESSION)
 FUNCTIONS(WRITTEN, PLAIN, ON_SESSION, INIT, ENDING, ENDING_ANSWER, OTHER_ANSWER)
 
-/* dead reports whether slot is the one that a rule has added to the token's. */
+/* dead reports whether slot is the one that the line dead-slot adds. */
 static int dead(N slot) {
 	pthread_mutex_lock(&lock);
 	const int is = current.has_dead_slot && current.dead_slot == slot;
@@ -546,7 +550,7 @@ static int dead(N slot) {
 	return is;
 }
 
-/* A dead slot comes first in the list, so that who stops there sees no other. */
+/* The dead slot comes first in the list, so that a program that stops at it sees no other. */
 static N f_C_GetSlotList(B present, N *slots, N *n) {
 	call c = begin(F_C_GetSlotList, 0, 0, NULL, 0);
 	pthread_mutex_lock(&lock);
@@ -601,7 +605,7 @@ static N f_C_CloseSession(N s) {
 	return end(&c, answer);
 }
 
-/* quiet counts what ends the work of a slot's sessions: none but self, if any, should be in use. */
+/* quiet counts a call that interrupts other calls: a session of the slot other than self is in use. */
 static void quiet(int which, N slot, N self) {
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < session_count; i++)
@@ -645,7 +649,7 @@ static N f_C_Finalize(void *reserved) {
 	return end(&c, answer);
 }
 
-/* load opens the real module and the stats file, if the environment names others than before. */
+/* load opens the real module and the stats file, unless they are those of before. */
 static N load(void) {
 	static char loaded[4096];
 	const char *path = getenv("FAULTP11_MODULE"), *file = getenv("FAULTP11_CONTROL");
@@ -665,7 +669,7 @@ static N load(void) {
 	return OK;
 }
 
-/* A mistake in the control file is refused here, before it can hide that a test tests nothing. */
+/* A mistake in the control file is refused here: otherwise a test without its fault would pass. */
 static N f_C_Initialize(void *args) {
 	pthread_mutex_lock(&lock);
 	N answer = load();
