@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -33,6 +34,33 @@ func benchmarkSignJWT(b *testing.B, s *Service) {
 	b.ReportAllocs()
 	for b.Loop() {
 		signOnce(b, s, &api.SignJWTRequest{Key: "oidc", Claims: usualClaims})
+	}
+}
+
+// BenchmarkAnswer is a token from the bytes of a request to those of its response: JSON,
+// policy, a record in a file, and a key that costs nothing.
+func BenchmarkAnswer(b *testing.B) {
+	s := benchService(b, newStub(b), true)
+	body := []byte(`{"key":"oidc","claims":` + string(usualClaims) + `}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		q := s.Begin(me())
+		q.Method, q.Path, q.Body = api.SignJWT.Method, api.SignJWT.Path, body
+		r := s.Answer(b.Context(), &q)
+		if err := r.Commit(); err != nil || r.Status != http.StatusOK {
+			b.Fatalf("%d %s %v", r.Status, r.Body, err)
+		}
+	}
+}
+
+// BenchmarkDecode is the strict decoding of a request for a token.
+func BenchmarkDecode(b *testing.B) {
+	body := []byte(`{"key":"oidc","claims":` + string(usualClaims) + `}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if one, _, err := decodeOneOrMany[api.SignJWTRequest](body, 64); err != nil || one.Key != "oidc" {
+			b.Fatal(err)
+		}
 	}
 }
 

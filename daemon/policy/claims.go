@@ -365,3 +365,14 @@ func (a *application) claims() *Claims {
 
 	return &Claims{Payload: append(out, '}'), JTI: a.jti, Exp: time.Unix(a.exp, 0), Would: a.would}
 }
+
+// missing returns the first required claim that is neither in the document, with a
+// value other than null, nor among the claims that will be added to it; or "".
+func missing(d *document, required, added []string) string {
+	for _, name := range required {
+		if v := d.find(name); (v == nil || v.Kind() == 'n') && !slices.Contains(added, name) {
+			return name
+		}
+	}
+	return ""
+}

@@ -175,14 +175,3 @@ func (v *Verifier) checkTimes(d *document, now time.Time) (int64, error) {
 	}
 	return exp, nil
 }
-
-// missing returns the first required claim that is neither in the document, with a
-// value other than null, nor among the claims that will be added to it; or "".
-func missing(d *document, required, added []string) string {
-	for _, name := range required {
-		if v := d.find(name); (v == nil || v.Kind() == 'n') && !slices.Contains(added, name) {
-			return name
-		}
-	}
-	return ""
-}
