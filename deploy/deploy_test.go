@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// exposure is ten times what `systemd-analyze security` says of the service, the
-// lower the better. It may fall; a change that makes it rise needs a reason.
+// exposure is the greatest exposure of the service that TestServiceExposure allows: ten
+// times the number that `systemd-analyze security` prints. Lower is better.
 const exposure = "4"
 
 // analyze runs systemd-analyze on unit files of dir and returns what it prints.
@@ -24,6 +24,7 @@ func analyze(t *testing.T, dir string, args ...string) string {
 		}
 		t.Skip("systemd-analyze is not installed; .ci/run requires it")
 	}
+
 	cmd := exec.CommandContext(t.Context(), tool, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "LC_ALL=C")
@@ -34,8 +35,8 @@ func analyze(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// unitDir copies the units to a new directory and puts this test's own binary in
-// the place of the commands, because verify looks for them: the daemon is not
+// unitDir copies the units to a new directory, with this test's own binary in the place
+// of the commands. systemd-analyze verify looks for commands, but the daemon is not
 // installed here, and a minimal system has no kill.
 func unitDir(t *testing.T) string {
 	t.Helper()
@@ -47,6 +48,7 @@ func unitDir(t *testing.T) string {
 	if !strings.Contains(service, "\nExecStart=/usr/bin/signetd serve ") {
 		t.Fatal("signetd.service does not start /usr/bin/signetd")
 	}
+
 	dir := t.TempDir()
 	commands := strings.NewReplacer("=/usr/bin/signetd ", "="+self+" ", "=/bin/kill ", "="+self+" ")
 	write(t, filepath.Join(dir, "signetd.service"), commands.Replace(service))
@@ -80,14 +82,15 @@ func TestServiceExposure(t *testing.T) {
 	analyze(t, unitDir(t), "security", "--offline=true", "--no-pager", "--threshold="+exposure, "./signetd.service")
 }
 
-// systemd must know every setting that the drop-in offers, although each of them
-// is commented out.
+// TestVendorDropInVerifies: systemd knows every setting of the example drop-in. They are
+// commented out there.
 func TestVendorDropInVerifies(t *testing.T) {
 	setting := regexp.MustCompile(`(?m)^#([A-Z]\w+=)`)
 	example := read(t, "systemd/vendor-hsm.conf.example")
 	if !setting.MatchString(example) {
 		t.Fatal("the example offers no setting")
 	}
+
 	dir := unitDir(t)
 	dropIns := filepath.Join(dir, "signetd.service.d")
 	if err := os.Mkdir(dropIns, 0o700); err != nil {
@@ -99,7 +102,8 @@ func TestVendorDropInVerifies(t *testing.T) {
 	}
 }
 
-// The kernel enforces who opens the socket, before any grant is looked at.
+// TestSocketMode: only members of the group signet can open the socket. The kernel
+// enforces this before any grant is asked for.
 func TestSocketMode(t *testing.T) {
 	unit := read(t, "systemd/signetd.socket")
 	for _, line := range []string{
@@ -124,7 +128,7 @@ func TestImageRunsAsNonRoot(t *testing.T) {
 		}
 	}
 	if !regexp.MustCompile(`^[1-9]\d*:[1-9]\d*$`).MatchString(user) {
-		t.Errorf("the last stage runs as %q, want a numeric user and group that are not root's", user)
+		t.Errorf("the last stage runs as %q, want the numbers of a user and a group other than root", user)
 	}
 }
 
@@ -146,11 +150,12 @@ func TestImageSourcesExist(t *testing.T) {
 	}
 }
 
-// dockerfile returns the words of each instruction, continuation lines joined.
+// dockerfile returns the words of each instruction. Continuation lines are joined.
 func dockerfile(t *testing.T) [][]string {
 	t.Helper()
 	text := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(read(t, "container/Dockerfile"), "")
 	text = strings.ReplaceAll(text, "\\\n", " ")
+
 	var instructions [][]string
 	for line := range strings.Lines(text) {
 		if words := strings.Fields(line); len(words) > 1 {
@@ -160,8 +165,8 @@ func dockerfile(t *testing.T) [][]string {
 	return instructions
 }
 
-// The daemon fills these claims in; an example that brings them along would be
-// refused or teach the wrong thing.
+// TestClaimsLeaveTimesToTheDaemon: the example leaves out the claims that the daemon adds.
+// With fixed times it would be refused.
 func TestClaimsLeaveTimesToTheDaemon(t *testing.T) {
 	var claims map[string]any
 	if err := json.Unmarshal([]byte(read(t, "examples/claims.json")), &claims); err != nil {

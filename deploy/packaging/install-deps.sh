@@ -1,19 +1,19 @@
 #!/bin/sh
-# Installs what building, testing and the demo need and this machine lacks: a C
-# compiler with its headers (cgo), SoftHSM2 and openssl. Each argument is one
-# more command to look for (systemd-analyze, curl, jose or node) or one of two words.
-# tokens are all the software tokens of package softhsm/tokens, with what sets them
-# up. node-packages are the packages from npm that the tests and the example of
-# deploy/examples/node use; they go into a cache of this user, and no further.
+# Installs what this machine lacks for building, testing and the demo: a C compiler
+# with its headers (cgo), SoftHSM2 and openssl. Each argument names something more:
+#   systemd-analyze, curl, jose, node   that command
+#   tokens                              all software tokens of package softhsm/tokens
+#   node-packages                       the packages from npm for the tests and for
+#                                       deploy/examples/node, in a cache of this user
 #
-# When nothing is missing it does nothing and prints nothing. Debian and its kin
-# get the missing packages through apt, as root or by sudo; on any other system
-# it prints the command to run and fails.
+# If nothing is missing it does nothing and prints nothing. On Debian and its
+# derivatives it installs the missing packages with apt, as root or by sudo. On any
+# other system it prints the command to run, and fails.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 
-# any FILE... is true if one of the files is there.
+# any FILE... is true if one of the files exists.
 any() {
 	for file in "$@"; do
 		[ -e "$file" ] && return 0
@@ -21,7 +21,7 @@ any() {
 	return 1
 }
 
-# The module has no fixed home: Debian, Debian multiarch, Fedora, Arch and Alpine,
+# The path of the module differs: Debian, Debian multiarch, Fedora, Arch and Alpine,
 # Homebrew on Apple silicon, Homebrew on Intel.
 softhsm_module() {
 	any /usr/lib/softhsm/libsofthsm2.so \
@@ -54,9 +54,9 @@ tpm() {
 		any /usr/lib/*/libtss2-tcti-tabrmd.so.0 /usr/lib64/libtss2-tcti-tabrmd.so.0
 }
 
-# A compiler without the C library's headers is found, and then fails in cgo.
+# A compiler may be there without the C library's headers, and cgo would fail.
 c_compiler() {
-	# shellcheck disable=SC2046 # CC may be a command with its words
+	# shellcheck disable=SC2046 # CC may be a command with arguments
 	printf '#include <dlfcn.h>\n#include <stdlib.h>\n' |
 		$(go env CC) -fsyntax-only -x c - 2>/dev/null
 }
@@ -82,7 +82,7 @@ missing() {
 	done
 }
 
-# packages SYSTEM NEED... names the packages of SYSTEM that hold the needs.
+# packages SYSTEM NEED... prints the packages of SYSTEM that contain the needs.
 packages() {
 	system=$1
 	shift
@@ -137,7 +137,7 @@ apt_install() {
 	log=$(mktemp)
 	trap 'rm -f "$log"' EXIT
 	apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3"
-	# $apt is a command with its words, and each package is a word.
+	# $apt is a command with arguments, and each package is an argument.
 	# shellcheck disable=SC2086
 	if ! { $apt update && $apt install --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
 		cat "$log" >&2
@@ -146,8 +146,8 @@ apt_install() {
 	fi
 }
 
-# node_packages installs what the lock file names, if that was asked for and it is not
-# there. softhsm.NodeModules looks in the same place.
+# node_packages installs the packages of the lock file, if that was asked for and they
+# are not in the cache. softhsm.NodeModules looks in the same place.
 node_packages() {
 	case " $* " in *" node-packages "*) ;; *) return 0 ;; esac
 	from=$(dirname "$0")/../examples/node
