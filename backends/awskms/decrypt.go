@@ -74,6 +74,7 @@ func (k *key) decrypt(ctx context.Context, in *kms.DecryptInput) (plaintext []by
 		if err != nil {
 			return err
 		}
+
 		if err := checkAnswer(out.KeyId, k.arn, out.EncryptionAlgorithm, in.EncryptionAlgorithm); err != nil {
 			clear(out.Plaintext)
 			return err

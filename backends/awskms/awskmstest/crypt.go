@@ -21,8 +21,8 @@ const (
 
 var encryptionAlgorithms = append([]string{symmetricAlgorithm, "SM2PKE"}, rsaEncryption...)
 
-// A recipient is a Nitro enclave that the answer is to be encrypted for. This server
-// refuses it.
+// A recipient is a Nitro enclave for which to encrypt the answer. This server refuses
+// it.
 type recipient struct {
 	AttestationDocument    []byte `json:"AttestationDocument"`
 	KeyEncryptionAlgorithm string `json:"KeyEncryptionAlgorithm"`
@@ -35,7 +35,7 @@ func (r *recipient) refuse() *Problem {
 	return nil
 }
 
-// has returns the algorithms that the key encrypts with.
+// has returns the algorithms with which the key encrypts.
 func (k *key) has() []string {
 	if specs[k.spec].rsa > 0 {
 		return rsaEncryption
@@ -65,6 +65,7 @@ func (s *Server) encrypt(in *encryptRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+
 	var blob []byte
 	pub, ok := k.public().(*rsa.PublicKey)
 	if ok {
@@ -75,14 +76,15 @@ func (s *Server) encrypt(in *encryptRequest, denied bool) (answer, *Problem) {
 	} else {
 		blob = k.seal(in.Plaintext, in.EncryptionContext)
 	}
+
 	return answer{"KeyId": k.arn, "CiphertextBlob": blob, "EncryptionAlgorithm": in.EncryptionAlgorithm}, nil
 }
 
-// maxContext bounds an encryption context, as JSON.
+// maxContext is how long an encryption context may be, in bytes of JSON.
 const maxContext = 8192
 
-// checkEncryption sets the algorithm that AWS takes if none is named, and checks it
-// and the encryption context.
+// checkEncryption sets the default algorithm if none is named, and checks algorithm and
+// encryption context.
 func checkEncryption(k *key, algorithm *string, context map[string]string) *Problem {
 	if *algorithm == "" {
 		*algorithm = symmetricAlgorithm
@@ -90,6 +92,7 @@ func checkEncryption(k *key, algorithm *string, context map[string]string) *Prob
 	if p := oneOf("encryptionAlgorithm", *algorithm, encryptionAlgorithms, k.has(), k); p != nil {
 		return p
 	}
+
 	if *algorithm != symmetricAlgorithm && len(context) > 0 {
 		return invalid("EncryptionContext is not supported for asymmetric keys")
 	}
@@ -141,9 +144,10 @@ func (s *Server) decrypt(in *decryptRequest, denied bool) (answer, *Problem) {
 	if p := length("ciphertextBlob", in.CiphertextBlob, maxCiphertext); p != nil {
 		return nil, p
 	}
-	if in.KeyId == "" && len(in.CiphertextBlob) > idSize { // as a symmetric blob names its key
+	if in.KeyId == "" && len(in.CiphertextBlob) > idSize { // a symmetric blob names its key
 		in.KeyId = string(in.CiphertextBlob[:idSize])
 	}
+
 	k, p := s.use(in.KeyId, "Decrypt", encryptDecrypt, denied)
 	if p == nil && len(in.DryRunModifiers) > 0 {
 		p = problem("UnsupportedOperationException", "awskmstest has no DryRunModifiers")
@@ -157,6 +161,7 @@ func (s *Server) decrypt(in *decryptRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+
 	plaintext, p := k.open(in)
 	if p == nil {
 		p = in.done()
@@ -175,6 +180,7 @@ func (k *key) open(in *decryptRequest) ([]byte, *Problem) {
 		}
 		return plaintext, nil
 	}
+
 	if len(in.CiphertextBlob) <= idSize {
 		return nil, problem("InvalidCiphertextException", "")
 	}
@@ -182,6 +188,7 @@ func (k *key) open(in *decryptRequest) ([]byte, *Problem) {
 	if !bytes.Equal(id, []byte(k.id)) {
 		return nil, problem("IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.")
 	}
+
 	plaintext, err := k.aead().Open([]byte{}, nil, sealed, canonical(in.EncryptionContext))
 	if err != nil {
 		return nil, problem("InvalidCiphertextException", "")
@@ -211,6 +218,7 @@ func (s *Server) deriveSharedSecret(in *deriveSharedSecretRequest, denied bool) 
 	if p != nil {
 		return nil, p
 	}
+
 	z, ok := k.agree(in.PublicKey)
 	if !ok {
 		return nil, invalid("PublicKey is not a valid public key on the curve of " + k.spec)
@@ -226,6 +234,7 @@ func (k *key) agree(spki []byte) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
+
 	parsed, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
 		return nil, false
@@ -237,6 +246,7 @@ func (k *key) agree(spki []byte) ([]byte, bool) {
 	if err != nil || peer == nil {
 		return nil, false
 	}
+
 	z, err := private.ECDH(peer)
 	return z, err == nil
 }

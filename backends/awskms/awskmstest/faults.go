@@ -10,10 +10,10 @@ import (
 
 // A Fault is something that goes wrong with one call.
 type Fault struct {
-	before  func()                      // runs before the call is done
-	instead func(x *exchange)           // answers in the call's place
-	change  func(x *exchange, a answer) // alters the answer of a call that is done
-	send    func(x *exchange, a answer) // sends it
+	before  func()                      // runs before the call
+	instead func(x *exchange)           // answers instead of the call
+	change  func(x *exchange, a answer) // alters the answer of the call
+	send    func(x *exchange, a answer) // sends the answer
 }
 
 type injected struct {
@@ -22,25 +22,25 @@ type injected struct {
 	fault       Fault
 }
 
-// Inject has the fault happen to calls of the operation, or of any if op is "": to
-// the nth from now on (1 is the next) and to as many in all as times says, or to all
-// from then on if times is negative. Of several faults that are for one call, it is the
-// one injected first.
+// Inject makes calls of an operation fail, or of every operation if op is "". The first
+// to fail is the nth from now on (1 is the next), and times calls fail in all, or every
+// later one if times is negative. If several faults match a call, the one that was
+// injected first happens.
 func (s *Server) Inject(op string, nth, times int, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, &injected{op, nth - 1, times, f})
 }
 
-// Heal takes back all faults.
+// Heal removes all faults.
 func (s *Server) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// Error answers with an error of AWS's, such as KMSInternalException, under the
-// status that AWS has for it.
+// Error answers with an error of AWS, such as KMSInternalException, and the status that
+// AWS has for it.
 func Error(code, message string) Fault {
 	return Fault{instead: func(x *exchange) { x.fail(problem(code, message)) }}
 }
@@ -50,24 +50,24 @@ func Throttling() Fault {
 	return Error("ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
 }
 
-// ExpiredCredentials answers that the credentials were good once.
+// ExpiredCredentials answers that the credentials have expired.
 func ExpiredCredentials() Fault {
 	return Error("ExpiredTokenException", "The security token included in the request is expired")
 }
 
-// Status answers with a status and no body, as what stands between may.
+// Status answers with a status and no body, as a proxy may.
 func Status(status int) Fault {
 	return Fault{instead: func(x *exchange) { x.write(status, "text/plain", nil) }}
 }
 
-// HTML answers with a page, as what stands between may.
+// HTML answers with a page, as a proxy may.
 func HTML(status int) Fault {
 	return Fault{instead: func(x *exchange) {
 		x.write(status, "text/html", []byte("<html><body><h1>"+http.StatusText(status)+"</h1></body></html>"))
 	}}
 }
 
-// Slow does the call, later.
+// Slow makes the call after a pause.
 func Slow(by time.Duration) Fault { return Fault{before: func() { time.Sleep(by) }} }
 
 // Hang never answers.
@@ -80,11 +80,11 @@ func Hang() Fault {
 	}}
 }
 
-// Before runs f and then does the call: f may disable the key, point an alias
-// elsewhere, or note the time.
+// Before runs f and then makes the call: f may disable the key, point an alias at
+// another, or note the time.
 func Before(f func()) Fault { return Fault{before: f} }
 
-// Reset closes the connection in the place of an answer.
+// Reset resets the connection instead of answering.
 func Reset() Fault {
 	return Fault{instead: func(x *exchange) {
 		c, _, err := http.NewResponseController(x.w).Hijack()
@@ -92,13 +92,13 @@ func Reset() Fault {
 			return
 		}
 		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // RST in the place of FIN
+			_ = tcp.SetLinger(0) // RST instead of FIN
 		}
 		_ = c.Close()
 	}}
 }
 
-// Cut does the call and ends the connection in the middle of the answer.
+// Cut makes the call and closes the connection in the middle of the answer.
 func Cut() Fault {
 	return Fault{send: func(x *exchange, a answer) {
 		body := encode(a)
@@ -112,7 +112,7 @@ func Cut() Fault {
 	}}
 }
 
-// CutJSON does the call and sends half of the answer as if it were all.
+// CutJSON makes the call and sends half of the answer as if it were whole.
 func CutJSON() Fault {
 	return Fault{send: func(x *exchange, a answer) {
 		body := encode(a)
@@ -125,18 +125,18 @@ func Empty() Fault {
 	return Fault{instead: func(x *exchange) { x.send(http.StatusOK, answer{}) }}
 }
 
-// Without does the call and leaves a member out of the answer.
+// Without makes the call and leaves a member out of the answer.
 func Without(member string) Fault {
 	return Fault{change: func(_ *exchange, a answer) { delete(a, member) }}
 }
 
-// With does the call and puts a value in the place of a member of the answer; a
-// []byte goes in base64.
+// With makes the call and replaces the value of a member of the answer. A []byte is sent
+// in base64.
 func With(member string, value any) Fault {
 	return Fault{change: func(_ *exchange, a answer) { a[member] = value }}
 }
 
-// OtherARN does the call and names another key in the answer.
+// OtherARN makes the call and names another key in the answer.
 func OtherARN() Fault {
 	return Fault{change: func(_ *exchange, a answer) {
 		if arn, ok := a["KeyId"].(string); ok {
@@ -145,8 +145,8 @@ func OtherARN() Fault {
 	}}
 }
 
-// OtherKey does the call with another key of the same type and usage, and names
-// the right one in the answer.
+// OtherKey makes the call with another key of the same type and usage, and names the
+// right one in the answer.
 func OtherKey() Fault {
 	return Fault{change: func(x *exchange, a answer) {
 		other, p := x.server.withOtherKey(x.op, x.body)

@@ -17,12 +17,12 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 )
 
-// A key is one KMS key. What can change is under the server's mu.
+// A key is one KMS key. Only its state changes, under the server's mu.
 type key struct {
 	id, arn     string
 	spec, usage string
 	private     crypto.Signer         // nil for symmetric keys, and for the next
-	koblitz     *secp256k1.PrivateKey // on secp256k1, which crypto.Signer knows not
+	koblitz     *secp256k1.PrivateKey // on secp256k1, for which there is no crypto.Signer
 	secret      []byte                // of symmetric keys
 	created     time.Time
 	state       string
@@ -83,8 +83,7 @@ var specs = map[string]spec{
 }
 
 // CreateKey makes a key of a KeySpec, such as ECC_NIST_P256, for a KeyUsage, such as
-// SIGN_VERIFY, and returns its ARN. It panics if AWS has no such key, or this server
-// does not.
+// SIGN_VERIFY, and returns its ARN. It panics if AWS or this server has no such key.
 func (s *Server) CreateKey(keySpec, keyUsage string) (arn string) {
 	k, err := s.newKey(keySpec, keyUsage)
 	if err != nil {
@@ -101,6 +100,7 @@ func (s *Server) newKey(keySpec, keyUsage string) (*key, error) {
 	if !ok || !slices.Contains(sp.usages, keyUsage) {
 		return nil, fmt.Errorf("no key of type %q for %q", keySpec, keyUsage)
 	}
+
 	id := requestID()
 	id = strings.Join([]string{id[:8], id[8:12], id[12:16], id[16:20], id[20:]}, "-")
 	k := &key{id: id, spec: keySpec, usage: keyUsage, created: s.clock(), state: Enabled}
@@ -165,7 +165,7 @@ func (s *Server) Secret(arn string) []byte {
 	return nil
 }
 
-// SetState puts a key into a state. One that does not exist stays so.
+// SetState puts a key into a state. It does nothing for a key that does not exist.
 func (s *Server) SetState(arn, state string) {
 	if k := s.find(arn); k != nil {
 		s.mu.Lock()
@@ -174,7 +174,7 @@ func (s *Server) SetState(arn, state string) {
 	}
 }
 
-// DeleteKey deletes a key at once, without the days that AWS gives to think it over.
+// DeleteKey deletes a key at once, without the waiting period of AWS.
 func (s *Server) DeleteKey(arn string) {
 	if k := s.find(arn); k != nil {
 		s.mu.Lock()
@@ -204,26 +204,30 @@ func (s *Server) arnPrefix() string {
 func (s *Server) find(ref string) *key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	name := strings.TrimPrefix(ref, s.arnPrefix())
 	if id, ok := s.aliases[name]; ok {
 		return s.keys[id]
 	}
+
 	id, isKey := strings.CutPrefix(name, "key/")
-	if isKey == (name == ref) { // a bare id, or an ARN: not half of either
+	if isKey == (name == ref) { // neither a bare id nor an ARN
 		return nil
 	}
 	return s.keys[id]
 }
 
-// use returns the key that a request names if it may be used for keyUsage.
+// use returns the key that a request names, if it is enabled and has keyUsage.
 func (s *Server) use(ref, op, keyUsage string, denied bool) (*key, *Problem) {
 	k, p := s.look(ref, op, denied)
 	if p != nil {
 		return nil, p
 	}
+
 	s.mu.Lock()
 	state := k.state
 	s.mu.Unlock()
+
 	switch state {
 	case Enabled:
 	case Disabled:
@@ -233,13 +237,14 @@ func (s *Server) use(ref, op, keyUsage string, denied bool) (*key, *Problem) {
 	default:
 		return nil, problem("KMSInvalidStateException", k.arn+" is in state "+state+".")
 	}
+
 	if k.usage != keyUsage {
 		return nil, problem("InvalidKeyUsageException", fmt.Sprintf("%s key usage is %s which is not valid for %s.", k.arn, k.usage, op))
 	}
 	return k, nil
 }
 
-// look returns the key that a request names, in whatever state it is.
+// look returns the key that a request names, in any state.
 func (s *Server) look(ref, op string, denied bool) (*key, *Problem) {
 	if ref == "" || len(ref) > 2048 {
 		return nil, invalid("1 validation error detected: Value at 'keyId' failed to satisfy constraint: Member must have length between 1 and 2048")

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// multiRegion is what the ids of multi-Region keys begin with.
+// multiRegion is the prefix of the ids of multi-Region keys.
 const multiRegion = "mrk-"
 
 // CreateMultiRegionKey is [Server.CreateKey] for a multi-Region primary key: its
@@ -31,7 +31,7 @@ func (s *Server) Replicate(arn string, to *Server) string {
 	return to.keep(&replica, k.id)
 }
 
-// keep gives k an id and the ARN that follows from it in the server's region.
+// keep adds k to the server under an id, with the ARN of that id in its region.
 func (s *Server) keep(k *key, id string) (arn string) {
 	k.id = id
 	k.arn = fmt.Sprintf("arn:aws:kms:%s:%s:key/%s", s.config.Region, s.config.Account, id)

@@ -1,18 +1,3 @@
-// Package awskmstest is a server that speaks the protocol of AWS KMS, for the tests
-// of programs that use it: JSON 1.1 over HTTP or HTTPS, with every request's
-// signature (SigV4) checked as strictly as AWS does, keys of every KeySpec but
-// ML-KEM and SM2 that really sign, encrypt and agree, and faults on
-// request. It keeps its keys in memory and forgets them at the end.
-//
-//	server := awskmstest.New(t, awskmstest.Config{})
-//	server.Setenv(t) // credentials for the SDK's default chain
-//	arn := server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
-//	backend, err := awskms.Open(ctx, awskms.Config{Region: server.Region(), Endpoint: server.URL()})
-//	...
-//	server.Inject("Sign", 1, 2, awskmstest.Status(503)) // the next two calls of Sign
-//
-// It is for tests: its keys are in the memory of the process, and its errors say
-// more than those of AWS.
 package awskmstest
 
 import (
@@ -33,38 +18,38 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A Config says how the server is. The zero value is one in eu-west-1.
+// A Config configures a [Server]. The zero value is a server in eu-west-1.
 type Config struct {
 	Region  string // Optional: eu-west-1
 	Account string // 12 digits. Optional: 111122223333
 
-	// The credentials that it accepts. Optional: some.
+	// The credentials that it accepts. Optional: an example of AWS's.
 	AccessKeyID     string
 	SecretAccessKey string
-	// SessionToken is a token that requests must carry as well. Optional: none, and
-	// then none may.
+	// SessionToken is the token that requests must carry, too. Optional: without it
+	// requests must carry none.
 	SessionToken string
 
-	// Quota is how many calls a second of Sign, Decrypt and the other operations
-	// with keys it answers; those above are ThrottlingException. Optional: no limit.
+	// Quota is how many calls a second of Sign, Decrypt and the other operations with
+	// keys it answers. More are ThrottlingException. Optional: no limit.
 	Quota int
 	// TLS is whether to speak HTTPS. Clients trust it by [Server.Certificate].
 	TLS bool
 }
 
-// A Server stands where AWS KMS would. It is safe for concurrent use.
+// A Server is an AWS KMS of one account in one region. It is safe for concurrent use.
 type Server struct {
 	config Config
 	http   *httptest.Server
 	closed chan struct{}
 
-	connections atomic.Int64 // that were ever made
+	connections atomic.Int64 // that clients have made in all
 
-	mu      sync.Mutex
+	mu      sync.Mutex        // for all below, and for the credentials in config
 	keys    map[string]*key   // by id
 	aliases map[string]string // id of the key, by name: alias/NAME
 	calls   map[string]int    // by operation
-	denied  map[string]bool   // operations
+	denied  map[string]bool   // by operation
 	faults  []*injected
 	quota   *rate.Limiter
 	now     func() time.Time
@@ -72,25 +57,28 @@ type Server struct {
 
 // Start starts a server. The caller calls Close.
 func Start(c Config) *Server {
-	for field, value := range map[*string]string{ // #nosec G101 -- AWS's example, of nobody
+	for field, value := range map[*string]string{ // #nosec G101 -- AWS's example
 		&c.Region: "eu-west-1", &c.Account: "111122223333", &c.AccessKeyID: "AKIAIOSFODNN7EXAMPLE", &c.SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 	} {
 		if *field == "" {
 			*field = value
 		}
 	}
+
 	s := &Server{
 		config: c, closed: make(chan struct{}), keys: map[string]*key{}, aliases: map[string]string{},
 		calls: map[string]int{}, denied: map[string]bool{}, now: time.Now,
 	}
 	s.SetQuota(c.Quota)
+
 	s.http = httptest.NewUnstartedServer(s)
 	s.http.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
 			s.connections.Add(1)
 		}
 	}
-	s.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // faults are no news
+	s.http.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // faults are not worth a log
+
 	if c.TLS {
 		s.http.StartTLS()
 	} else {
@@ -107,7 +95,7 @@ func New(t testing.TB, c Config) *Server {
 	return s
 }
 
-// Close ends the server, and what hangs in it.
+// Close ends the server, and the calls that hang in it.
 func (s *Server) Close() {
 	close(s.closed)
 	s.http.CloseClientConnections()
@@ -117,7 +105,7 @@ func (s *Server) Close() {
 // URL returns where the server is, for the endpoint of a client.
 func (s *Server) URL() string { return s.http.URL }
 
-// Region returns the region that it plays.
+// Region returns the region of the server.
 func (s *Server) Region() string { return s.config.Region }
 
 // Certificate returns the certificate of a server with TLS, in PEM, for the file
@@ -138,6 +126,7 @@ func (s *Server) Env() map[string]string {
 		"AWS_ACCESS_KEY_ID": s.config.AccessKeyID, "AWS_SECRET_ACCESS_KEY": s.config.SecretAccessKey, "AWS_SESSION_TOKEN": s.config.SessionToken,
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 	}
+
 	for _, name := range []string{"AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_USE_FIPS_ENDPOINT", "AWS_CA_BUNDLE"} {
 		env[name] = ""
 	}
@@ -152,21 +141,21 @@ func (s *Server) Setenv(t testing.TB) {
 	}
 }
 
-// SetCredentials puts other credentials in the place of those that it accepts.
+// SetCredentials replaces the credentials that it accepts.
 func (s *Server) SetCredentials(accessKeyID, secretAccessKey, sessionToken string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.AccessKeyID, s.config.SecretAccessKey, s.config.SessionToken = accessKeyID, secretAccessKey, sessionToken
 }
 
-// SetClock gives it another time than the host's.
+// SetClock replaces the host's clock, by which it checks signatures.
 func (s *Server) SetClock(now func() time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now = now
 }
 
-// SetQuota sets another Config.Quota; 0 is none.
+// SetQuota sets Config.Quota; 0 is no limit.
 func (s *Server) SetQuota(perSecond int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,8 +165,8 @@ func (s *Server) SetQuota(perSecond int) {
 	}
 }
 
-// Deny takes the permissions for the named operations from the credentials, such
-// as Sign. They are AccessDeniedException from then on.
+// Deny takes the permissions for operations, such as Sign, from the credentials: they
+// answer AccessDeniedException from then on.
 func (s *Server) Deny(ops ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,8 +175,8 @@ func (s *Server) Deny(ops ...string) {
 	}
 }
 
-// Calls returns how many requests there were of each operation. One whose signature
-// was refused counts, one without an operation does not.
+// Calls returns how many requests of each operation have come. Requests whose signature
+// was refused count.
 func (s *Server) Calls() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +186,8 @@ func (s *Server) Calls() map[string]int {
 // Connections returns how many connections clients have made in all.
 func (s *Server) Connections() int { return int(s.connections.Load()) }
 
-// maxRequest is what AWS takes: the longest message in base64, and some.
+// maxRequest is longer than any request, in bytes: the longest message in base64, with
+// room for the rest.
 const maxRequest = 64 << 10
 
 // ServeHTTP implements [http.Handler].
@@ -208,12 +198,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(problem("SerializationException", "the body is too long or ends early"))
 		return
 	}
+
 	op, bad := operation(r)
 	if bad != nil {
 		x.fail(bad)
 		return
 	}
 	x.op, x.body = op, body
+
 	fault := s.count(op)
 	if fault.before != nil {
 		fault.before()
@@ -222,6 +214,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.instead(x)
 		return
 	}
+
 	if bad := s.authenticate(r, body); bad != nil {
 		x.fail(bad)
 		return
@@ -231,6 +224,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.fail(bad)
 		return
 	}
+
 	if fault.change != nil {
 		fault.change(x, answer)
 	}
@@ -241,11 +235,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.send(http.StatusOK, answer)
 }
 
-// count notes a call and returns the fault that is for it.
+// count counts a call and returns the fault for it.
 func (s *Server) count(op string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls[op]++
+
 	for _, f := range s.faults {
 		if f.op != op && f.op != "" {
 			continue
@@ -261,13 +256,14 @@ func (s *Server) count(op string) Fault {
 	return Fault{}
 }
 
-// do does an operation.
+// do runs an operation.
 func (s *Server) do(_ context.Context, op string, body []byte) (answer, *Problem) {
 	s.mu.Lock()
 	o, ok := operations[op]
 	denied := s.denied[op]
-	throttled := o.crypto && s.quota != nil && !s.quota.Allow() // under mu: it reads the clock outside of its own lock
+	throttled := o.crypto && s.quota != nil && !s.quota.Allow() // under mu, since Allow reads the clock outside of its own lock
 	s.mu.Unlock()
+
 	switch {
 	case !ok:
 		return nil, problem("UnknownOperationException", "the server has no "+op)
@@ -277,7 +273,7 @@ func (s *Server) do(_ context.Context, op string, body []byte) (answer, *Problem
 	return o.run(s, body, denied)
 }
 
-// An exchange is a request with its answer to come.
+// An exchange is a request that is being answered.
 type exchange struct {
 	server *Server
 	w      http.ResponseWriter
@@ -286,7 +282,7 @@ type exchange struct {
 	body   []byte
 }
 
-// An answer is the members of one.
+// An answer has the members of the JSON of an answer.
 type answer = map[string]any
 
 func (x *exchange) fail(p *Problem) {
@@ -302,7 +298,7 @@ func (x *exchange) write(status int, typ string, body []byte) {
 	h.Set("Date", x.server.clock().UTC().Format(http.TimeFormat))
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	x.w.WriteHeader(status)
-	_, _ = x.w.Write(body) // #nosec G705 -- JSON, and to no browser. A client that is gone is no concern of ours
+	_, _ = x.w.Write(body) // #nosec G705 -- JSON, and to no browser. If it fails the client has gone
 }
 
 func (s *Server) clock() time.Time {

@@ -45,8 +45,8 @@ type signRequest struct {
 	SigningAlgorithm string `json:"SigningAlgorithm"`
 }
 
-// prepare checks a request to sign or verify, and returns the key and what it is that
-// is signed: a digest, or for Ed25519 and ML-DSA the message, unless that is a mu.
+// prepare checks a request to sign or verify. It returns the key and what is signed: a
+// digest, for Ed25519 the message, and for ML-DSA the message or its mu.
 func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signed []byte, p *Problem) {
 	if k, p = s.use(in.KeyId, op, signVerify, denied); p != nil {
 		return nil, nil, p
@@ -54,6 +54,7 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 	if p := oneOf("signingAlgorithm", in.SigningAlgorithm, signingAlgorithms, specs[k.spec].sign, k); p != nil {
 		return nil, nil, p
 	}
+
 	if in.MessageType == "" {
 		in.MessageType = raw
 	}
@@ -63,6 +64,7 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 	if p := length("message", in.Message, maxMessage); p != nil {
 		return nil, nil, p
 	}
+
 	switch {
 	case in.SigningAlgorithm == ed25519Pure && in.MessageType != raw, in.SigningAlgorithm == ed25519PH && in.MessageType != digest,
 		in.SigningAlgorithm == mldsaShake && in.MessageType == digest, in.SigningAlgorithm != mldsaShake && in.MessageType == mu:
@@ -72,6 +74,7 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 	case in.SigningAlgorithm == ed25519Pure, in.SigningAlgorithm == mldsaShake:
 		return k, in.Message, nil
 	}
+
 	hash := hashOf(in.SigningAlgorithm)
 	if in.MessageType == digest {
 		if len(in.Message) != hash.Size() {
@@ -79,12 +82,13 @@ func (s *Server) prepare(in *signRequest, op string, denied bool) (k *key, signe
 		}
 		return k, in.Message, nil
 	}
+
 	h := hash.New()
 	h.Write(in.Message)
 	return k, h.Sum(nil), nil
 }
 
-// hashOf is the hash in the name of an algorithm.
+// hashOf returns the hash in the name of an algorithm.
 func hashOf(algorithm string) crypto.Hash {
 	switch {
 	case strings.HasSuffix(algorithm, "_1"):
@@ -108,6 +112,7 @@ func (s *Server) sign(in *signRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+
 	sig, err := k.sign(in, signed)
 	if err != nil {
 		return nil, problem("KMSInternalException", err.Error())
@@ -115,7 +120,7 @@ func (s *Server) sign(in *signRequest, denied bool) (answer, *Problem) {
 	return answer{"KeyId": k.arn, "Signature": sig, "SigningAlgorithm": in.SigningAlgorithm}, nil
 }
 
-// sign signs what prepare returned. A salt of PSS is as long as the hash.
+// sign signs what prepare returned. The salt of PSS is as long as the hash.
 func (k *key) sign(in *signRequest, signed []byte) ([]byte, error) {
 	algorithm := in.SigningAlgorithm
 	switch {
@@ -153,8 +158,9 @@ func (s *Server) verify(in *verifyRequest, denied bool) (answer, *Problem) {
 	if p != nil {
 		return nil, p
 	}
+
 	if in.MessageType == mu {
-		return nil, problem("UnsupportedOperationException", "awskmstest verifies no EXTERNAL_MU.")
+		return nil, problem("UnsupportedOperationException", "awskmstest does not verify EXTERNAL_MU.")
 	}
 	if !k.verify(in.SigningAlgorithm, signed, in.Signature) {
 		return nil, problem("KMSInvalidSignatureException", "")
@@ -162,7 +168,7 @@ func (s *Server) verify(in *verifyRequest, denied bool) (answer, *Problem) {
 	return answer{"KeyId": k.arn, "SignatureValid": true, "SigningAlgorithm": in.SigningAlgorithm}, nil
 }
 
-// verify reports whether sig is the key's.
+// verify reports whether sig is a signature of the key.
 func (k *key) verify(algorithm string, signed, sig []byte) bool {
 	if pub, ok := k.public().(*mldsa.PublicKey); ok {
 		return mldsa.Verify(pub, signed, sig, nil) == nil
@@ -172,6 +178,7 @@ func (k *key) verify(algorithm string, signed, sig []byte) bool {
 		pub, ok := k.public().(ed25519.PublicKey)
 		return ok && ed25519.VerifyWithOptions(pub, sum[:], sig, &ed25519.Options{Hash: crypto.SHA512}) == nil
 	}
+
 	var family signer.Family
 	switch {
 	case algorithm == ed25519Pure:
@@ -183,6 +190,7 @@ func (k *key) verify(algorithm string, signed, sig []byte) bool {
 	default:
 		family = signer.FamilyPKCS1v15
 	}
+
 	for _, alg := range signer.Algs(k.public()) {
 		if alg.Family() == family && (alg.Hash() == 0 || alg.Hash() == hashOf(algorithm)) {
 			return cloud.Verify(k.public(), alg, signed, sig) == nil
@@ -212,6 +220,7 @@ func (s *Server) mac(in *macRequest, op string, denied bool) (*key, []byte, *Pro
 	if p != nil {
 		return nil, nil, p
 	}
+
 	h := hmac.New(hashOf(in.MacAlgorithm).New, k.secret)
 	h.Write(in.Message)
 	return k, h.Sum(nil), nil

@@ -26,12 +26,13 @@ type sigHeader struct {
 	signature             string
 }
 
-// authenticate checks the signature of a request (AWS Signature Version 4). Its
-// messages are AWS's where a client reads them.
+// authenticate checks the signature of a request (AWS Signature Version 4). The messages
+// are those of AWS where clients read them.
 func (s *Server) authenticate(r *http.Request, body []byte) *Problem {
 	s.mu.Lock()
 	config, now := s.config, s.now()
 	s.mu.Unlock()
+
 	if r.Header.Get("Authorization") == "" {
 		return problem("MissingAuthenticationTokenException", "Missing Authentication Token")
 	}
@@ -39,18 +40,21 @@ func (s *Server) authenticate(r *http.Request, body []byte) *Problem {
 	if !ok {
 		return problem("IncompleteSignatureException", "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters.")
 	}
+
 	if h.accessKeyID != config.AccessKeyID {
 		return problem("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
 	if tokens := r.Header.Values("X-Amz-Security-Token"); strings.Join(tokens, ",") != config.SessionToken {
 		return problem("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
+
 	if h.region != config.Region {
 		return problem("InvalidSignatureException", fmt.Sprintf("Credential should be scoped to a valid region, not '%s'.", h.region))
 	}
 	if h.service != sigService {
 		return problem("InvalidSignatureException", fmt.Sprintf("Credential should be scoped to correct service: '%s'.", sigService))
 	}
+
 	if p := checkTime(r.Header.Get("X-Amz-Date"), h.date, now); p != nil {
 		return p
 	}
@@ -60,6 +64,7 @@ func (s *Server) authenticate(r *http.Request, body []byte) *Problem {
 	if sum := r.Header.Get("X-Amz-Content-Sha256"); sum != "" && sum != hexSum(body) {
 		return problem("InvalidSignatureException", "The value of x-amz-content-sha256 does not match the body.")
 	}
+
 	want := h.sign(config.SecretAccessKey, r, body)
 	if !hmac.Equal([]byte(want), []byte(h.signature)) {
 		return problem("InvalidSignatureException", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
@@ -75,6 +80,7 @@ func parseAuthorization(values []string) (h sigHeader, ok bool) {
 	if !ok {
 		return h, false
 	}
+
 	parts := strings.Split(rest, ",")
 	if len(parts) != 3 {
 		return h, false
@@ -84,6 +90,7 @@ func parseAuthorization(values []string) (h sigHeader, ok bool) {
 			return h, false
 		}
 	}
+
 	scope := strings.Split(parts[0], "/")
 	if len(scope) != 5 || scope[4] != "aws4_request" {
 		return h, false
@@ -91,12 +98,14 @@ func parseAuthorization(values []string) (h sigHeader, ok bool) {
 	return sigHeader{scope[0], scope[1], scope[2], scope[3], strings.Split(parts[1], ";"), parts[2]}, true
 }
 
-// checkTime holds the time of a signature to the day of its scope and to the clock.
+// checkTime returns an error unless the time of a signature is on the day of its scope
+// and near the clock's.
 func checkTime(text, day string, now time.Time) *Problem {
 	at, err := time.Parse(sigTime, text)
 	if err != nil || at.Format("20060102") != day {
 		return problem("IncompleteSignatureException", "Date must be in ISO-8601 'basic format', and that of the credential's scope.")
 	}
+
 	now = now.UTC()
 	switch {
 	case at.Before(now.Add(-maxSkew)):
@@ -107,18 +116,20 @@ func checkTime(text, day string, now time.Time) *Problem {
 	return nil
 }
 
-// checkSigned wants host, Content-Type and every header of AWS's own signed, the
-// names sorted and none twice.
+// checkSigned returns an error unless host, Content-Type and every header of AWS are
+// signed, with their names sorted and each of them once.
 func checkSigned(r *http.Request, signed []string) *Problem {
 	if !slices.IsSorted(signed) || len(slices.Compact(slices.Clone(signed))) != len(signed) {
-		return problem("IncompleteSignatureException", "SignedHeaders are not sorted, or one is there twice.")
+		return problem("IncompleteSignatureException", "SignedHeaders are not sorted, or have a name twice.")
 	}
+
 	needed := []string{"host"}
 	for name := range r.Header {
 		if name = strings.ToLower(name); name == "content-type" || strings.HasPrefix(name, "x-amz-") {
 			needed = append(needed, name)
 		}
 	}
+
 	for _, name := range needed {
 		if !slices.Contains(signed, name) {
 			return problem("InvalidSignatureException", fmt.Sprintf("'%s' must be a signed header in the AWS Authorization.", name))
@@ -127,16 +138,18 @@ func checkSigned(r *http.Request, signed []string) *Problem {
 	return nil
 }
 
-// sign returns the signature that a request should have.
+// sign returns the right signature of a request.
 func (h sigHeader) sign(secret string, r *http.Request, body []byte) string {
 	var canonical strings.Builder
-	canonical.WriteString("POST\n/\n\n") // operation let nothing else through
+	canonical.WriteString("POST\n/\n\n") // operation has refused everything else
 	for _, name := range h.signed {
 		canonical.WriteString(name + ":" + headerValue(r, name) + "\n")
 	}
 	canonical.WriteString("\n" + strings.Join(h.signed, ";") + "\n" + hexSum(body))
+
 	scope := strings.Join([]string{h.date, h.region, h.service, "aws4_request"}, "/")
 	text := strings.Join([]string{sigAlgorithm, r.Header.Get("X-Amz-Date"), scope, hexSum([]byte(canonical.String()))}, "\n")
+
 	key := []byte("AWS4" + secret)
 	for _, part := range []string{h.date, h.region, h.service, "aws4_request", text} {
 		mac := hmac.New(sha256.New, key)
@@ -146,8 +159,8 @@ func (h sigHeader) sign(secret string, r *http.Request, body []byte) string {
 	return hex.EncodeToString(key)
 }
 
-// headerValue is a header in its canonical form: the values with a comma between
-// them, and runs of space made one. net/http keeps two of them elsewhere.
+// headerValue returns a header in its canonical form: the values with a comma between
+// them, and one space for each run of spaces. net/http keeps two headers elsewhere.
 func headerValue(r *http.Request, name string) string {
 	switch name {
 	case "host":
@@ -155,6 +168,7 @@ func headerValue(r *http.Request, name string) string {
 	case "content-length":
 		return fmt.Sprint(r.ContentLength)
 	}
+
 	var values []string
 	for _, v := range r.Header.Values(name) {
 		values = append(values, strings.Join(strings.Fields(v), " "))

@@ -15,7 +15,7 @@ const (
 	targetPrefix = "TrentService."
 )
 
-// A Problem is an error as AWS KMS answers it.
+// A Problem is an error in an answer of AWS KMS.
 type Problem struct {
 	Code    string // such as NotFoundException
 	Message string
@@ -26,10 +26,10 @@ func (p *Problem) Error() string { return p.Code + ": " + p.Message }
 
 func problem(code, message string) *Problem { return &Problem{code, message} }
 
-// invalid is AWS's error for a member whose value is out of bounds.
+// invalid returns AWS's error for a member whose value is out of bounds.
 func invalid(message string) *Problem { return problem("ValidationException", message) }
 
-// statuses are those of AWS's own model, where they are not 400.
+// statuses are the HTTP statuses in AWS's model of the API, where they are not 400.
 var statuses = map[string]int{
 	"AlreadyExistsException":     http.StatusConflict,
 	"ConflictException":          http.StatusConflict,
@@ -63,8 +63,8 @@ func operation(r *http.Request) (string, *Problem) {
 	return strings.TrimPrefix(target[0], targetPrefix), nil
 }
 
-// decode reads a request strictly: members that the operation does not have, and
-// members twice, are errors. AWS ignores them; a test wants to know.
+// decode reads a request strictly: an unknown member and one that comes twice are errors.
+// AWS ignores them, but a test wants to know.
 func decode(body []byte, in any) *Problem {
 	if err := json.Unmarshal(body, in, json.RejectUnknownMembers(true), jsontext.AllowDuplicateNames(false)); err != nil {
 		return problem("SerializationException", err.Error())
@@ -75,7 +75,7 @@ func decode(body []byte, in any) *Problem {
 func encode(a answer) []byte {
 	body, err := json.Marshal(a, json.Deterministic(true))
 	if err != nil {
-		return []byte(`{"__type":"KMSInternalException","message":"an answer that is no JSON"}`)
+		return []byte(`{"__type":"KMSInternalException","message":"the answer cannot be written as JSON"}`)
 	}
 	return body
 }

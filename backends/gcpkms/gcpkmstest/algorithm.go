@@ -14,14 +14,14 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 )
 
-// An Algorithm is what a version is made for.
+// An Algorithm is Google's name for what a version does.
 type Algorithm = kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm
 
-// A scheme is what is done with a key.
+// A scheme is how a key is used.
 type scheme int
 
 const (
-	schemeNone scheme = iota // a key that is there and that no call here uses
+	schemeNone scheme = iota // not at all: the key only exists
 	schemePKCS1
 	schemeRawPKCS1
 	schemePSS
@@ -51,8 +51,8 @@ const (
 	macs       = kmspb.CryptoKey_MAC
 )
 
-// specs are Google's algorithms that a [Server] has keys for. The last ones cannot
-// be used here; a client must refuse them by itself.
+// specs are the algorithms of which a [Server] has keys. Keys of the last two cannot be
+// used: a client must refuse them itself.
 var specs = map[Algorithm]spec{
 	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_2048_SHA256:    {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA256, size: 2048},
 	kmspb.CryptoKeyVersion_RSA_SIGN_PKCS1_3072_SHA256:    {purpose: signing, scheme: schemePKCS1, hash: crypto.SHA256, size: 3072},

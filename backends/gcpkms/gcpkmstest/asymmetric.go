@@ -26,6 +26,7 @@ func (s *service) GetPublicKey(_ context.Context, req *kmspb.GetPublicKeyRequest
 	if err != nil {
 		return nil, err
 	}
+
 	switch {
 	case v.spec.purpose != signing && v.spec.purpose != decryption:
 		return nil, status.Errorf(codes.FailedPrecondition, "%s is of purpose %v and has no public key.", v.key, v.spec.purpose)
@@ -41,15 +42,14 @@ func (s *service) GetPublicKey(_ context.Context, req *kmspb.GetPublicKeyRequest
 	return v.publicKey()
 }
 
-// postQuantum reports whether the algorithm of v is one of those whose public keys
-// come in a format that must be named.
+// postQuantum reports whether requests for the public key of v must name a format.
 func (v *version) postQuantum() bool {
 	return v.spec.scheme == schemeMLDSA || v.spec.scheme == schemeMu || v.spec.scheme == schemeNone
 }
 
 func (v *version) publicKey() (*kmspb.PublicKey, error) {
 	if v.postQuantum() {
-		var data []byte // of a key that is not there, none
+		var data []byte // empty for schemeNone
 		if private, ok := v.secret.(*mldsa.PrivateKey); ok {
 			data = private.PublicKey().Bytes()
 		}
@@ -58,6 +58,7 @@ func (v *version) publicKey() (*kmspb.PublicKey, error) {
 			PublicKey: &kmspb.ChecksummedData{Data: data, Crc32CChecksum: checksum(data)},
 		}, nil
 	}
+
 	der, err := cloud.MarshalPublicKey(public(v.secret))
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
@@ -66,7 +67,7 @@ func (v *version) publicKey() (*kmspb.PublicKey, error) {
 	return &kmspb.PublicKey{Name: v.name, Pem: string(text), PemCrc32C: checksum(text), Algorithm: v.algorithm, ProtectionLevel: v.level}, nil
 }
 
-// public is the public half of a private key.
+// public returns the public half of a private key.
 func public(private any) crypto.PublicKey {
 	switch private := private.(type) {
 	case *secp256k1.PrivateKey:
@@ -92,6 +93,7 @@ func (v *version) sign(req *kmspb.AsymmetricSignRequest) (*kmspb.AsymmetricSignR
 	if err != nil {
 		return nil, err
 	}
+
 	dataOK, err := verified("data", req.GetData(), req.GetDataCrc32C())
 	if err != nil {
 		return nil, err
@@ -100,6 +102,7 @@ func (v *version) sign(req *kmspb.AsymmetricSignRequest) (*kmspb.AsymmetricSignR
 	if err != nil {
 		return nil, err
 	}
+
 	sig, err := v.signature(digest)
 	if err != nil {
 		return nil, err
@@ -110,7 +113,7 @@ func (v *version) sign(req *kmspb.AsymmetricSignRequest) (*kmspb.AsymmetricSignR
 	}, nil
 }
 
-// sent is the one digest that d holds.
+// sent returns the digest that d holds.
 func sent(d *kmspb.Digest) []byte {
 	switch d := d.GetDigest().(type) {
 	case *kmspb.Digest_Sha256:
@@ -129,9 +132,10 @@ func sent(d *kmspb.Digest) []byte {
 // muSize is the length of a mu in bytes (FIPS 204 algorithm 7).
 const muSize = 64
 
-// toSign is what the key signs for a request: a digest, a mu, or all data.
+// toSign returns what the key signs for a request: a digest, a mu, or all data.
 func (v *version) toSign(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 	invalid := func(text string) ([]byte, error) { return nil, status.Error(codes.InvalidArgument, text) }
+
 	data := req.GetData()
 	switch {
 	case req.GetDigest() != nil && len(data) != 0:
@@ -154,6 +158,7 @@ func (v *version) toSign(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 		h.Write(data)
 		return h.Sum(nil), nil
 	}
+
 	var digest []byte
 	switch v.spec.hash { //nolint:exhaustive // signing keys have no other
 	case crypto.SHA256:
@@ -163,6 +168,7 @@ func (v *version) toSign(req *kmspb.AsymmetricSignRequest) ([]byte, error) {
 	case crypto.SHA512:
 		digest = req.GetDigest().GetSha512()
 	}
+
 	if len(digest) != v.spec.hash.Size() {
 		return invalid("The digest is not the one of the algorithm of the key, or has another length.")
 	}
@@ -202,6 +208,7 @@ func (s *service) AsymmetricDecrypt(_ context.Context, req *kmspb.AsymmetricDecr
 	if err != nil {
 		return nil, err
 	}
+
 	private, isRSA := v.secret.(*rsa.PrivateKey)
 	if !isRSA {
 		return nil, status.Error(codes.Internal, "The key does not decrypt.")

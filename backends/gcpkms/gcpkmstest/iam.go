@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// methodPermissions is what a call needs. TestIamPermissions needs nothing.
+// methodPermissions are the permissions that calls need. TestIamPermissions needs none.
 var methodPermissions = map[string]string{
 	"GetPublicKey":          "cloudkms.cryptoKeyVersions.viewPublicKey",
 	"GetCryptoKey":          "cloudkms.cryptoKeys.get",
@@ -28,23 +28,25 @@ func (s *Server) permittedLocked(method string) bool {
 	return !ok || len(s.permissions) == 0 || slices.Contains(s.permissions, need)
 }
 
-// An iam is the part of the service that knows permissions.
+// An iam answers the calls about permissions.
 type iam struct {
 	iampb.UnimplementedIAMPolicyServer
 	server *Server
 }
 
-// TestIamPermissions answers those of the permissions that the caller has. For a
-// key that does not exist that is none.
+// TestIamPermissions answers which of the permissions the caller has: none on a key that
+// does not exist.
 func (i *iam) TestIamPermissions(_ context.Context, req *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
 	i.server.mu.Lock()
 	defer i.server.mu.Unlock()
+
 	if !keyName.MatchString(req.GetResource()) {
-		return nil, status.Error(codes.InvalidArgument, "The resource is no key ring or CryptoKey.")
+		return nil, status.Error(codes.InvalidArgument, "The resource is not a CryptoKey.")
 	}
 	if _, ok := i.server.keys[req.GetResource()]; !ok {
 		return &iampb.TestIamPermissionsResponse{}, nil
 	}
+
 	var has []string
 	for _, p := range req.GetPermissions() {
 		if len(i.server.permissions) == 0 || slices.Contains(i.server.permissions, p) {

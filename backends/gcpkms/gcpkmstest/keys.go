@@ -39,22 +39,24 @@ type version struct {
 }
 
 // CreateKey makes a CryptoKey without versions in [KeyRing] and returns its name.
-// Its protection level is HSM on secp256k1, which Google has nowhere else, and
-// SOFTWARE otherwise. It panics if id is there already or the algorithm is none of
-// those that a [Server] has.
+// Its protection level is HSM for secp256k1, which Google has only there, and SOFTWARE
+// otherwise. It panics if the CryptoKey exists or a [Server] does not have the
+// algorithm.
 func (s *Server) CreateKey(id string, algorithm Algorithm) string {
 	name := KeyRing + "/cryptoKeys/" + id
 	if _, ok := specs[algorithm]; !ok || !keyName.MatchString(name) {
 		panic(fmt.Sprintf("gcpkmstest: no CryptoKey %q of algorithm %v", id, algorithm))
 	}
+
 	level := kmspb.ProtectionLevel_SOFTWARE
 	if algorithm == kmspb.CryptoKeyVersion_EC_SIGN_SECP256K1_SHA256 {
 		level = kmspb.ProtectionLevel_HSM
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys[name] != nil {
-		panic(fmt.Sprintf("gcpkmstest: CryptoKey %q is there already", id))
+		panic(fmt.Sprintf("gcpkmstest: CryptoKey %q exists", id))
 	}
 	s.keys[name] = &cryptoKey{name: name, algorithm: algorithm, level: level}
 	return name
@@ -69,6 +71,7 @@ func (s *Server) CreateVersion(key string) string {
 	if k == nil {
 		panic(fmt.Sprintf("gcpkmstest: no CryptoKey %q", key))
 	}
+
 	v := &version{
 		key: key, algorithm: k.algorithm, spec: specs[k.algorithm], level: k.level,
 		state: kmspb.CryptoKeyVersion_ENABLED, created: time.Now().UTC(),
@@ -77,6 +80,7 @@ func (s *Server) CreateVersion(key string) string {
 	if v.secret, err = generate(v.spec); err != nil {
 		panic(err)
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k.versions = append(k.versions, v)
@@ -105,12 +109,13 @@ func (s *Server) change(name string, f func(*version)) {
 	f(v)
 }
 
-// findLocked returns the version with a name, in whatever state.
+// findLocked returns the version with a name, in any state.
 func (s *Server) findLocked(name string) (*version, error) {
 	m := versionName.FindStringSubmatch(name)
 	if m == nil {
-		return nil, status.Errorf(codes.InvalidArgument, "Invalid resource name: %q is no CryptoKeyVersion.", name)
+		return nil, status.Errorf(codes.InvalidArgument, "Invalid resource name: %q is not a CryptoKeyVersion.", name)
 	}
+
 	n, err := strconv.Atoi(m[2])
 	k := s.keys[m[1]]
 	if err != nil || k == nil || n < 1 || n > len(k.versions) {
@@ -119,7 +124,7 @@ func (s *Server) findLocked(name string) (*version, error) {
 	return k.versions[n-1], nil
 }
 
-// version returns a copy of a version in whatever state.
+// version returns a copy of a version in any state.
 func (s *Server) version(name string) (version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +156,7 @@ func (s *Server) keyOf(name string) (cryptoKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !keyName.MatchString(name) {
-		return cryptoKey{}, status.Errorf(codes.InvalidArgument, "Invalid resource name: %q is no CryptoKey.", name)
+		return cryptoKey{}, status.Errorf(codes.InvalidArgument, "Invalid resource name: %q is not a CryptoKey.", name)
 	}
 	k := s.keys[name]
 	if k == nil {
@@ -160,8 +165,8 @@ func (s *Server) keyOf(name string) (cryptoKey, error) {
 	return *k, nil
 }
 
-// primary returns the version of a key for encryption that encrypts: here the last
-// one that is enabled.
+// primary returns the name of the version that encrypts for a CryptoKey: the last one
+// that is enabled.
 func (s *Server) primary(key string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,6 +174,7 @@ func (s *Server) primary(key string) (string, error) {
 	if k == nil {
 		return "", status.Errorf(codes.NotFound, "CryptoKey %s not found.", key)
 	}
+
 	for i := len(k.versions) - 1; i >= 0; i-- {
 		if k.versions[i].state == kmspb.CryptoKeyVersion_ENABLED {
 			return k.versions[i].name, nil
@@ -177,12 +183,12 @@ func (s *Server) primary(key string) (string, error) {
 	return "", status.Errorf(codes.FailedPrecondition, "CryptoKey %s has no enabled primary version.", key)
 }
 
-// proto is what GetCryptoKeyVersion answers.
+// proto returns what GetCryptoKeyVersion answers.
 func (v *version) proto() *kmspb.CryptoKeyVersion {
 	return &kmspb.CryptoKeyVersion{
 		Name: v.name, State: v.state, ProtectionLevel: v.level, Algorithm: v.algorithm, CreateTime: timestamppb.New(v.created),
 	}
 }
 
-// number is the last part of a version's name.
+// number returns the last part of the version's name.
 func (v *version) number() string { return v.name[strings.LastIndexByte(v.name, '/')+1:] }

@@ -27,7 +27,7 @@ type Server struct {
 	serving  sync.WaitGroup
 	stop     chan struct{} // closed by Close; ends the calls that hang
 
-	mu          sync.Mutex
+	mu          sync.Mutex // for all below, and for what keys and faults point to
 	keys        map[string]*cryptoKey
 	faults      []*Fault
 	calls       map[string]int
@@ -56,21 +56,24 @@ func NewServer() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gcpkmstest: %w", err)
 	}
+
 	s := &Server{
 		listener: listener, memory: bufconn.Listen(1 << 20), stop: make(chan struct{}),
 		keys: map[string]*cryptoKey{}, calls: map[string]int{}, pageSize: 100,
 	}
+
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
 	kmspb.RegisterKeyManagementServiceServer(s.grpc, &service{server: s})
 	iampb.RegisterIAMPolicyServer(s.grpc, &iam{server: s})
+
 	for _, l := range []net.Listener{s.listener, s.memory} {
-		s.serving.Go(func() { _ = s.grpc.Serve(l) }) // ends with Close, which is what its error says
+		s.serving.Go(func() { _ = s.grpc.Serve(l) }) // ends with Close, and its error says only that
 	}
 	return s, nil
 }
 
-// Endpoint returns the address that s listens on, such as 127.0.0.1:4711. It
-// speaks gRPC without TLS and looks at no credentials.
+// Endpoint returns the address that s listens on, such as 127.0.0.1:4711. It speaks gRPC
+// without TLS and ignores credentials.
 func (s *Server) Endpoint() string { return s.listener.Addr().String() }
 
 // Dial returns a connection to s that never leaves the process. The caller closes
@@ -90,17 +93,17 @@ func (s *Server) Close() {
 	})
 }
 
-// Calls returns how often a method, such as AsymmetricSign, was called until now,
-// the calls that failed among them.
+// Calls returns how often a method, such as AsymmetricSign, has been called. Calls that
+// failed count.
 func (s *Server) Calls(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[method]
 }
 
-// SetPermissions says which permissions the caller has, such as
-// cloudkms.cryptoKeyVersions.useToSign. Without it, and without arguments, it has
-// all of them; [NoPermission] alone is none.
+// SetPermissions sets the permissions of the caller, such as
+// cloudkms.cryptoKeyVersions.useToSign. No arguments give it all permissions, as it has
+// at first, and [NoPermission] alone gives it none.
 func (s *Server) SetPermissions(permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +114,7 @@ func (s *Server) SetPermissions(permissions ...string) {
 const NoPermission = "none"
 
 // SetQuota makes s refuse all but perSecond calls in each second with
-// RESOURCE_EXHAUSTED; 0 ends that. What one second does not use is lost.
+// RESOURCE_EXHAUSTED; 0 is no limit. What one second does not use is lost.
 func (s *Server) SetQuota(perSecond int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +122,7 @@ func (s *Server) SetQuota(perSecond int) {
 }
 
 // SetPageSize makes ListCryptoKeyVersions answer in pages of n versions. Google's
-// have 100.
+// pages have 100.
 func (s *Server) SetPageSize(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

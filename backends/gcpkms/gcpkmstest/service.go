@@ -24,8 +24,8 @@ func checksum(data []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(data, castagnoli)))
 }
 
-// verified reports whether the caller sent the CRC32C of data, and refuses a wrong
-// one.
+// verified reports whether the caller has sent the CRC32C of data. It returns an error
+// for a wrong one.
 func verified(what string, data []byte, crc *wrapperspb.Int64Value) (bool, error) {
 	if crc == nil {
 		return false, nil
@@ -42,6 +42,7 @@ func (s *service) GetCryptoKey(_ context.Context, req *kmspb.GetCryptoKeyRequest
 	if err != nil {
 		return nil, err
 	}
+
 	p := &kmspb.CryptoKey{
 		Name: k.name, Purpose: specs[k.algorithm].purpose,
 		VersionTemplate: &kmspb.CryptoKeyVersionTemplate{ProtectionLevel: k.level, Algorithm: k.algorithm},
@@ -49,6 +50,7 @@ func (s *service) GetCryptoKey(_ context.Context, req *kmspb.GetCryptoKeyRequest
 	if len(k.versions) > 0 {
 		p.CreateTime = timestamppb.New(k.versions[0].created)
 	}
+
 	if p.GetPurpose() != kmspb.CryptoKey_ENCRYPT_DECRYPT {
 		return p, nil // without a primary version
 	}
@@ -71,27 +73,32 @@ func (s *service) GetCryptoKeyVersion(_ context.Context, req *kmspb.GetCryptoKey
 	return v.proto(), nil
 }
 
-// ListCryptoKeyVersions answers the newest version first.
+// ListCryptoKeyVersions implements [kmspb.KeyManagementServiceServer]. The newest version
+// comes first.
 func (s *service) ListCryptoKeyVersions(_ context.Context, req *kmspb.ListCryptoKeyVersionsRequest) (*kmspb.ListCryptoKeyVersionsResponse, error) {
 	if req.GetFilter() != "" || req.GetOrderBy() != "" {
 		return nil, status.Error(codes.Unimplemented, "gcpkmstest does not filter or sort.")
 	}
+
 	k, err := s.server.keyOf(req.GetParent())
 	if err != nil {
 		return nil, err
 	}
+
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	size := s.server.pageSize
 	if n := int(req.GetPageSize()); n > 0 {
 		size = min(size, n)
 	}
+
 	start := 0
 	if token := req.GetPageToken(); token != "" {
 		if start, err = strconv.Atoi(token); err != nil || start < 0 {
 			return nil, status.Error(codes.InvalidArgument, "Invalid page token.")
 		}
 	}
+
 	resp := &kmspb.ListCryptoKeyVersionsResponse{TotalSize: int32(len(k.versions))} // #nosec G115 -- far fewer
 	for i := start; i < len(k.versions) && i < start+size; i++ {
 		resp.CryptoKeyVersions = append(resp.CryptoKeyVersions, k.versions[len(k.versions)-1-i].proto())

@@ -8,14 +8,15 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// spoil makes of a right answer the wrong one that kind names.
+// spoil turns a right answer into the wrong one of the given kind.
 func (s *Server) spoil(kind Kind, req, resp any) (any, error) {
-	switch kind { //nolint:exhaustive // the others are no answers
+	switch kind { //nolint:exhaustive // the others change fields, or came before the answer
 	case Empty:
 		return reflect.New(reflect.TypeOf(resp).Elem()).Interface(), nil
 	case AnotherKey:
 		return s.anotherKey(req, resp)
 	}
+
 	switch r := resp.(type) {
 	case *kmspb.PublicKey:
 		if key := r.GetPublicKey(); key != nil {
@@ -47,10 +48,10 @@ func (s *Server) spoil(kind Kind, req, resp any) (any, error) {
 	return resp, nil
 }
 
-// spoiled changes the fields that kind is about. An answer that lacks one has nil
-// in its place.
+// spoiled changes the fields that kind is about. They are nil where an answer does not
+// have them.
 func spoiled(kind Kind, result *[]byte, crc **wrapperspb.Int64Value, name *string, level *kmspb.ProtectionLevel, verified ...*bool) {
-	switch kind { //nolint:exhaustive // the others are no wrong answers
+	switch kind { //nolint:exhaustive // the others change nothing here
 	case WrongCRC:
 		if crc != nil {
 			*crc = wrapperspb.Int64((*crc).GetValue() ^ 1)
@@ -82,7 +83,7 @@ func spoiled(kind Kind, result *[]byte, crc **wrapperspb.Int64Value, name *strin
 	}
 }
 
-// another returns an algorithm that a is not.
+// another returns an algorithm other than a.
 func another(a Algorithm) Algorithm {
 	if a == kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256 {
 		return kmspb.CryptoKeyVersion_EC_SIGN_P384_SHA384
@@ -90,20 +91,23 @@ func another(a Algorithm) Algorithm {
 	return kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256
 }
 
-// anotherKey answers with a key that was made for the purpose.
+// anotherKey answers a request with a new key of the same algorithm.
 func (s *Server) anotherKey(req, resp any) (any, error) {
 	n, ok := req.(named)
 	if !ok {
 		return resp, nil
 	}
+
 	v, err := s.version(n.GetName())
 	if err != nil {
-		return resp, nil //nolint:nilerr // the answer is about no version
+		return resp, nil //nolint:nilerr // the answer is not about a version
 	}
+
 	stranger := v
 	if stranger.secret, err = generate(v.spec); err != nil {
 		return nil, err
 	}
+
 	switch req := req.(type) {
 	case *kmspb.GetPublicKeyRequest:
 		return stranger.publicKey()

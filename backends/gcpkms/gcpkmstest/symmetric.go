@@ -14,14 +14,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The limits of Encrypt: on the plaintext and on the additional data, each, or on
-// both together for a key in an HSM.
+// The limits of Encrypt, in bytes: of the plaintext and of the additional data, each, or
+// of both together for a key in an HSM.
 const (
 	maxPlaintext    = 64 << 10
 	maxHSMPlaintext = 8 << 10
 )
 
-// maxMACData bounds what MacSign takes. Google's own limit is not in its API.
+// maxMACData is how long the data for MacSign may be, in bytes. The API names no limit.
 const maxMACData = 64 << 10
 
 // MacSign implements [kmspb.KeyManagementServiceServer].
@@ -37,10 +37,12 @@ func (v *version) mac(req *kmspb.MacSignRequest) (*kmspb.MacSignResponse, error)
 	if n := len(req.GetData()); n == 0 || n > maxMACData {
 		return nil, status.Errorf(codes.InvalidArgument, "The data has %d bytes, not 1 to %d.", n, maxMACData)
 	}
+
 	ok, err := verified("data", req.GetData(), req.GetDataCrc32C())
 	if err != nil {
 		return nil, err
 	}
+
 	mac := v.hmac(req.GetData())
 	return &kmspb.MacSignResponse{Name: v.name, Mac: mac, MacCrc32C: checksum(mac), VerifiedDataCrc32C: ok, ProtectionLevel: v.level}, nil
 }
@@ -58,6 +60,7 @@ func (s *service) MacVerify(_ context.Context, req *kmspb.MacVerifyRequest) (*km
 	if err != nil {
 		return nil, err
 	}
+
 	dataOK, err := verified("data", req.GetData(), req.GetDataCrc32C())
 	if err != nil {
 		return nil, err
@@ -66,13 +69,15 @@ func (s *service) MacVerify(_ context.Context, req *kmspb.MacVerifyRequest) (*km
 	if err != nil {
 		return nil, err
 	}
+
 	success := hmac.Equal(v.hmac(req.GetData()), req.GetMac())
 	return &kmspb.MacVerifyResponse{
 		Name: v.name, Success: success, VerifiedSuccessIntegrity: success, VerifiedDataCrc32C: dataOK, VerifiedMacCrc32C: macOK, ProtectionLevel: v.level,
 	}, nil
 }
 
-// Encrypt takes the name of a version, or that of a CryptoKey for its primary one.
+// Encrypt implements [kmspb.KeyManagementServiceServer]. The name of a CryptoKey stands
+// for its primary version.
 func (s *service) Encrypt(_ context.Context, req *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
 	name := req.GetName()
 	if keyName.MatchString(name) {
@@ -81,6 +86,7 @@ func (s *service) Encrypt(_ context.Context, req *kmspb.EncryptRequest) (*kmspb.
 			return nil, err
 		}
 	}
+
 	v, err := s.server.enabled(name, kmspb.CryptoKey_ENCRYPT_DECRYPT)
 	if err != nil {
 		return nil, err
@@ -88,6 +94,7 @@ func (s *service) Encrypt(_ context.Context, req *kmspb.EncryptRequest) (*kmspb.
 	if err := v.fits(req.GetPlaintext(), req.GetAdditionalAuthenticatedData()); err != nil {
 		return nil, err
 	}
+
 	plaintextOK, err := verified("plaintext", req.GetPlaintext(), req.GetPlaintextCrc32C())
 	if err != nil {
 		return nil, err
@@ -96,6 +103,7 @@ func (s *service) Encrypt(_ context.Context, req *kmspb.EncryptRequest) (*kmspb.
 	if err != nil {
 		return nil, err
 	}
+
 	blob, err := v.seal(req.GetPlaintext(), req.GetAdditionalAuthenticatedData())
 	if err != nil {
 		return nil, err
@@ -106,7 +114,7 @@ func (s *service) Encrypt(_ context.Context, req *kmspb.EncryptRequest) (*kmspb.
 	}, nil
 }
 
-// fits refuses what is too long to be encrypted.
+// fits returns an error for a plaintext or additional data that is too long.
 func (v *version) fits(plaintext, aad []byte) error {
 	switch {
 	case len(plaintext) > maxPlaintext, len(aad) > maxPlaintext,
@@ -125,13 +133,14 @@ func (v *version) gcm() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// seal encrypts. The blob begins with the number of the version, which is how
-// Decrypt finds it again.
+// seal encrypts. The blob begins with the number of the version, by which Decrypt finds
+// the version.
 func (v *version) seal(plaintext, aad []byte) ([]byte, error) {
 	gcm, err := v.gcm()
 	if err != nil {
 		return nil, err
 	}
+
 	n, err := strconv.ParseUint(v.number(), 10, 32)
 	if err != nil {
 		return nil, err
@@ -140,7 +149,8 @@ func (v *version) seal(plaintext, aad []byte) ([]byte, error) {
 	return gcm.Seal(slices.Clone(head), nil, plaintext, slices.Concat(head, aad)), nil // #nosec G407 -- the AEAD makes a random nonce
 }
 
-// Decrypt takes the name of a CryptoKey and finds the version by itself.
+// Decrypt implements [kmspb.KeyManagementServiceServer]. The ciphertext names the
+// version.
 func (s *service) Decrypt(_ context.Context, req *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
 	if _, err := s.server.keyOf(req.GetName()); err != nil {
 		return nil, err
@@ -151,11 +161,13 @@ func (s *service) Decrypt(_ context.Context, req *kmspb.DecryptRequest) (*kmspb.
 	if _, err := verified("additional_authenticated_data", req.GetAdditionalAuthenticatedData(), req.GetAdditionalAuthenticatedDataCrc32C()); err != nil {
 		return nil, err
 	}
+
 	bad := status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	blob := req.GetCiphertext()
 	if len(blob) < 4 {
 		return nil, bad
 	}
+
 	name := req.GetName() + "/cryptoKeyVersions/" + strconv.Itoa(int(binary.BigEndian.Uint32(blob)))
 	v, err := s.server.enabled(name, kmspb.CryptoKey_ENCRYPT_DECRYPT)
 	if status.Code(err) == codes.NotFound {
@@ -164,6 +176,7 @@ func (s *service) Decrypt(_ context.Context, req *kmspb.DecryptRequest) (*kmspb.
 	if err != nil {
 		return nil, err
 	}
+
 	gcm, err := v.gcm()
 	if err != nil {
 		return nil, err
@@ -172,6 +185,7 @@ func (s *service) Decrypt(_ context.Context, req *kmspb.DecryptRequest) (*kmspb.
 	if err != nil {
 		return nil, bad
 	}
+
 	primary, err := s.server.primary(req.GetName())
 	return &kmspb.DecryptResponse{
 		Plaintext: plaintext, PlaintextCrc32C: checksum(plaintext), UsedPrimary: err == nil && primary == v.name, ProtectionLevel: v.level,

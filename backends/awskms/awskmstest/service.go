@@ -14,11 +14,11 @@ import (
 
 // An op is an operation of the API.
 type op struct {
-	crypto bool // it counts for the quota
+	crypto bool // whether calls count for the quota
 	run    func(s *Server, body []byte, denied bool) (answer, *Problem)
 }
 
-// handle is the operation that reads a Q and does what do does.
+// handle returns the operation that decodes a Q and passes it to do.
 func handle[Q any](crypto bool, do func(s *Server, in *Q, denied bool) (answer, *Problem)) op {
 	return op{crypto, func(s *Server, body []byte, denied bool) (answer, *Problem) {
 		var in Q
@@ -41,18 +41,18 @@ var operations = map[string]op{
 	"DeriveSharedSecret": handle(true, (*Server).deriveSharedSecret),
 }
 
-// A common is what the requests have in common. Grants are none here.
+// A common has the members that all requests have. Grants are ignored.
 type common struct {
 	KeyId       string   `json:"KeyId"` //nolint:staticcheck // AWS's name
 	GrantTokens []string `json:"GrantTokens"`
 }
 
-// A dry says whether to do nothing but the checks.
+// A dry is the DryRun member of a request: make the checks, and do nothing.
 type dry struct {
 	DryRun bool `json:"DryRun"`
 }
 
-// done is the error that a request with DryRun gets when all is well.
+// done returns the error that a request with DryRun gets when all checks have passed.
 func (d dry) done() *Problem {
 	if d.DryRun {
 		return problem("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
@@ -69,6 +69,7 @@ func (s *Server) describeKey(in *describeKeyRequest, denied bool) (answer, *Prob
 	if p != nil {
 		return nil, p
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := answer{
@@ -76,6 +77,7 @@ func (s *Server) describeKey(in *describeKeyRequest, denied bool) (answer, *Prob
 		"KeyState": k.state, "Enabled": k.state == Enabled, "CreationDate": float64(k.created.UnixMilli()) / 1000, "Description": "",
 		"KeyManager": "CUSTOMER", "Origin": "AWS_KMS", "MultiRegion": strings.HasPrefix(k.id, multiRegion),
 	}
+
 	if k.state == PendingDeletion {
 		m["DeletionDate"] = float64(s.now().AddDate(0, 0, 30).UnixMilli()) / 1000
 	}
@@ -83,7 +85,7 @@ func (s *Server) describeKey(in *describeKeyRequest, denied bool) (answer, *Prob
 	return answer{"KeyMetadata": m}, nil
 }
 
-// addAlgorithms puts the lists of what the key can do into an answer.
+// addAlgorithms adds the lists of the key's algorithms to an answer.
 func (k *key) addAlgorithms(a answer) {
 	sp := specs[k.spec]
 	switch {
@@ -115,6 +117,7 @@ func (s *Server) getPublicKey(in *getPublicKeyRequest, denied bool) (answer, *Pr
 	if k, p = s.use(in.KeyId, "GetPublicKey", k.usage, denied); p != nil {
 		return nil, p
 	}
+
 	spki, err := k.spki()
 	if err != nil {
 		return nil, problem("KMSInternalException", err.Error())
@@ -131,7 +134,7 @@ func (k *key) spki() ([]byte, error) {
 	return cloud.MarshalPublicKey(k.public())
 }
 
-// The bounds of AWS, in bytes.
+// The limits of AWS, in bytes.
 const (
 	maxMessage    = 4096
 	maxPlaintext  = 4096
@@ -139,7 +142,7 @@ const (
 	maxSPKI       = 8192
 )
 
-// length is an error unless a member has from one to most bytes.
+// length returns an error unless a member has 1 to most bytes.
 func length(member string, value []byte, most int) *Problem {
 	if len(value) == 0 || len(value) > most {
 		return invalid(fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length between 1 and %d", member, most))
@@ -147,8 +150,8 @@ func length(member string, value []byte, most int) *Problem {
 	return nil
 }
 
-// oneOf is an error unless a member's value is one that the key has, of those that
-// there are.
+// oneOf returns an error unless a member's value is an algorithm, one of all, and one
+// that the key has.
 func oneOf(member, value string, all, has []string, k *key) *Problem {
 	if !slices.Contains(all, value) {
 		return invalid(fmt.Sprintf("1 validation error detected: Value '%.64s' at '%s' failed to satisfy constraint: Member must satisfy enum value set: %v", value, member, all))
@@ -159,17 +162,19 @@ func oneOf(member, value string, all, has []string, k *key) *Problem {
 	return nil
 }
 
-// withOtherKey does a request again with a new key of the same sort.
+// withOtherKey runs a request again with a new key of the same type and usage.
 func (s *Server) withOtherKey(op string, body []byte) (answer, *Problem) {
 	var in map[string]any
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, problem("SerializationException", err.Error())
 	}
+
 	ref, _ := in["KeyId"].(string)
 	k := s.find(ref)
 	if k == nil {
 		return nil, problem("NotFoundException", ref)
 	}
+
 	other := s.CreateKey(k.spec, k.usage)
 	defer s.DeleteKey(other)
 	in["KeyId"] = other

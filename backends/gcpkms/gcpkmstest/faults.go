@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A Kind is what goes wrong in a call.
+// A Kind is a kind of [Fault].
 type Kind string
 
 // The kinds of [Fault]. Those from WrongCRC on are answers with the status OK.
@@ -24,31 +24,31 @@ const (
 	Denied          Kind = "denied"          // PERMISSION_DENIED
 	Slow            Kind = "slow"            // the right answer after Delay
 	Hang            Kind = "hang"            // no answer until the caller leaves
-	Disable         Kind = "disable"         // the version is disabled, and then asked
-	Destroy         Kind = "destroy"         // the version is scheduled for destruction, and then asked
+	Disable         Kind = "disable"         // the version is disabled before the call
+	Destroy         Kind = "destroy"         // the version is scheduled for destruction before the call
 	WrongCRC        Kind = "wrong-crc"       // the CRC32C of what is returned, one bit off
 	NoCRC           Kind = "no-crc"          // the answer has no CRC32C
 	NotVerified     Kind = "not-verified"    // verified_*_crc32c is false
 	WrongName       Kind = "wrong-name"      // the name of another version
 	WrongLevel      Kind = "wrong-level"     // another protection level
 	FlippedBit      Kind = "flipped-bit"     // the result is one bit off, its CRC32C fits it
-	AnotherKey      Kind = "another-key"     // the public key or signature of another key, all the rest as it should be
+	AnotherKey      Kind = "another-key"     // the public key or signature of another key; all the rest is right
 	AnotherAlg      Kind = "another-alg"     // GetPublicKey and GetCryptoKeyVersion name another algorithm
 	Empty           Kind = "empty"           // an answer without any field
 )
 
 // A Fault says which calls go wrong, and how.
 type Fault struct {
-	Method string        // such as AsymmetricSign; empty for each
-	Name   string        // of the version or key that is asked for; empty for each
-	Kind   Kind          //
+	Method string        // such as AsymmetricSign; empty for all
+	Name   string        // of the version or key in the request; empty for all
+	Kind   Kind          // what goes wrong
 	Skip   int           // how many calls go well before the first that fails
-	Times  int           // how many calls fail; 0 for one, less for all
+	Times  int           // how many calls fail; 0 for one, negative for all
 	Delay  time.Duration // for Slow
 }
 
-// Inject makes calls fail. Of several faults that match a call the first injected
-// one counts.
+// Inject makes calls fail. If several faults match a call, the one that was injected
+// first happens.
 func (s *Server) Inject(f Fault) {
 	if f.Times == 0 {
 		f.Times = 1
@@ -65,7 +65,7 @@ func (s *Server) Heal() {
 	s.faults = nil
 }
 
-// faultLocked returns the kind of fault for a call, or an empty one.
+// faultLocked returns the kind of the fault for a call, or "" if it goes well.
 func (s *Server) faultLocked(method, name string) (Kind, time.Duration) {
 	for i, f := range s.faults {
 		if f.Method != "" && f.Method != method || f.Name != "" && f.Name != name {
@@ -83,7 +83,7 @@ func (s *Server) faultLocked(method, name string) (Kind, time.Duration) {
 	return "", 0
 }
 
-// statuses are the faults that are a status and a text, as Google words it.
+// statuses are the faults that are a status, with Google's text.
 var statuses = map[Kind]error{
 	Throttle:        status.Error(codes.ResourceExhausted, "Quota exceeded for quota metric 'Cryptographic requests' and limit 'Cryptographic requests per minute' of service 'cloudkms.googleapis.com' for consumer 'project_number:1'."),
 	Unavailable:     status.Error(codes.Unavailable, "The service is currently unavailable."),
@@ -94,20 +94,21 @@ var statuses = map[Kind]error{
 
 type named interface{ GetName() string }
 
-// intercept counts a call and keeps quota, faults and permissions before it is
-// answered.
+// intercept counts a call, and applies quota, faults and permissions to it.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	name := ""
 	if n, ok := req.(named); ok {
 		name = n.GetName()
 	}
+
 	s.mu.Lock()
 	s.calls[method]++
 	within := s.quota.take(time.Now())
 	kind, delay := s.faultLocked(method, name)
 	permitted := s.permittedLocked(method)
 	s.mu.Unlock()
+
 	switch {
 	case !within:
 		return nil, statuses[Throttle]
@@ -116,9 +117,11 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	case !permitted:
 		return nil, status.Errorf(codes.PermissionDenied, "Permission '%s' denied on resource '%s' (or it may not exist).", methodPermissions[method], name)
 	}
+
 	if err := s.before(ctx, kind, name, delay); err != nil {
 		return nil, err
 	}
+
 	resp, err := handler(ctx, req)
 	if err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 	return s.spoil(kind, req, resp)
 }
 
-// before does what a fault does before the call is answered.
+// before applies the faults that happen before a call is answered.
 func (s *Server) before(ctx context.Context, kind Kind, name string, delay time.Duration) error {
 	var wait <-chan time.Time // nil: for ever
 	switch kind {             //nolint:exhaustive // the others spoil the answer
@@ -142,6 +145,7 @@ func (s *Server) before(ctx context.Context, kind Kind, name string, delay time.
 	default:
 		return nil
 	}
+
 	select {
 	case <-wait:
 		return nil
