@@ -99,7 +99,7 @@ func payload(t *testing.T, token string) string {
 	return string(p)
 }
 
-// TestBatchRefused: a batch that is none is one refusal with one record.
+// TestBatchRefused: a malformed batch is one refusal with one record.
 func TestBatchRefused(t *testing.T) {
 	f := serve(t, Limits{Batch: 3})
 	const item = `{"key":"oidc","claims":{"aud":"api"}}`

@@ -127,7 +127,7 @@ func benchService(t testing.TB, backend signer.Backend, skipVerify bool) *Servic
 	return s
 }
 
-// unverified is a ring of one key whose signatures nobody verifies.
+// unverified is a ring of one key whose signatures are not verified.
 func unverified(t testing.TB, backend signer.Backend, m *Metrics) *signer.Ring {
 	t.Helper()
 	k, err := backend.OpenKey(t.Context(), "generate:ec-p256")

@@ -139,8 +139,8 @@ func (c *call) active(want string) (*signer.Version, signer.Alg, error) {
 	return c.chosen(want, v, err)
 }
 
-// version returns the version of the key with the given kid, or if there is none the one
-// that config and clock make the active one. A version whose time has not come does not
+// version returns the version of the key with the given kid, or if kid is empty the one
+// that config and clock make active. A version whose time has not come does not
 // sign, but it decrypts: its public key may be out already.
 func (c *call) version(kid, want string) (*signer.Version, signer.Alg, error) {
 	if kid == "" {

@@ -12,8 +12,8 @@ import (
 	"signetd/signer"
 )
 
-// TestNoOracleInMetrics: whoever can read the metrics, and have the daemon open a
-// JWE, must not see at which step that failed (RFC 7516 section 11.5).
+// TestNoOracleInMetrics: a peer that can read the metrics, and have the daemon open
+// a JWE, must not see at which step that failed (RFC 7516 section 11.5).
 func TestNoOracleInMetrics(t *testing.T) {
 	seen := func(unwraps bool) map[string]uint64 {
 		f := serve(t, Limits{})

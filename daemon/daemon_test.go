@@ -38,7 +38,7 @@ func TestRetryAfter(t *testing.T) {
 		{signer.WithRetryAfter(signer.ErrOverloaded, 100*time.Millisecond), "1"},
 		{signer.WithRetryAfter(signer.ErrUnavailable, 1001*time.Millisecond), "2"},
 		{fmt.Errorf("sign: %w", signer.WithRetryAfter(signer.ErrOverloaded, 7*time.Second)), "7"},
-		{signer.WithRetryAfter(signer.ErrInvalid, time.Second), ""}, // another try comes to the same
+		{signer.WithRetryAfter(signer.ErrInvalid, time.Second), ""}, // another try would fail, too
 	}
 	for _, tt := range tests {
 		if got := respond("", 0, nil, tt.err).RetryAfter; got != tt.want {

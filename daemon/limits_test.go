@@ -75,7 +75,7 @@ func (c *closer) Close() error {
 	return nil
 }
 
-// TestSwap replaces the setup again and again under load: nobody ever has one
+// TestSwap replaces the setup again and again under load: no request ever has one
 // that is closed, and each that was replaced is closed in the end.
 func TestSwap(t *testing.T) {
 	setup := func() (Setup, *closer) {

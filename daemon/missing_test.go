@@ -103,7 +103,7 @@ func TestSignWhileAway(t *testing.T) {
 	}
 }
 
-// What may be a version's that nobody has seen is unavailable, and what is certain is
+// A kid that may be that of a version not seen yet is unavailable, and what is certain is
 // answered as ever.
 func TestUnseen(t *testing.T) {
 	f := serve(t, Limits{})

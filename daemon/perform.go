@@ -64,8 +64,8 @@ func perform[Q, A any](ctx context.Context, s *Service, q *Request, op *operatio
 		return nil, nil, errTimedOut
 	}
 
-	// The record says how it ended even if it was refused: a refused request is as
-	// interesting to whoever reads the log as an answered one.
+	// The record says how the request ended even if it was refused: a refusal is as
+	// interesting to an auditor as an answer.
 	rec = t.record(&t.rec, err)
 	if errors.Is(err, signer.ErrDenied) || errors.Is(err, signer.ErrInvalid) {
 		s.refusals.wait(ctx, q.Peer.UID)

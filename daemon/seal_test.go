@@ -23,8 +23,8 @@ import (
 
 const issuerURL = "https://id.example"
 
-// A world is two parties: the daemon under test, and somebody else with keys of
-// their own.
+// A world is two parties: the daemon under test, and another with keys of its
+// own.
 type world struct {
 	door
 	theirs  *ecdsa.PrivateKey  // what they encrypt to, and sign with
@@ -178,7 +178,7 @@ func TestSealJWTRefused(t *testing.T) {
 		{"RSA1_5", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`,"alg":"RSA1_5"}`), "unsupported", "RSA1_5"},
 		{"PBES2", api.SealJWT.Path, body("oidc", `"recipient":`+jwk+`,"alg":"PBES2-HS256+A128KW"}`), "unsupported", "PBES2"},
 		{"another enc than the recipient's", api.SealJWT.Path, body("oidc", `"to":"partner","enc":"A256GCM"`), "denied", "enc"},
-		{"an enc that is none", api.SealJWT.Path, body("oidc", `"to":"inbox","enc":"A512GCM"`), "unsupported", "A512GCM"},
+		{"an unknown enc", api.SealJWT.Path, body("oidc", `"to":"inbox","enc":"A512GCM"`), "unsupported", "A512GCM"},
 		{"claims that break the rules", api.SealJWT.Path, `{"key":"oidc","claims":{"aud":"` + canary + `"},"to":"partner"}`, "denied", "aud"},
 		{"an unknown member", api.SealJWT.Path, body("oidc", `"too":"partner"`), "invalid", "/too"},
 		{"a typ that is not the key's", api.SealJWT.Path, body("oidc", `"to":"partner","header":{"typ":"secevent+jwt"}`), "denied", "typ"},
@@ -244,7 +244,7 @@ func TestOpenJWTRefuses(t *testing.T) {
 	ask := func(token string) string { return `{"token":"` + token + `"}` }
 	w.checkRefusals(t, []refusal{
 		{"no cty", api.OpenJWT.Path, ask(seal("", w.sign(t, w.theirs, jose.ES256, "t1", theirClaims("")))), "invalid", "cty"},
-		{"claims that nobody signed", api.OpenJWT.Path, ask(seal("JWT", theirClaims(`,"x":"hunter2"`))), "invalid", "compact"},
+		{"claims without a signature", api.OpenJWT.Path, ask(seal("JWT", theirClaims(`,"x":"hunter2"`))), "invalid", "compact"},
 		{"an unknown kid", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "hunter2", theirClaims("")))), "invalid", "kid"},
 		{"another key", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.another, jose.EdDSA, "t1", theirClaims("")))), "invalid", "kid and alg"},
 		{"expired", api.OpenJWT.Path, ask(seal("JWT", w.sign(t, w.theirs, jose.ES256, "t1", past))), "invalid", "expired"},

@@ -219,7 +219,7 @@ func TestWrapKeyRefused(t *testing.T) {
 		{"an unknown key", api.WrapKey.Path, `{"key":"nothing","plain_key":"` + canary + `"}`, "denied", `"nothing"`},
 		{"a key without the grant", api.UnwrapKey.Path, `{"key":"wraps","encrypted_key":"` + canary + `"}`, "denied", "unwrap-key"},
 		{"a key to sign with", api.WrapKey.Path, `{"key":"mac","plain_key":"` + canary + `"}`, "denied", "wrap-key"},
-		{"a form that is none", api.WrapKey.Path, `{"key":"kek","form":"` + canary + `","plain_key":"AA"}`, "invalid", "form"},
+		{"an unknown form", api.WrapKey.Path, `{"key":"kek","form":"` + canary + `","plain_key":"AA"}`, "invalid", "form"},
 		{"a form with RSA", api.WrapKey.Path, `{"key":"rsa","form":"rfc3394","plain_key":"` + canary + `"}`, "invalid", "form"},
 		{"no multiple of 8", api.WrapKey.Path, `{"key":"kek","plain_key":"` + canary + `"}`, "invalid", "multiple of 8"},
 		{"nothing to wrap", api.WrapKey.Path, `{"key":"rsa"}`, "invalid", "wraps"},

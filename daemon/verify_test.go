@@ -50,7 +50,7 @@ func TestVerifyJWTOfIssuers(t *testing.T) {
 	ask := func(token string) string { return `{"token":"` + token + `"}` }
 	other := newWorld(t, nil)
 	w.checkRefusals(t, []refusal{
-		{"a key of somebody else", api.VerifyJWT.Path, ask(other.sign(t, other.theirs, jose.ES256, "t1", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
+		{"another party's key", api.VerifyJWT.Path, ask(other.sign(t, other.theirs, jose.ES256, "t1", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
 		{"the same without a kid", api.VerifyJWT.Path, ask(other.sign(t, other.theirs, jose.ES256, "", theirClaims(`,"x":"hunter2"`))), "invalid", "signature"},
 		{"another issuer", api.VerifyJWT.Path, ask(w.sign(t, w.theirs, jose.ES256, "t1", strings.Replace(theirClaims(""), "idp", "hunter2", 1))), "invalid", "iss"},
 		{"our issuer, their key", api.VerifyJWT.Path, ask(w.sign(t, w.theirs, jose.ES256, "o", theirClaims(""))), "invalid", "signature"},
@@ -137,7 +137,7 @@ func TestVerifyJWSSignatures(t *testing.T) {
 		{"b64", api.VerifyJWS.Path, quoted(b64(`{"alg":"ES256","b64":false}`) + payload), "invalid", `"b64"`},
 		{"a payload beside a payload", api.VerifyJWS.Path, `{"jws":"` + good + `","payload":"` + canary + `"}`, "invalid", "payload"},
 		{"no JWS", api.VerifyJWS.Path, `{"jws":"` + canary + `"}`, "invalid", "jws"},
-		{"a form to sign that is none", api.SignJWS.Path, `{"key":"notes","payload":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
+		{"an unknown serialization of a JWS", api.SignJWS.Path, `{"key":"notes","payload":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
 	})
 }
 
@@ -172,7 +172,7 @@ func TestEncryptForms(t *testing.T) {
 		}
 	}
 	w.checkRefusals(t, []refusal{
-		{"a form that is none", api.EncryptJWE.Path, `{"key":"partner","plaintext":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
+		{"an unknown serialization of a JWE", api.EncryptJWE.Path, `{"key":"partner","plaintext":"` + canary + `","serialization":"x"}`, "invalid", "serialization"},
 		{"an issuer", api.EncryptJWE.Path, `{"key":"idp","plaintext":"` + canary + `"}`, "denied", `"idp"`},
 		{"another enc", api.EncryptJWE.Path, `{"key":"partner","enc":"A256GCM","plaintext":"` + canary + `"}`, "denied", "enc"},
 		{"an old JWE to a key that does not list RSA1_5", api.DecryptJWE.Path, `{"jwe":"` + canary + `","key":"shared"}`, "denied", "shared"},

@@ -97,7 +97,7 @@ type SignJWSResponse struct {
 
 // SignDigestRequest asks for a bare signature: crypto.Signer over the socket. A
 // kid pins the version; without one the active version signs. Ed25519 and ML-DSA have
-// no digest: as with crypto.Signer, the message itself stands in its place.
+// no digest: as with crypto.Signer, the message itself takes its place.
 type SignDigestRequest struct {
 	Key    string `json:"key"`
 	KID    string `json:"kid,omitempty"`
@@ -160,7 +160,7 @@ type JWEHeader struct {
 }
 
 // EncryptJWERequest asks for a JWE to the active version of a key, to a configured
-// recipient, or to the public key of somebody else. It uses no private key.
+// recipient, or to another party's public key. It uses no private key.
 type EncryptJWERequest struct {
 	Key           string           `json:"key,omitempty"`       // key or recipient: the name of a key, or of a configured recipient
 	Recipient     *jose.JSONWebKey `json:"recipient,omitempty"` // a public key with "alg"
@@ -216,13 +216,13 @@ type Key struct {
 
 // KeyVersion describes one version of a key.
 type KeyVersion struct {
-	KID       string      `json:"kid"` // empty while nobody has seen the version and the config names none
+	KID       string      `json:"kid"` // empty if the key was never opened and the config has no kid
 	Active    bool        `json:"active"`
 	NotBefore *time.Time  `json:"not_before,omitempty"`
 	Backend   string      `json:"backend"`          // the first, if several hold it
 	State     string      `json:"state"`            // ok, away or missing, see signer.State: the best of its places
 	Places    []KeyPlace  `json:"places,omitempty"` // if several backends hold it
-	Public    *signer.JWK `json:"public,omitempty"` // a symmetric key has none, nor one that nobody has seen
+	Public    *signer.JWK `json:"public,omitempty"` // missing for a symmetric key, and for one that was never opened
 }
 
 // KeyPlace is one of several backends that hold a version.

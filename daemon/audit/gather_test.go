@@ -43,7 +43,7 @@ func TestGather(t *testing.T) {
 	if err := last.Wait(); err != nil || last.batch != first.batch || first.batch.n != 3 {
 		t.Errorf("the last of three is written with %d, %v; want all three together", first.batch.n, err)
 	}
-	if err := l.Write(&Record{Request: "alone"}); err != nil { // with few on their way nobody waits
+	if err := l.Write(&Record{Request: "alone"}); err != nil { // with few expected no record waits
 		t.Error(err)
 	}
 }

@@ -23,7 +23,7 @@ const (
 	gatherResponses = 5 * time.Millisecond
 )
 
-// A next is what becomes of a connection after one step.
+// A next says what to do with a connection after one step.
 type next int
 
 const (

@@ -13,7 +13,7 @@ import (
 	"signetd/daemon"
 )
 
-// newFastConn returns a lean that nobody serves, and its peer's end.
+// newFastConn returns a connection that no goroutine serves, and its peer's end.
 func newFastConn(t *testing.T, f *fixture) (*fastConn, net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -330,7 +330,7 @@ func FuzzHead(f *testing.F) {
 		}
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(append(data[:h.size:h.size], make([]byte, h.length)...))))
 		if err != nil {
-			t.Fatalf("%q is none for net/http: %v", data[:h.size], err)
+			t.Fatalf("%q is no request for net/http: %v", data[:h.size], err)
 		}
 		if r.Method != h.method || r.URL.Path != string(h.path) || r.ContentLength != int64(h.length) || r.Close != h.last || len(r.TransferEncoding) > 0 {
 			t.Fatalf("%q: %+v, and for net/http %s %s %d %v", data[:h.size], h, r.Method, r.URL.Path, r.ContentLength, r.Close)

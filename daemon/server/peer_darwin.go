@@ -17,6 +17,7 @@ func peerOf(c *net.UnixConn) (peer policy.Peer, err error) {
 	if err != nil {
 		return peer, err
 	}
+
 	cerr := raw.Control(func(fd uintptr) {
 		var cred *unix.Xucred
 		if cred, err = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED); err != nil {
@@ -26,11 +27,13 @@ func peerOf(c *net.UnixConn) (peer policy.Peer, err error) {
 			err = errors.New("no groups")
 			return
 		}
+
 		peer = policy.Peer{UID: cred.Uid, GID: cred.Groups[0], Groups: cred.Groups[1:cred.Ngroups]}
 		if pid, perr := unix.GetsockoptInt(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERPID); perr == nil {
 			peer.PID = int32(pid)
 		}
 	})
+
 	if err = errors.Join(cerr, err); err != nil {
 		return policy.Peer{}, fmt.Errorf("peer credentials: %w", err)
 	}

@@ -22,6 +22,7 @@ func peerOf(c *net.UnixConn) (peer policy.Peer, err error) {
 	if err != nil {
 		return peer, err
 	}
+
 	cerr := raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
 		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil { // #nosec G115 -- a file descriptor
@@ -36,8 +37,8 @@ func peerOf(c *net.UnixConn) (peer policy.Peer, err error) {
 	return peer, nil
 }
 
-// peerGroups makes the system call itself: package unix has no wrapper for an
-// option whose value is an array.
+// peerGroups returns the supplementary groups. It makes the system call itself, because
+// package unix has no wrapper for an option whose value is an array.
 func peerGroups(fd uintptr) ([]uint32, error) {
 	for n := 64; ; {
 		groups := make([]uint32, n)

@@ -23,7 +23,7 @@ type SocketConfig struct {
 	GID  int         // group of the socket; -1 leaves it
 }
 
-// A Socket is a listening Unix socket that takes its path away when it is closed.
+// A Socket is a listening Unix socket that removes its path when it is closed.
 type Socket struct {
 	*net.UnixListener
 	path string
@@ -31,10 +31,10 @@ type Socket struct {
 	lock *os.File
 }
 
-// ListenUnix binds a socket. It is made in a directory that nobody else can
-// enter, given its mode and group there, and only then moved to its path, so
-// that at no moment anybody can connect who may not. A socket that is in the way
-// is replaced if nobody answers on it; anything else in the way is an error.
+// ListenUnix binds a socket. It makes the socket in a directory that no other user can
+// enter, sets its mode and group there, and only then moves it to its path: so no process
+// can connect, even for a moment, that the mode does not let in. A socket that is in the
+// way is replaced if no process answers on it. Anything else in the way is an error.
 func ListenUnix(c SocketConfig) (s *Socket, err error) {
 	lock, err := lockPath(c.Path)
 	if err != nil {
@@ -49,22 +49,25 @@ func ListenUnix(c SocketConfig) (s *Socket, err error) {
 	if err := checkStale(c.Path); err != nil {
 		return nil, err
 	}
+
 	dir, err := os.MkdirTemp(filepath.Dir(c.Path), ".s")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) // MkdirTemp gives mode 0700
+
 	private := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: private, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // the name that it knows is the one that it moved away from
+	l.SetUnlinkOnClose(false) // the listener knows only the path that the socket moves away from
 	defer func() {
 		if err != nil {
 			l.Close()
 		}
 	}()
+
 	if c.GID >= 0 {
 		if err := os.Lchown(private, -1, c.GID); err != nil {
 			return nil, err
@@ -76,6 +79,7 @@ func ListenUnix(c SocketConfig) (s *Socket, err error) {
 	if err := os.Rename(private, c.Path); err != nil {
 		return nil, err
 	}
+
 	info, err := os.Lstat(c.Path)
 	if err != nil {
 		return nil, err
@@ -83,15 +87,14 @@ func ListenUnix(c SocketConfig) (s *Socket, err error) {
 	return &Socket{UnixListener: l, path: c.Path, info: info, lock: lock}, nil
 }
 
-// lockPath takes the lock that keeps a second daemon from replacing the socket
-// between our look at it and our move. The lock's file stays: to remove it would
-// let two processes hold locks on two files of one name. A symbolic link is not
-// followed: in a directory that others can write to it would have a daemon of
-// root make a file wherever it points.
+// lockPath takes the lock that keeps a second daemon from replacing the socket between
+// checkStale and the move. The lock's file stays: if it were removed, two processes could
+// hold locks on two files of one name. A symbolic link is not followed: in a directory that
+// other users can write to, it would make a daemon of root create a file wherever it points.
 func lockPath(path string) (*os.File, error) {
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600) // #nosec G304 -- the operator's config names the path
 	if err != nil {
-		return nil, fmt.Errorf("socket: its directory must be there and writable: %w", err)
+		return nil, fmt.Errorf("socket: its directory must exist and be writable: %w", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
 		lock.Close()
@@ -110,23 +113,25 @@ func checkStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != os.ModeSocket:
-		return errors.New("something that is no socket is in the way")
+		return errors.New("a file that is not a socket is in the way")
 	}
+
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
-		return errors.New("somebody answers on it already")
+		return errors.New("another process answers on it already")
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return fmt.Errorf("cannot tell whether somebody answers on it: %w", err)
+	return fmt.Errorf("cannot tell whether another process answers on it: %w", err)
 }
 
 // Path returns where the socket is.
 func (s *Socket) Path() string { return s.path }
 
-// Unlink takes the path away, so that nobody new connects, if it is still ours.
+// Unlink removes the path, so that no further process connects, unless another socket has
+// taken the path since.
 func (s *Socket) Unlink() error {
 	if at, err := os.Lstat(s.path); err == nil && os.SameFile(at, s.info) {
 		return os.Remove(s.path)

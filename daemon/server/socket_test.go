@@ -48,7 +48,7 @@ func TestStaleSocket(t *testing.T) {
 	}
 	other.SetUnlinkOnClose(false)
 	if _, err := ListenUnix(SocketConfig{Path: path, Mode: 0o600, GID: -1}); err == nil || !strings.Contains(err.Error(), "answers") {
-		t.Errorf("a socket on which somebody answers = %v, want an error", err)
+		t.Errorf("a socket on which another process answers = %v, want an error", err)
 	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ func parse(text []byte) (*Document, error) {
 	}
 	seal(tree["components"])
 	seal(tree["paths"])
+
 	data, err := json.Marshal(tree)
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -52,12 +53,14 @@ func parse(text []byte) (*Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
+
 	d := &Document{tree: tree, compiler: jsonschema.NewCompiler(), schemas: map[string]*jsonschema.Schema{}}
 	d.compiler.DefaultDraft(jsonschema.Draft2020)
 	d.compiler.AssertFormat()
 	if err := d.compiler.AddResource(resource, resolved); err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
+
 	for name := range object(tree, "components", "schemas") {
 		if _, err := d.schema("/components/schemas/" + name); err != nil {
 			return nil, err

@@ -40,12 +40,14 @@ func (d *Document) check(e Exchange) error {
 	if op == nil {
 		return d.refusal(e)
 	}
+
 	at := "/paths/" + escape(path) + "/" + strings.ToLower(e.Method)
 	if e.Status == http.StatusOK {
 		if err := d.request(e, op, at); err != nil {
 			return fmt.Errorf("request: %w", err)
 		}
 	}
+
 	status := strconv.Itoa(e.Status)
 	response := object(op, "responses", status)
 	if response == nil {
@@ -55,8 +57,8 @@ func (d *Document) check(e Exchange) error {
 	return d.answer(e, response, pointer)
 }
 
-// request checks the body of a request that was answered with 200. One in a batch
-// that was refused may be anything.
+// request checks the body of a request that was answered with 200. An item of a batch that
+// was refused may be anything.
 func (d *Document) request(e Exchange, op map[string]any, at string) error {
 	body := object(op["requestBody"])
 	switch {
@@ -67,6 +69,7 @@ func (d *Document) request(e Exchange, op map[string]any, at string) error {
 	case len(e.Request) == 0:
 		return nil
 	}
+
 	var several struct{ Batch []json.RawMessage }
 	var answers struct{ Results []map[string]json.RawMessage }
 	name, batches := request(op)
@@ -79,6 +82,7 @@ func (d *Document) request(e Exchange, op map[string]any, at string) error {
 	if len(answers.Results) != len(several.Batch) {
 		return fmt.Errorf("%d results for %d requests", len(answers.Results), len(several.Batch))
 	}
+
 	for i, item := range several.Batch {
 		if _, refused := answers.Results[i]["error"]; refused {
 			continue
@@ -108,6 +112,7 @@ func (d *Document) answer(e Exchange, response map[string]any, pointer string) e
 		pointer = strings.TrimPrefix(ref, "#")
 		response = d.at(pointer)
 	}
+
 	for name, header := range object(response["headers"]) {
 		at := pointer + "/headers/" + name
 		h := object(header)
@@ -123,6 +128,7 @@ func (d *Document) answer(e Exchange, response map[string]any, pointer string) e
 			return fmt.Errorf("header %s: %w", name, err)
 		}
 	}
+
 	if got := e.Header.Get("Content-Type"); got != "application/json" {
 		return fmt.Errorf("content type %q", got)
 	}
@@ -140,7 +146,7 @@ func (d *Document) at(pointer string) map[string]any {
 	return object(d.tree, strings.Split(strings.TrimPrefix(pointer, "/"), "/")...)
 }
 
-// path is the path of the document that a request's path is one of.
+// path returns the path of the document that describes a request's path.
 func (d *Document) path(requested string) (string, bool) {
 	requested, _, _ = strings.Cut(requested, "?")
 	paths := object(d.tree, "paths")
@@ -156,8 +162,8 @@ func (d *Document) path(requested string) (string, bool) {
 	return "", false
 }
 
-// A Transport checks each exchange that passes. One that is not as the document
-// has it is an error of the request.
+// A Transport checks each exchange that passes. If the exchange is not as the document has
+// it, the request fails.
 type Transport struct{ Base http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
@@ -166,6 +172,7 @@ func (t Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	e := Exchange{Method: req.Method, Path: req.URL.Path}
 	if req.Body != nil {
 		if e.Request, err = io.ReadAll(req.Body); err != nil {
@@ -175,6 +182,7 @@ func (t Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Body = io.NopCloser(bytes.NewReader(e.Request))
 	}
+
 	resp, err := t.Base.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -185,6 +193,7 @@ func (t Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if err := d.Check(e); err != nil {
 		return nil, err
 	}
