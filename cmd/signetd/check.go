@@ -15,10 +15,9 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Read the config, open every key, use each once, and exit",
 		Long: `check reads the config file as serve does, logs in to every backend, opens every
-key and signs and verifies, or encrypts and decrypts, once with each of its
-algorithms. A backend that does not answer is an error here, although serve would
-start without it. Run it as the user that the daemon runs as. It listens on
-nothing and writes no audit log.`,
+key, and uses it once with each of its algorithms. A backend that does not answer
+is an error, although serve would start without it. Run it as the user that the
+daemon runs as. It opens no socket and writes no audit log.`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(cmd)
@@ -30,21 +29,24 @@ nothing and writes no audit log.`,
 		if _, err := d.Settings(); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), buildTimeout)
+
+		ctx, cancel := context.WithTimeout(cmd.Context(), openTimeout)
 		defer cancel()
 		setup, err := d.openAll(ctx)
 		if err != nil {
 			return err
 		}
+
 		out := cmd.OutOrStdout()
 		for _, k := range setup.Ring.Keys() {
 			for _, v := range k.Versions {
 				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok%s\n", k.Name, v.KID(), backendsOf(v), v.Algs(), described(v))
 			}
 			if rules := setup.Policy.Rules(k.Name); rules != nil && rules.DryRun() {
-				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: what it would deny is signed\n", k.Name)
+				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: it signs claims that it would deny\n", k.Name)
 			}
 		}
+
 		for _, is := range setup.Issuers {
 			fmt.Fprintf(out, "issuer %s: %d public keys, %v: ok\n", is.Name, len(is.Keys), is.Algs)
 		}
@@ -57,7 +59,7 @@ nothing and writes no audit log.`,
 	return cmd
 }
 
-// described is what the backend says of a version's key, for the end of a line.
+// described returns what the backend says about a version's key, for the end of a line.
 func described(v *signer.Version) string {
 	if text := v.Describe(); text != "" {
 		return ": " + text
@@ -65,7 +67,7 @@ func described(v *signer.Version) string {
 	return ""
 }
 
-// backendsOf names the backends that hold v.
+// backendsOf returns the names of the backends that hold v.
 func backendsOf(v *signer.Version) string {
 	var names []string
 	for _, p := range v.Places() {

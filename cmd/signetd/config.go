@@ -17,11 +17,11 @@ const defaultConfig = "/etc/signetd/signetd.yaml"
 
 func configFlag(cmd *cobra.Command) *string {
 	path := cmd.Flags().StringP("config", "c", defaultConfig, "the config file")
-	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // the flag is there: it was made above
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml") // the line above has made the flag
 	return path
 }
 
-// A document is a config file with the backends that it names.
+// A document is a config file together with the backends that it names.
 type document struct {
 	*config.File
 
@@ -38,10 +38,10 @@ func parseConfig(name string, text []byte) (*document, error) {
 	return &document{f, b}, err
 }
 
-// toOpen returns the backends to open, after a check of what the config says of them.
+// toOpen checks the names of the backends, and returns them ready to be opened.
 func (d *document) toOpen() ([]keyring.Backend, error) {
 	var list []keyring.Backend
-	places := map[string]string{} // by name
+	places := map[string]string{} // where in the config each name is
 	for i, c := range d.backends {
 		at := fmt.Sprintf("$.backends[%d]", i)
 		if c.Name == "" {
@@ -55,13 +55,15 @@ func (d *document) toOpen() ([]keyring.Backend, error) {
 		if c.Software != nil && !d.InsecureSoftwareKeys {
 			return nil, d.Invalid(at+".software", "no hardware protects software keys; to use them all the same, set insecure_software_keys: true")
 		}
+
 		open := func(ctx context.Context) (signer.Backend, error) { return backends.Open(ctx, c) }
 		list = append(list, keyring.Backend{Name: c.Name, At: at, Open: open})
 	}
 	return list, nil
 }
 
-// openAll opens all keys of the config; nothing may be missing.
+// openAll opens every backend and key of the config, for a command that checks them: a
+// key that cannot be opened is an error.
 func (d *document) openAll(ctx context.Context) (daemon.Setup, error) {
 	list, err := d.toOpen()
 	if err != nil {

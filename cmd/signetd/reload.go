@@ -11,15 +11,19 @@ import (
 	"signetd/signer"
 )
 
-// reload builds and proves the config of the file beside the running one and
-// puts it in its place, or returns why not.
+// reload reads the config file again, opens and tries its keys while the old config
+// serves, and swaps the two. If anything is wrong with the new config, the old one stays.
+// It returns the number of keys.
 func (r *running) reload(ctx context.Context) (keys int, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
 	defer func() { r.metrics.ObserveReload(err) }()
+
+	// A program that rotates logs renames the file and then asks for a reload.
 	if err := r.audit.Reopen(); err != nil {
 		return 0, err
 	}
+
 	d, err := readConfig(r.config.Path)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", signer.ErrInvalid, err)
@@ -27,18 +31,20 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	if err := d.NeedsRestart(r.config); err != nil {
 		return 0, err
 	}
+
 	setup, err := r.open(ctx, d, r.service.Ring())
 	if err != nil {
 		return 0, err
 	}
+
 	r.keys.LogFound(ctx, setup.Ring)
 	r.service.Swap(setup)
 	r.log.InfoContext(ctx, "reloaded", "keys", len(setup.Ring.Keys()), "backends", len(setup.Backends))
 	return len(setup.Ring.Keys()), nil
 }
 
-// reloadOnRequest is reload for a peer, whose own deadline does not end it half
-// way.
+// reloadOnRequest reloads for a peer. The peer's deadline does not end the reload: keys
+// that are open by then would have to be closed again.
 func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
 	keys, err := r.reload(context.WithoutCancel(ctx))
 	if err != nil {
@@ -47,8 +53,8 @@ func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
 	return keys, err
 }
 
-// reloadOnSignal reloads at each SIGHUP until the function that it returns is
-// called, which waits for a reload that has begun, or for its context.
+// reloadOnSignal reloads at each SIGHUP until stop is called. stop waits for a reload that
+// has begun, until its context ends.
 func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context)) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends when stop closes quit
@@ -62,6 +68,7 @@ func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context
 			}
 		}
 	}()
+
 	return func(ctx context.Context) {
 		close(quit)
 		select {
@@ -71,15 +78,19 @@ func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context
 	}
 }
 
+// reloadAndRecord reloads, and records the signal in the audit log with the daemon itself
+// as the peer.
 func (r *running) reloadAndRecord(ctx context.Context) {
 	notify(r.log, sddaemon.SdNotifyReloading)
+	defer notify(r.log, sddaemon.SdNotifyReady)
+
 	_, err := r.reload(ctx)
 	if err != nil {
 		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
 	}
+
 	own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
 	if err := r.service.RecordSignal(own, err); err != nil {
 		r.log.ErrorContext(ctx, "reload not recorded", "err", err)
 	}
-	notify(r.log, sddaemon.SdNotifyReady)
 }
