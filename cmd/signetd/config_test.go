@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// good is a config that works anywhere, with a mark where tests change it.
+// good is a config that is right on any machine. Tests change one thing in it.
 const good = `socket: {path: /run/signetd/signetd.sock, mode: "0660"}
 limits: {connections: 10, timeout: 2s}
 audit: {path: /var/log/signetd/audit.jsonl}
@@ -53,28 +53,28 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestBackendsRefused changes one thing in a config that is good, of the backends or of
-// the keys in them.
+// TestBackendsRefused changes one thing in the backends of a good config, or in the keys
+// that they hold.
 func TestBackendsRefused(t *testing.T) {
 	tests := []struct {
 		name, old, new string
 		line, column   int
 		want           string
 	}{
-		{"software keys unsaid", "insecure_software_keys: true\n", "", 6, 15, "insecure_software_keys"},
-		{"backend of no kind", "    software: {}\n", "", 6, 5, "exactly one"},
+		{"software keys not allowed", "insecure_software_keys: true\n", "", 6, 15, "insecure_software_keys"},
+		{"backend without a kind", "    software: {}\n", "", 6, 5, "exactly one"},
 		{"backend of two kinds", "software: {}", "software: {}\n    pkcs11: {module: /x}", 6, 5, "exactly one"},
 		{"backend twice", "keys:\n", "  - {name: memory, software: {}}\nkeys:\n", 8, 12, "appears twice: lines"},
 		{"unknown backend", "backend: memory", "backend: hsm", 17, 19, "no backend"},
 		{"algorithm of another key", "algs: [ES256]", "algs: [RS256]", 17, 9, "RS256 needs an RSA key"},
 		{"no versions", `      - {backend: memory, ref: "generate:ec-p256"}`, "      []", 9, 3, "no versions"},
-		{"key that is not there", "generate:ec-p256", "/nonexistent/key.pem", 17, 32, "no such file"},
+		{"missing key", "generate:ec-p256", "/nonexistent/key.pem", 17, 32, "no such file"},
 		{"kid twice", "    versions:\n", "    versions:\n      - {backend: memory, ref: \"generate:ec-p256\"}\n", 9, 3, "the same kid"},
 		{"refs beside a ref", `ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: "generate:ec-p256"}]`, 17, 33, "either refs, or backend and ref"},
 		{"unknown backend in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: hsm, ref: x}]`, 17, 27, "no backend"},
 		{"unknown member in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, uri: x}]`, 17, 35, "unknown field"},
-		{"key that is not there in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: /nonexistent/key.pem}]`, 17, 40, "no such file"},
-		{"the same place twice", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: x}, {backend: memory, ref: x}]`, 17, 44, "appears twice: lines"},
+		{"missing key in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: /nonexistent/key.pem}]`, 17, 40, "no such file"},
+		{"the same place twice", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: x}, {backend: memory, ref: x}]`, 17, 44, "appears twice in line 17"},
 		{"two keys in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: "generate:ec-p256:a"}, {backend: memory, ref: "generate:ec-p256:b"}]`, 17, 63, "not the same key"},
 		{"algorithm of another key in refs", `backend: memory, ref: "generate:ec-p256"`, `refs: [{backend: memory, ref: "generate:rsa-2048"}]`, 17, 17, "ES256 needs a key on P-256"},
 	}
@@ -94,7 +94,7 @@ func TestBackendsRefused(t *testing.T) {
 	}
 }
 
-// TestConfigKeepsSecrets: a PIN that stands where it should not is in no error.
+// TestConfigKeepsSecrets: no error quotes a PIN that is written in the wrong place.
 func TestConfigKeepsSecrets(t *testing.T) {
 	const pin = "hunter2-4711-hunter2"
 	for name, text := range map[string]string{

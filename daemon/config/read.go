@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -167,12 +168,37 @@ func (f *File) yamlError(err error) error {
 	if errors.As(err, &value) {
 		return f.errorAt(value.node, member(value.node.GetPath())+": "+value.problem, signer.ErrInvalid)
 	}
+
 	var ye yaml.Error
 	if !errors.As(err, &ye) || ye.GetToken() == nil {
 		return fmt.Errorf("%s: is not the YAML of a config file", f.name)
 	}
+
+	text := ye.GetMessage()
+	var mismatch *yaml.TypeError
+	if errors.As(err, &mismatch) {
+		text = "must be " + kindName(mismatch.DstType)
+	}
 	at := ye.GetToken().Position
-	return fmt.Errorf("%s:%d:%d: %s", f.name, at.Line, at.Column, ye.GetMessage())
+	return fmt.Errorf("%s:%d:%d: %s", f.name, at.Line, at.Column, text)
+}
+
+// kindName says in an operator's words what a value of type t is in a config file.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return kindName(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a text"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "a section with members"
+	default:
+		return "a whole number"
+	}
 }
 
 // At returns err with its place in front: file, line and column of the member at path,
@@ -192,7 +218,11 @@ func (f *File) Invalid(path, format string, args ...any) error {
 
 // Twice is [File.Invalid] for something that appears at first and again at path.
 func (f *File) Twice(path, first string) error {
-	return f.Invalid(path, "appears twice: lines %d and %d", f.line(first), f.line(path))
+	a, b := f.line(first), f.line(path)
+	if a == b {
+		return f.Invalid(path, "appears twice in line %d", a)
+	}
+	return f.Invalid(path, "appears twice: lines %d and %d", a, b)
 }
 
 // atRule is [File.At] for a rule of the jwt block, or of the issuer, at path.

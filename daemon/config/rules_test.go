@@ -30,8 +30,8 @@ const whole = `    jwt:
       max_depth: 5
 `
 
-// TestClaimPolicyRefuses changes one thing each in a claim policy that is good, of
-// the key or of a grant that narrows it.
+// TestClaimPolicyRefuses changes one thing in a good claim policy: that of a key, or of a
+// grant that narrows it.
 func TestClaimPolicyRefuses(t *testing.T) {
 	from, to := strings.Index(good, "    jwt:"), strings.Index(good, "    versions:")
 	config := good[:from] + whole + good[to:] + "    jwt: {max_ttl: 1m}\n"

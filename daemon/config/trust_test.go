@@ -16,7 +16,8 @@ const (
 	okJWK = `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"2","use":"sig"}`
 )
 
-// trusting is good with two issuers and two recipients; JWKS stands for a file.
+// trusting is good, with two issuers and two recipients. JWKS stands for the path of a
+// file.
 const trusting = good + `issuers:
   - name: idp
     issuer: https://idp.example
@@ -34,7 +35,7 @@ recipients:
   - {name: other, jwks_file: JWKS, kid: "1", alg: ECDH-ES}
 `
 
-// file writes a file that says whom to trust.
+// file writes a JWK set and returns its path.
 func file(t *testing.T, text string, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "jwks.json")
@@ -71,7 +72,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestTrustRefuses changes one thing each in a config that is good.
+// TestTrustRefuses changes one thing in a config that is good.
 func TestTrustRefuses(t *testing.T) {
 	good := file(t, `{"keys":[`+ecJWK+`,`+okJWK+`]}`, 0o644)
 	const canary = "aHVudGVyMg"
@@ -87,7 +88,7 @@ func TestTrustRefuses(t *testing.T) {
 		{"no algs", "algs: [ES256, EdDSA]", "algs: []", 26, "algs"},
 		{"alg none", "algs: [ES256, EdDSA]", "algs: [none]", 26, "not a signature algorithm"},
 		{"an alg of encryption", "algs: [ES256, EdDSA]", "algs: [ES256, dir]", 26, "algs[1]"},
-		{"an alg twice", "algs: [ES256, EdDSA]", "algs: [ES256, ES256]", 26, "appears twice: lines"},
+		{"an alg twice", "algs: [ES256, EdDSA]", "algs: [ES256, ES256]", 26, "appears twice in line 26"},
 		{"no audiences", "audiences: [us]\n", "audiences: []\n", 27, "audiences"},
 		{"no skew", "skew: 30s", "skew: 0s", 28, "skew"},
 		{"a skew too long", "skew: 30s", "skew: 30h", 28, "skew"},
@@ -137,7 +138,7 @@ func TestTrustRefuses(t *testing.T) {
 	}
 }
 
-// TestTrustBounds: a set has a bound, and so has its file.
+// TestTrustBounds: the number of keys in a set is bounded, and the size of its file.
 func TestTrustBounds(t *testing.T) {
 	many := `{"keys":[` + strings.Repeat(ecJWK+",", 64) + ecJWK + `]}`
 	if set, err := signer.ParseJWKSet([]byte(many)); err == nil {

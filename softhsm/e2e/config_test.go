@@ -78,7 +78,7 @@ func TestE2EConfigRefused(t *testing.T) {
 		{"a PIN in a ref, not quite", func(s *settings) { replace(&s.keys, `$oidc"`, `$oidc;pin-value=`+secret+`"`) }, `"pkcs11:`, "pin_file"},
 		{"a PIN in the backend", func(s *settings) { replace(&s.backends, "sessions: 4", "pin: "+secret) }, "pin", "unknown field"},
 		{"a PIN in the backend that is digits", func(s *settings) { replace(&s.backends, "sessions: 4", "pin: 1234") }, "pin", "unknown field"},
-		{"a PIN where a number should be", func(s *settings) { replace(&s.backends, "sessions: 4", "sessions: "+secret) }, secret, "of type int"},
+		{"a PIN where a number should be", func(s *settings) { replace(&s.backends, "sessions: 4", "sessions: "+secret) }, secret, "must be a whole number"},
 		{"a ref without a key", func(s *settings) { replace(&s.keys, `"$oidc"`, `"pkcs11:type=private"`) }, `"pkcs11:`, "object or id"},
 		{"a ref that is no URI", func(s *settings) { replace(&s.keys, `"$oidc"`, `"oidc"`) }, `"oidc"`, "not pkcs11"},
 		{"a backend that is not there", func(s *settings) { replace(&s.keys, "backend: hsm", "backend: hms") }, "hms", "no backend"},
