@@ -94,11 +94,11 @@ func TestExampleStopsAtTheMachine(t *testing.T) {
 
 // membersOf returns the names of the members that a part of the config has, at any depth.
 func membersOf(typ reflect.Type) (members []string) {
-	switch typ.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map:
+	kind := typ.Kind()
+	if kind == reflect.Pointer || kind == reflect.Slice || kind == reflect.Map {
 		return membersOf(typ.Elem())
-	case reflect.Struct:
-	default:
+	}
+	if kind != reflect.Struct {
 		return nil
 	}
 
