@@ -18,20 +18,30 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
-// A WrappedCEK is a content encryption key as a JWE carries it, with the members
-// of the header that say how (RFC 7518 section 4).
+// A WrappedCEK is a content encryption key as a JWE carries it, with the members of the
+// header that say how it is wrapped (RFC 7518 section 4).
 type WrappedCEK struct {
 	Alg          Alg
-	Enc          string // what the CEK is for: its length follows from it
+	Enc          string // what the CEK is for; its length follows from it
 	EncryptedKey []byte
-	EPK          *ecdh.PublicKey // of ECDH-ES
-	APU, APV     []byte          // of ECDH-ES
-	IV, Tag      []byte          // of A*GCMKW
+	EPK          *ecdh.PublicKey // ECDH-ES only
+	APU, APV     []byte          // ECDH-ES only
+	IV, Tag      []byte          // A*GCMKW only
 }
 
-// UnwrapCEK unwraps the CEK of a JWE and returns it. The caller clears it. What
-// does not unwrap is ErrDecrypt, or with RSA1_5 a random CEK; an algorithm by which the CEK is not to be had
-// (dir, and where the hardware holds on to it) is ErrUnsupported.
+// cekSizes has the length in bytes of the CEK of each "enc" (RFC 7518 section 5.1).
+var cekSizes = map[jose.ContentEncryption]int{
+	jose.A128GCM: 16, jose.A192GCM: 24, jose.A256GCM: 32,
+	jose.A128CBC_HS256: 32, jose.A192CBC_HS384: 48, jose.A256CBC_HS512: 64,
+}
+
+// maxCEK is the length in bytes of the longest CEK, that of A256CBC-HS512.
+const maxCEK = 64
+
+// UnwrapCEK unwraps the CEK of a JWE. The caller clears it. A CEK that does not unwrap is
+// ErrDecrypt; with RSA1_5 the result is a random CEK instead, so that only the content
+// tells the two apart (RFC 7516 section 11.5). An algorithm that gives no CEK away is
+// ErrUnsupported: dir, and any algorithm whose CEK stays in the hardware.
 func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if w.Alg.Use() != UseEnc {
 		return nil, fmt.Errorf("%w: %.32q does not decrypt", ErrUnsupported, string(w.Alg))
@@ -42,22 +52,34 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if err := v.seen(); err != nil {
 		return nil, err
 	}
-	switch w.Alg.Family() { //nolint:exhaustive // of use enc
+
+	switch w.Alg.Family() { //nolint:exhaustive // the others do not unwrap
 	case FamilyOAEP:
 		return opened(ctx, v, func(ctx context.Context, d Decrypter) ([]byte, error) {
 			return d.DecryptContext(ctx, w.EncryptedKey, w.Alg.DecrypterOpts())
 		})
+
 	case FamilyRSA15:
-		return v.sessionKey(ctx, w)
+		size := cekSizes[jose.ContentEncryption(w.Enc)]
+		if size == 0 {
+			return nil, fmt.Errorf("%w: enc: %s needs to know the length of the content key", ErrInvalid, w.Alg)
+		}
+		return opened(ctx, v, func(ctx context.Context, d SessionKeyDecrypter) ([]byte, error) {
+			return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size)
+		})
+
 	case FamilyECDH:
 		return v.agree(ctx, w)
+
 	case FamilyAESKW:
-		if len(w.EncryptedKey) > maxCEK+8 { // a token may need six calls for each 8 bytes
+		// A token may need six calls for each 8 bytes.
+		if len(w.EncryptedKey) > maxCEK+8 {
 			return nil, ErrDecrypt
 		}
 		return opened(ctx, v, func(ctx context.Context, u Wrapper) ([]byte, error) {
 			return u.UnwrapContext(ctx, WrapRFC3394, w.EncryptedKey)
 		})
+
 	case FamilyGCMKW:
 		return opened(ctx, v, func(ctx context.Context, a AEAD) ([]byte, error) {
 			if len(w.IV) != GCMIVSize || len(w.Tag) != GCMTagSize {
@@ -66,26 +88,11 @@ func (v *Version) UnwrapCEK(ctx context.Context, w WrappedCEK) ([]byte, error) {
 			return a.OpenContext(ctx, w.IV, slices.Concat(w.EncryptedKey, w.Tag), nil)
 		})
 	}
-	return nil, fmt.Errorf("%w: the key gives no CEK away with %s", ErrUnsupported, w.Alg)
+	return nil, fmt.Errorf("%w: the key does not give a CEK away with %s", ErrUnsupported, w.Alg)
 }
 
-// sessionKey is RSA1_5: what does not decrypt gives a random CEK, as long as Enc has
-// it, so that only the content tells (RFC 7516 section 11.5).
-func (v *Version) sessionKey(ctx context.Context, w WrappedCEK) ([]byte, error) {
-	size := cekSizes[jose.ContentEncryption(w.Enc)]
-	if size == 0 {
-		return nil, fmt.Errorf("%w: enc: %s needs to know the length of the content key", ErrInvalid, w.Alg)
-	}
-	return opened(ctx, v, func(ctx context.Context, d SessionKeyDecrypter) ([]byte, error) {
-		return d.DecryptSessionKeyContext(ctx, w.EncryptedKey, size)
-	})
-}
-
-// maxCEK is the length in bytes of the longest CEK, that of A256CBC-HS512.
-const maxCEK = 64
-
-// opened has a place of v decrypt. A failure that is the ciphertext's is ErrDecrypt itself,
-// without what a backend wrapped round it.
+// opened has a place of v decrypt. A failure that depends on the ciphertext is ErrDecrypt
+// itself, without what a backend wrapped round it.
 func opened[K Key](ctx context.Context, v *Version, open func(context.Context, K) ([]byte, error)) ([]byte, error) {
 	plaintext, err := on(ctx, v, UseEnc, open, nil)
 	if errors.Is(err, ErrDecrypt) {
@@ -97,7 +104,8 @@ func opened[K Key](ctx context.Context, v *Version, open func(context.Context, K
 	return plaintext, nil
 }
 
-// agree is ECDH-ES: the CEK is what both sides derive, or is wrapped with that.
+// agree is the recipient's side of ECDH-ES: the CEK is derived from the shared secret, or
+// wrapped with a key that is.
 func (v *Version) agree(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	own, ok := v.public.(*ecdsa.PublicKey)
 	if !ok || w.EPK == nil {
@@ -106,6 +114,7 @@ func (v *Version) agree(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if curve, err := own.ECDH(); err != nil || curve.Curve() != w.EPK.Curve() {
 		return nil, ErrDecrypt
 	}
+
 	z, err := opened(ctx, v, func(ctx context.Context, a Agreer) ([]byte, error) { return a.AgreeContext(ctx, w.EPK) })
 	if err != nil {
 		return nil, err
@@ -115,13 +124,15 @@ func (v *Version) agree(ctx context.Context, w WrappedCEK) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if w.Alg == ECDHES {
-		if len(w.EncryptedKey) != 0 {
+		if len(w.EncryptedKey) != 0 { // RFC 7518 section 4.6.2
 			clear(derived)
 			return nil, ErrDecrypt
 		}
 		return derived, nil
 	}
+
 	defer clear(derived)
 	block, err := aes.NewCipher(derived)
 	if err != nil {
@@ -144,30 +155,31 @@ func deriveECDH(z []byte, w WrappedCEK) ([]byte, error) {
 	if size == 0 {
 		return nil, ErrDecrypt
 	}
+
 	field := func(data []byte) []byte {
-		return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...) // #nosec G115 -- of a request
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...) // #nosec G115 -- a part of one request
 	}
 	bits := binary.BigEndian.AppendUint32(nil, uint32(size)*8) // #nosec G115 -- 64 at most
-	out := make([]byte, size)
 	kdf := josecipher.NewConcatKDF(crypto.SHA256, z, field([]byte(id)), field(w.APU), field(w.APV), bits, nil)
+	out := make([]byte, size)
 	_, err := io.ReadFull(kdf, out)
 	return out, err
 }
 
-// newCEK makes a CEK for enc and wraps it for the public key pub.
+// newCEK makes a CEK for enc and wraps it for the public key pub. The caller clears it.
 func newCEK(pub crypto.PublicKey, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
 	w = WrappedCEK{Alg: alg, Enc: string(enc)}
 	if err := alg.Fits(pub); err != nil {
 		return nil, w, err
 	}
+
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if alg.Family() != FamilyOAEP {
-			break
+		if alg.Family() == FamilyOAEP {
+			cek = randomCEK(enc)
+			w.EncryptedKey, err = rsa.EncryptOAEPWithOptions(rand.Reader, pub, cek, alg.DecrypterOpts())
+			return cek, w, err
 		}
-		cek = randomCEK(enc)
-		w.EncryptedKey, err = rsa.EncryptOAEPWithOptions(rand.Reader, pub, cek, alg.DecrypterOpts())
-		return cek, w, err
 	case *ecdsa.PublicKey:
 		if alg.Family() == FamilyECDH {
 			return newAgreedCEK(pub, w)
@@ -180,13 +192,14 @@ func newCEK(pub crypto.PublicKey, alg Alg, enc jose.ContentEncryption) (cek []by
 func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error) {
 	to, err := pub.ECDH()
 	if err != nil {
-		return nil, w, fmt.Errorf("%w: %s: the public key is no point of its curve", ErrInvalid, w.Alg)
+		return nil, w, fmt.Errorf("%w: %s: the public key is not a point of its curve", ErrInvalid, w.Alg)
 	}
 	ephemeral, err := to.Curve().GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, w, err
 	}
 	w.EPK = ephemeral.PublicKey()
+
 	z, err := ephemeral.ECDH(to)
 	if err != nil {
 		return nil, w, err
@@ -196,6 +209,7 @@ func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error
 	if err != nil || w.Alg == ECDHES {
 		return derived, w, err
 	}
+
 	defer clear(derived)
 	block, err := aes.NewCipher(derived)
 	if err != nil {
@@ -206,11 +220,13 @@ func newAgreedCEK(pub *ecdsa.PublicKey, w WrappedCEK) ([]byte, WrappedCEK, error
 	return cek, w, err
 }
 
-// newSharedCEK makes a CEK and has the hardware wrap it with v's own secret.
+// newSharedCEK makes a CEK and has the hardware wrap it with the secret of v. The caller
+// clears it.
 func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEncryption) (cek []byte, w WrappedCEK, err error) {
 	w = WrappedCEK{Alg: alg, Enc: string(enc)}
 	cek = randomCEK(enc)
-	switch alg.Family() { //nolint:exhaustive // of use enc, with a secret, and not dir
+
+	switch alg.Family() { //nolint:exhaustive // the others do not wrap with a secret
 	case FamilyAESKW:
 		w.EncryptedKey, err = v.wrap(ctx, WrapRFC3394, cek)
 	case FamilyGCMKW:
@@ -222,24 +238,16 @@ func (v *Version) newSharedCEK(ctx context.Context, alg Alg, enc jose.ContentEnc
 	default:
 		err = fmt.Errorf("%w: the key does not wrap with %s", ErrUnsupported, alg)
 	}
-	return cek, w, err
+
+	if err != nil {
+		clear(cek)
+		return nil, w, err
+	}
+	return cek, w, nil
 }
 
 func randomCEK(enc jose.ContentEncryption) []byte {
 	cek := make([]byte, cekSizes[enc])
 	rand.Read(cek)
 	return cek
-}
-
-// epkOf is epk as a JWK holds it.
-func epkOf(epk *ecdh.PublicKey) (*jose.JSONWebKey, error) {
-	curve, ok := curveOf(epk.Curve())
-	if !ok {
-		return nil, fmt.Errorf("%w: a curve other than P-256, P-384 and P-521", ErrUnsupported)
-	}
-	pub, ok := ParsePoint(curve, epk.Bytes())
-	if !ok {
-		return nil, errors.New("an ephemeral key that is no point")
-	}
-	return &jose.JSONWebKey{Key: pub}, nil
 }

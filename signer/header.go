@@ -13,33 +13,33 @@ import (
 	josejson "github.com/go-jose/go-jose/v4/json"
 )
 
-// A Header holds the members of a protected header that do not follow from the
-// key. Everything else in it, alg and kid above all, is the daemon's to write.
+// A Header holds the members of a protected header that do not follow from the key.
+// Everything else in it, alg and kid above all, is written by this package.
 type Header struct {
 	// Typ is the media type of the whole object, "JWT" or "at+jwt" for example
 	// (RFC 7515 section 4.1.9, RFC 8725 section 3.11). Optional.
 	Typ string
-	// Cty is the media type of the payload, "JWT" for a nested one (section
+	// Cty is the media type of the payload, "JWT" for a nested one (RFC 7515 section
 	// 4.1.10). Optional.
 	Cty string
 }
 
-// A protectedHeader is one that was written before.
+// A protectedHeader is a header of a JWS that a version has signed before.
 type protectedHeader struct {
 	alg    Alg
 	header Header
 	text   string // in base64url
 }
 
-// The bounds of what a version remembers of headers. A key has few, but where any
-// payload is signed each request may have another.
+// The bounds of the headers that a version keeps. Most keys sign a few headers again and
+// again, but where any payload may be signed, each request may bring another header.
 const (
 	maxHeaders    = 8
 	maxHeaderText = 64 // bytes of typ and cty
 )
 
-// protected returns the protected header in base64url. It is the same for most tokens of
-// a version, so the version remembers the first few.
+// protected returns the protected header of a JWS in base64url. The first few of a version
+// are kept, since most of its tokens have the same.
 func (v *Version) protected(alg Alg, header Header) (string, error) {
 	var known []protectedHeader
 	if list := v.headers.Load(); list != nil {
@@ -50,6 +50,7 @@ func (v *Version) protected(alg Alg, header Header) (string, error) {
 			return k.text, nil
 		}
 	}
+
 	data, err := json.Marshal(struct {
 		Alg Alg    `json:"alg"`
 		KID string `json:"kid"`
@@ -59,22 +60,27 @@ func (v *Version) protected(alg Alg, header Header) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("header: %w", err)
 	}
-	text := base64.RawURLEncoding.EncodeToString(data)
+	text := b64(data)
+
 	if len(known) < maxHeaders && len(header.Typ)+len(header.Cty) <= maxHeaderText {
+		// Another request may store its header at the same time, and one of the two is
+		// lost. It is stored when it comes again.
 		list := append(slices.Clone(known), protectedHeader{alg, header, text})
-		v.headers.Store(&list) // one that another request stores now may be lost: it comes again
+		v.headers.Store(&list)
 	}
 	return text, nil
 }
 
-// A joseHeader is one of the headers of a JWE or a JWS: its members as they stand.
+// A joseHeader is one of the headers of a JWE or a JWS that is read. The JSON reader of
+// go-jose refuses a member that appears twice, and member names in another case.
 type joseHeader map[string]josejson.RawMessage
 
-// add adds the members of other, and reports whether none was there before: RFC
-// 7515 section 7.2.1, RFC 7516 section 7.2.1.
+// add adds the members of other to h. It reports false if one is in h already: the headers
+// of one JWS or JWE must not share a member (RFC 7515 section 7.2.1, RFC 7516 section
+// 7.2.1).
 func (h joseHeader) add(other joseHeader) bool {
 	for name, value := range other {
-		if _, twice := h[name]; twice {
+		if _, ok := h[name]; ok {
 			return false
 		}
 		h[name] = value
@@ -82,50 +88,32 @@ func (h joseHeader) add(other joseHeader) bool {
 	return true
 }
 
-// A headerReader reads members of a header and remembers whether all were of the
-// right type.
+// A headerReader reads members of a header. ok stays true as long as each member that was
+// read had the right type.
 type headerReader struct {
 	h  joseHeader
 	ok bool
 }
 
-// text is the value of a member that is a string, or empty if there is none.
-func (r *headerReader) text(name string) string {
-	v, ok := r.h[name]
-	if !ok {
-		return ""
-	}
-	if n := len(v); n >= 2 && v[0] == '"' && isPlain(v[1:n-1]) {
-		return string(v[1 : n-1])
-	}
-	var s string
-	if josejson.Unmarshal(v, &s) != nil {
+// text returns the value of a member that is a string, or "" if the member is missing.
+func (r *headerReader) text(name string) (s string) {
+	if v, ok := r.h[name]; ok && josejson.Unmarshal(v, &s) != nil {
 		r.ok = false
 	}
 	return s
 }
 
-// isPlain reports whether what stands between the quotes of a JSON string is the
-// string: it is ASCII without escapes.
-func isPlain(text []byte) bool {
-	for _, c := range text {
-		if c == '\\' || c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
-}
-
-// bytes is the value of a member that is base64url.
+// bytes returns the value of a member that is base64url.
 func (r *headerReader) bytes(name string) []byte {
-	data, ok := decodeStrict(r.text(name))
+	data, ok := DecodeBase64URL(r.text(name))
 	r.ok = r.ok && ok
 	return data
 }
 
-// epk is the ephemeral public key (RFC 7518 section 4.6.1.1). go-jose checks that
-// it is a point of its curve.
+// epk returns the ephemeral public key (RFC 7518 section 4.6.1.1).
 func (r *headerReader) epk() *ecdh.PublicKey {
+	// go-jose checks that the point is on its curve: without that, the shared secrets of
+	// a few chosen points would give the private key away (CVE-2016-9121).
 	var jwk jose.JSONWebKey
 	if jwk.UnmarshalJSON(r.h["epk"]) == nil {
 		if pub, ok := jwk.Key.(*ecdsa.PublicKey); ok {
@@ -138,18 +126,21 @@ func (r *headerReader) epk() *ecdh.PublicKey {
 	return nil
 }
 
-// decodeStrict decodes base64url as RFC 7515 section 2 has it: without padding and
-// line breaks, and with spare bits of zero, so that no token can be written in two
-// ways.
-func decodeStrict(text string) ([]byte, bool) {
-	if strings.ContainsAny(text, "\r\n") {
+// A headerError says what is wrong with a header. Its text holds no value of the header.
+type headerError string
+
+// Error implements error.
+func (e headerError) Error() string { return string(e) }
+
+// DecodeBase64URL decodes base64url as RFC 7515 section 2 defines it: without padding and
+// line breaks, and with spare bits of zero, so that no token can be written in two ways.
+func DecodeBase64URL(text string) (data []byte, ok bool) {
+	if strings.ContainsAny(text, "\r\n") { // which package base64 passes over
 		return nil, false
 	}
 	data, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	return data, err == nil
 }
 
-// A headerError says what a header has that cannot be; its text holds no value.
-type headerError string
-
+// b64 encodes data in base64url without padding.
 func b64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

@@ -17,7 +17,7 @@ import (
 // maxRecipients bounds the recipients of one JWE: each may cost a try with a key.
 const maxRecipients = 16
 
-// A SealedToken is a JWE (RFC 7516) that has not been opened.
+// A SealedToken is a JWE (RFC 7516) that is not opened yet.
 type SealedToken struct {
 	Enc    string
 	Header Header
@@ -26,7 +26,7 @@ type SealedToken struct {
 	Recipients []*Recipient
 
 	iv, ciphertext, tag, aad []byte
-	deflated                 bool
+	deflated                 bool // the plaintext is compressed
 }
 
 // A Recipient is what a JWE holds for one of its recipients.
@@ -35,13 +35,12 @@ type Recipient struct {
 	WrappedCEK
 }
 
-// content is t as one of its recipients sees it.
+// content returns t as the recipient r sees it.
 func (t *SealedToken) content(r *Recipient) Content {
 	return Content{EncryptedKey: r.EncryptedKey, Enc: t.Enc, IV: t.iv, Ciphertext: t.ciphertext, Tag: t.tag, AAD: t.aad}
 }
 
-// jweJSON is the JSON serialization of a JWE, general or flattened (RFC 7516
-// section 7.2).
+// jweJSON is the JSON serialization of a JWE, general or flattened (RFC 7516 section 7.2).
 type jweJSON struct {
 	Protected    string          `json:"protected"`
 	Unprotected  joseHeader      `json:"unprotected"`
@@ -59,8 +58,8 @@ type jweRecipient struct {
 	EncryptedKey string     `json:"encrypted_key"`
 }
 
-// ParseSealed reads a JWE in compact, flattened or general JSON form. Whatever is
-// wrong with it, the error is ErrDecrypt.
+// ParseSealed reads a JWE in compact, flattened or general JSON form. Its error is always
+// ErrDecrypt.
 func ParseSealed(jwe string) (*SealedToken, error) {
 	var j jweJSON
 	if strings.HasPrefix(strings.TrimSpace(jwe), "{") {
@@ -74,6 +73,7 @@ func ParseSealed(jwe string) (*SealedToken, error) {
 		}
 		j = jweJSON{Protected: parts[0], EncryptedKey: &parts[1], IV: parts[2], Ciphertext: parts[3], Tag: parts[4]}
 	}
+
 	t, ok := j.token()
 	if !ok {
 		return nil, ErrDecrypt
@@ -81,9 +81,9 @@ func ParseSealed(jwe string) (*SealedToken, error) {
 	return t, nil
 }
 
-// mixed reports whether j is both general and flattened (RFC 7516 section 7.2.2).
-// go-jose's general form repeats the first recipient's key at the top: that is let
-// through.
+// mixed reports whether j is both general and flattened, which RFC 7516 section 7.2.2
+// forbids. The general form of go-jose repeats the key of the first recipient at the top,
+// and is let through.
 func (j *jweJSON) mixed() bool {
 	if j.Recipients == nil {
 		return false
@@ -95,12 +95,13 @@ func (j *jweJSON) mixed() bool {
 func (j *jweJSON) token() (*SealedToken, bool) {
 	t, ok := new(SealedToken), true
 	decode := func(text string) []byte {
-		data, good := decodeStrict(text)
+		data, good := DecodeBase64URL(text)
 		ok = ok && good
 		return data
 	}
+
 	t.iv, t.ciphertext, t.tag, t.aad = decode(j.IV), decode(j.Ciphertext), decode(j.Tag), []byte(j.Protected)
-	if j.AAD != nil {
+	if j.AAD != nil { // RFC 7516 section 5.1, step 14
 		decode(*j.AAD)
 		t.aad = []byte(j.Protected + "." + *j.AAD)
 	}
@@ -108,6 +109,7 @@ func (j *jweJSON) token() (*SealedToken, bool) {
 	if text := decode(j.Protected); j.Protected != "" && json.Unmarshal(text, &protected) != nil {
 		return nil, false
 	}
+
 	recipients := []jweRecipient{{Header: j.Header}}
 	if j.EncryptedKey != nil {
 		recipients[0].EncryptedKey = *j.EncryptedKey
@@ -126,19 +128,20 @@ func (j *jweJSON) token() (*SealedToken, bool) {
 	return t, true
 }
 
-// add adds a recipient whose header is the union of three. All recipients must
-// agree on what concerns the content.
+// add adds a recipient, whose header is the union of three. All recipients must agree on
+// the members that concern the content.
 func (t *SealedToken) add(protected, shared joseHeader, r jweRecipient) bool {
 	all := joseHeader{}
 	if !all.add(protected) || !all.add(shared) || !all.add(r.Header) {
 		return false
 	}
-	_, crit := all["crit"] // nothing that it could name is understood
+	_, crit := all["crit"] // no extension is implemented
 	_, zipped := all["zip"]
-	_, protectedZip := protected["zip"] // RFC 7516 section 4.1.3
-	if crit || zipped != protectedZip {
+	_, protectedZip := protected["zip"]
+	if crit || zipped != protectedZip { // zip must be protected, RFC 7516 section 4.1.3
 		return false
 	}
+
 	h := headerReader{h: all, ok: true}
 	enc, zip := h.text("enc"), h.text("zip")
 	if _, known := cekSizes[jose.ContentEncryption(enc)]; !known || (zipped && zip != "DEF") {
@@ -149,7 +152,8 @@ func (t *SealedToken) add(protected, shared joseHeader, r jweRecipient) bool {
 	}
 	t.Enc, t.deflated = enc, zipped
 	t.Header = Header{Typ: h.text("typ"), Cty: h.text("cty")}
-	key, good := decodeStrict(r.EncryptedKey)
+
+	key, good := DecodeBase64URL(r.EncryptedKey)
 	to := &Recipient{KID: h.text("kid"), WrappedCEK: WrappedCEK{
 		Alg: Alg(h.text("alg")), Enc: enc, EncryptedKey: key,
 		APU: h.bytes("apu"), APV: h.bytes("apv"), IV: h.bytes("iv"), Tag: h.bytes("tag"),
@@ -161,95 +165,65 @@ func (t *SealedToken) add(protected, shared joseHeader, r jweRecipient) bool {
 	return good && h.ok && to.Alg.Use() == UseEnc
 }
 
-// DefaultEnc is the content encryption of a JWE for which none is asked.
-const DefaultEnc = jose.A256GCM
-
-// cekSizes is the length in bytes of the content encryption key of each "enc"
-// (RFC 7518 section 5.1).
-var cekSizes = map[jose.ContentEncryption]int{
-	jose.A128GCM: 16, jose.A192GCM: 24, jose.A256GCM: 32,
-	jose.A128CBC_HS256: 32, jose.A192CBC_HS384: 48, jose.A256CBC_HS512: 64,
-}
-
-var contentEncryptions = []jose.ContentEncryption{
-	jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A192CBC_HS384, jose.A256CBC_HS512,
-}
-
-// DecryptJWE opens t with what it holds for r, one of its recipients. A key that
-// does not unwrap, a tag that does not match and an algorithm that v is not
-// pinned to give ErrDecrypt by one path: where the unwrapping fails, a random CEK
-// takes the place of the result (RFC 7516 section 11.5), and the content
-// decryption is what fails. Where the hardware holds on to the CEK, it gives one
-// answer for both.
+// DecryptJWE opens t with what it holds for r, one of its recipients. A key that does not
+// unwrap, a tag that does not match and an algorithm that v is not pinned to are all
+// ErrDecrypt.
 func (v *Version) DecryptJWE(ctx context.Context, t *SealedToken, r *Recipient) ([]byte, error) {
-	plaintext, err := v.decryptContent(ctx, t, r)
-	if err != nil {
+	if err := v.seen(); err != nil {
 		return nil, err
 	}
-	if !t.deflated {
-		return plaintext, nil
+	plaintext, err := v.decryptContent(ctx, t, r)
+	if err != nil || !t.deflated {
+		return plaintext, err
 	}
 	defer clear(plaintext)
 	return inflate(plaintext)
 }
 
 func (v *Version) decryptContent(ctx context.Context, t *SealedToken, r *Recipient) ([]byte, error) {
-	if err := v.seen(); err != nil {
-		return nil, err
-	}
-	if slices.Contains(v.algs, r.Alg) {
-		if r.Alg == Dir {
-			return v.decryptDir(ctx, t, r)
-		}
-		if holdsCEK(v.firstKey(), r.Alg) {
-			return opened(ctx, v, func(ctx context.Context, k ContentDecrypter) ([]byte, error) {
-				return k.DecryptContent(ctx, r.Alg, t.content(r))
-			})
-		}
-	}
-	size := cekSizes[jose.ContentEncryption(t.Enc)]
-	cek, err := v.cekOrRandom(ctx, r, size)
-	if err != nil {
-		return nil, err // the backend is at fault, not the JWE
-	}
-	defer clear(cek)
-	return decryptContent(jose.ContentEncryption(t.Enc), cek, t.content(r))
-}
+	enc, c := jose.ContentEncryption(t.Enc), t.content(r)
+	pinned := slices.Contains(v.algs, r.Alg)
 
-// cekOrRandom unwraps the CEK, or makes up another if that fails because of what
-// is in the JWE.
-func (v *Version) cekOrRandom(ctx context.Context, r *Recipient, size int) ([]byte, error) {
-	random := make([]byte, size)
-	rand.Read(random)
-	if !slices.Contains(v.algs, r.Alg) {
-		return random, nil
-	}
-	cek, err := v.UnwrapCEK(ctx, r.WrappedCEK)
 	switch {
-	case err == nil && len(cek) == size:
-		return cek, nil
-	case err == nil || errors.Is(err, ErrDecrypt):
-		clear(cek)
-		return random, nil
-	default:
-		return nil, err
+	case pinned && r.Alg == Dir:
+		// The shared key itself is the CEK, and stays in its hardware.
+		secret, _ := v.public.(Secret)
+		if !isGCM(enc) || cekSizes[enc] != secret.Size || len(r.EncryptedKey) != 0 {
+			return nil, ErrDecrypt
+		}
+		return opened(ctx, v, func(ctx context.Context, k AEAD) ([]byte, error) {
+			return k.OpenContext(ctx, c.IV, slices.Concat(c.Ciphertext, c.Tag), c.AAD)
+		})
+
+	case pinned && holdsCEK(v.firstKey(), r.Alg):
+		return opened(ctx, v, func(ctx context.Context, k ContentDecrypter) ([]byte, error) {
+			return k.DecryptContent(ctx, r.Alg, c)
+		})
 	}
+
+	// Whether the CEK unwraps must not show, or the key could be asked ciphertext by
+	// ciphertext. So a random CEK takes the place of one that does not unwrap, and the
+	// decryption of the content is what fails (RFC 7516 section 11.5).
+	size := cekSizes[enc]
+	cek := make([]byte, size)
+	rand.Read(cek)
+	defer clear(cek)
+	if pinned {
+		unwrapped, err := v.UnwrapCEK(ctx, r.WrappedCEK)
+		defer clear(unwrapped)
+		if err != nil && !errors.Is(err, ErrDecrypt) {
+			return nil, err // the backend is at fault, not the JWE
+		}
+		if err == nil && len(unwrapped) == size {
+			copy(cek, unwrapped)
+		}
+	}
+	return openContent(enc, cek, c)
 }
 
-// decryptDir opens t with the shared key itself, in its hardware.
-func (v *Version) decryptDir(ctx context.Context, t *SealedToken, r *Recipient) ([]byte, error) {
-	secret, _ := v.public.(Secret)
-	if enc := jose.ContentEncryption(t.Enc); !isGCM(enc) || cekSizes[enc] != secret.Size || len(r.EncryptedKey) != 0 {
-		return nil, ErrDecrypt
-	}
-	c := t.content(r)
-	return opened(ctx, v, func(ctx context.Context, k AEAD) ([]byte, error) {
-		return k.OpenContext(ctx, c.IV, slices.Concat(c.Ciphertext, c.Tag), c.AAD)
-	})
-}
-
-// maxInflated and maxRatio bound what a compressed plaintext becomes: as many
-// bytes, or as many times its length if that is more. They are go-jose's.
+// maxInflated and maxRatio bound the length of a compressed plaintext after it is
+// inflated: that many bytes, or that many times its compressed length if that is more. The
+// values are those of go-jose.
 const (
 	maxInflated = 250_000
 	maxRatio    = 10

@@ -15,15 +15,22 @@ import (
 	josecipher "github.com/go-jose/go-jose/v4/cipher"
 )
 
+// DefaultEnc is the content encryption of a JWE unless the caller asks for another one.
+const DefaultEnc = jose.A256GCM
+
+var contentEncryptions = []jose.ContentEncryption{
+	jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A192CBC_HS384, jose.A256CBC_HS512,
+}
+
 // The lengths of AES-GCM in JOSE, in bytes (RFC 7518 sections 4.7 and 5.3).
 const (
 	GCMIVSize  = 12
 	GCMTagSize = 16
 )
 
-// EncryptJWE encrypts plaintext to v with its default algorithm, or the first other
-// than RSA1_5. For a key pair it needs no private key and no backend; a symmetric
-// key does it in its hardware.
+// EncryptJWE encrypts plaintext to v with its default algorithm, or the first other than
+// RSA1_5, and returns a JWE in compact form. enc is [DefaultEnc] if empty. For a key pair
+// it needs no private key and no backend; a symmetric key encrypts in its hardware.
 func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, plaintext []byte) (string, error) {
 	if v.Use() != UseEnc {
 		return "", fmt.Errorf("%w: the key is not for encryption", ErrUnsupported)
@@ -42,7 +49,7 @@ func (v *Version) EncryptAlg() (Alg, error) {
 			return alg, nil
 		}
 	}
-	return "", fmt.Errorf("%w: nothing is encrypted with %s", ErrUnsupported, RSA15)
+	return "", fmt.Errorf("%w: %s is only for decryption", ErrUnsupported, RSA15)
 }
 
 func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
@@ -56,6 +63,7 @@ func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header He
 	if err != nil {
 		return "", err
 	}
+
 	if alg == Dir {
 		return v.encryptDir(ctx, ce, header, plaintext)
 	}
@@ -67,12 +75,12 @@ func (v *Version) encryptJWE(ctx context.Context, alg Alg, enc string, header He
 	return seal(cek, w, v.kid, header, plaintext)
 }
 
-// EncryptJWE encrypts plaintext to the public key pub, an RSA key or one on P-256,
-// P-384 or P-521, and returns a JWE in compact form (RFC 7516 section 7.1). enc is
-// "A256GCM" if empty; kid may be empty. The message is assembled here since
-// go-jose does not encrypt with RSA-OAEP-384 and -512; the ciphers are the standard
-// library's and go-jose's.
+// EncryptJWE encrypts plaintext to the public key pub, an RSA key or a key on P-256, P-384
+// or P-521, and returns a JWE in compact form (RFC 7516 section 7.1). enc is [DefaultEnc]
+// if empty; kid may be empty.
 func EncryptJWE(pub crypto.PublicKey, kid string, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
+	// go-jose does not encrypt with RSA-OAEP-384 and -512, so the message is assembled
+	// here. The ciphers are those of the standard library and of go-jose.
 	ce, err := contentEncryption(enc)
 	if err != nil {
 		return "", err
@@ -105,6 +113,7 @@ func seal(cek []byte, w WrappedCEK, kid string, header Header, plaintext []byte)
 	if err != nil {
 		return "", fmt.Errorf("encrypt: %w", err)
 	}
+
 	iv := make([]byte, aead.NonceSize())
 	rand.Read(iv)
 	sealed := aead.Seal(nil, iv, plaintext, []byte(head)) // #nosec G407 -- iv is random
@@ -112,7 +121,7 @@ func seal(cek []byte, w WrappedCEK, kid string, header Header, plaintext []byte)
 	return compactJWE(head, w.EncryptedKey, iv, sealed[:tag], sealed[tag:]), nil
 }
 
-// encryptDir encrypts the content with v's own secret, in its hardware.
+// encryptDir encrypts the content with the secret of v itself, in its hardware.
 func (v *Version) encryptDir(ctx context.Context, enc jose.ContentEncryption, header Header, plaintext []byte) (string, error) {
 	secret, _ := v.public.(Secret)
 	if !isGCM(enc) || cekSizes[enc] != secret.Size {
@@ -122,6 +131,7 @@ func (v *Version) encryptDir(ctx context.Context, enc jose.ContentEncryption, he
 	if err != nil {
 		return "", err
 	}
+
 	s, err := v.seal(ctx, plaintext, []byte(head))
 	if err != nil {
 		return "", fmt.Errorf("encrypt: %w", err)
@@ -145,12 +155,19 @@ func protect(w WrappedCEK, kid string, header Header) (string, error) {
 		IV  string           `json:"iv,omitempty"`
 		Tag string           `json:"tag,omitempty"`
 	}{Alg: w.Alg, Enc: w.Enc, KID: kid, Typ: header.Typ, Cty: header.Cty, IV: b64(w.IV), Tag: b64(w.Tag)}
+
 	if w.EPK != nil {
-		var err error
-		if h.EPK, err = epkOf(w.EPK); err != nil {
-			return "", err
+		curve, ok := curveOf(w.EPK.Curve())
+		if !ok {
+			return "", fmt.Errorf("%w: a curve other than P-256, P-384 and P-521", ErrUnsupported)
 		}
+		pub, ok := ParsePoint(curve, w.EPK.Bytes())
+		if !ok {
+			return "", errors.New("header: the ephemeral key is not a point of its curve")
+		}
+		h.EPK = &jose.JSONWebKey{Key: pub}
 	}
+
 	protected, err := json.Marshal(h)
 	if err != nil {
 		return "", fmt.Errorf("header: %w", err)
@@ -158,8 +175,12 @@ func protect(w WrappedCEK, kid string, header Header) (string, error) {
 	return b64(protected), nil
 }
 
-// FlattenJWE turns a JWE in compact form into the flattened JSON serialization (RFC
-// 7516 section 7.2.2), or with general into the general one with one recipient.
+func compactJWE(head string, encryptedKey, iv, ciphertext, tag []byte) string {
+	return head + "." + b64(encryptedKey) + "." + b64(iv) + "." + b64(ciphertext) + "." + b64(tag)
+}
+
+// FlattenJWE turns a JWE in compact form into the flattened JSON serialization (RFC 7516
+// section 7.2.2), or if general is set into the general one with one recipient.
 func FlattenJWE(compact string, general bool) string {
 	var p [5]string
 	copy(p[:], strings.SplitN(compact, ".", len(p)))
@@ -170,22 +191,8 @@ func FlattenJWE(compact string, general bool) string {
 	return `{"protected":"` + p[0] + `",` + key + `,"iv":"` + p[2] + `","ciphertext":"` + p[3] + `","tag":"` + p[4] + `"}`
 }
 
-func compactJWE(head string, encryptedKey, iv, ciphertext, tag []byte) string {
-	return head + "." + b64(encryptedKey) + "." + b64(iv) + "." + b64(ciphertext) + "." + b64(tag)
-}
-
-// splitTag splits what an [AEAD] sealed.
-func splitTag(sealed []byte) (ciphertext, tag []byte, err error) {
-	n := len(sealed) - GCMTagSize
-	if n < 0 {
-		return nil, nil, errors.New("the backend sealed less than a tag")
-	}
-	return sealed[:n], sealed[n:], nil
-}
-
-// decryptContent decrypts the content of a JWE with its CEK. All that is wrong with
-// it is ErrDecrypt.
-func decryptContent(enc jose.ContentEncryption, cek []byte, c Content) ([]byte, error) {
+// openContent decrypts the content of a JWE with its CEK. Its error is always ErrDecrypt.
+func openContent(enc jose.ContentEncryption, cek []byte, c Content) ([]byte, error) {
 	aead, err := contentCipher(enc, cek)
 	if err != nil || len(c.IV) != aead.NonceSize() || len(c.Tag) != tagSize(len(cek), aead) {
 		return nil, ErrDecrypt
@@ -211,20 +218,16 @@ func contentCipher(enc jose.ContentEncryption, cek []byte) (cipher.AEAD, error) 
 	return cipher.NewGCM(block)
 }
 
+// isGCM reports whether enc is AES-GCM. The others are CBC with HMAC.
 func isGCM(enc jose.ContentEncryption) bool {
-	switch enc { //nolint:exhaustive // all others are CBC with HMAC
-	case jose.A128GCM, jose.A192GCM, jose.A256GCM:
-		return true
-	}
-	return false
+	return enc == jose.A128GCM || enc == jose.A192GCM || enc == jose.A256GCM
 }
 
-// tagSize is the length of the authentication tag: 16 bytes for GCM, half of the
-// CEK for CBC with HMAC (RFC 7518 section 5.2). The Overhead of go-jose's CBC
-// cipher counts the padding too.
+// tagSize returns the length of the authentication tag: 16 bytes for GCM, half of the CEK
+// for CBC with HMAC (RFC 7518 section 5.2).
 func tagSize(cekSize int, aead cipher.AEAD) int {
 	if aead.NonceSize() == aes.BlockSize {
-		return cekSize / 2
+		return cekSize / 2 // the Overhead of go-jose's CBC cipher counts the padding, too
 	}
 	return aead.Overhead()
 }

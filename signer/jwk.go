@@ -78,8 +78,8 @@ func (k *JWK) UnmarshalJSON(data []byte) error {
 	if err != nil || j.Crv != "secp256k1" {
 		return k.JSONWebKey.UnmarshalJSON(data)
 	}
-	x, goodX := decodeStrict(j.X)
-	y, goodY := decodeStrict(j.Y)
+	x, goodX := DecodeBase64URL(j.X)
+	y, goodY := DecodeBase64URL(j.Y)
 	point := append(append([]byte{4}, x...), y...)
 	pub, ok := ParsePoint(Secp256k1(), point)
 	if j.Kty != "EC" || j.D != "" || !goodX || !goodY || len(x) != 32 || !ok {
@@ -254,7 +254,7 @@ func parseAKP(data []byte) (*AKP, akpJWK, error) {
 	if json.Unmarshal(data, &j) != nil || j.Priv != nil {
 		return nil, j.akpJWK, errors.New("not a public JWK of type AKP")
 	}
-	pub, ok := decodeStrict(j.Pub)
+	pub, ok := DecodeBase64URL(j.Pub)
 	if !ok {
 		return nil, j.akpJWK, errors.New("not a public JWK of type AKP")
 	}

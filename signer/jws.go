@@ -62,8 +62,8 @@ func (j *JWS) General() string {
 // 7515 appendix F).
 func (j *JWS) GeneralDetached() string { return `{"signatures":[` + j.FlattenedDetached() + `]}` }
 
-// SignJWS signs payload with alg, or the key's default if alg is empty. The
-// protected header holds alg, kid and what header adds.
+// SignJWS signs payload with alg, or with the key's default if alg is empty. The protected
+// header holds alg, kid and what header adds.
 func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload []byte) (*JWS, error) {
 	alg, err := v.Alg(alg)
 	if err != nil {
@@ -73,14 +73,25 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 	if err != nil {
 		return nil, err
 	}
+
+	// The signing input grows into the whole JWS, in room that is allocated once.
 	b64 := base64.RawURLEncoding
-	const more = 88 // the signature of the usual curve in base64url, and two dots
+	const more = 88 // the signature of P-256 in base64url, and two dots
 	input := make([]byte, 0, len(protected)+b64.EncodedLen(len(payload))+more)
 	input = append(append(input, protected...), '.')
 	input = b64.AppendEncode(input, payload)
 	j := &JWS{KID: v.kid, Alg: alg, payload: len(protected) + 1, signature: len(input) + 1}
 	j.Digest = appendInputDigest(j.sum[:0], alg, input)
-	sig, err := v.signInput(ctx, alg, j.Digest, input)
+
+	var sig []byte
+	switch {
+	case alg.Family() == FamilyHMAC:
+		sig, err = v.mac(ctx, alg, input)
+	case alg.Hash() == 0: // Digest is for records only, and the key signs the input itself
+		sig, err = v.signMessage(ctx, alg, input, input)
+	default:
+		sig, err = v.signMessage(ctx, alg, j.Digest, input)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,18 +99,7 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 	return j, nil
 }
 
-// signInput is [Version.SignMessage] for an input whose hash is known.
-func (v *Version) signInput(ctx context.Context, alg Alg, digest, input []byte) ([]byte, error) {
-	if alg.Family() == FamilyHMAC {
-		return v.mac(ctx, alg, input)
-	}
-	if alg.Hash() == 0 {
-		digest = input
-	}
-	return v.signMessage(ctx, alg, digest, input)
-}
-
-// appendInputDigest appends what names a token in records.
+// appendInputDigest appends the hash of a signing input that names its token in records.
 func appendInputDigest(b []byte, alg Alg, input []byte) []byte {
 	hash := alg.Hash()
 	if hash == 0 {
@@ -111,8 +111,9 @@ func appendInputDigest(b []byte, alg Alg, input []byte) []byte {
 // maxSignatures bounds the signatures of one JWS: each may cost a verification.
 const maxSignatures = 16
 
-// A SignedToken is one signature of a JWS, not yet verified: it says which key to
-// verify it with, and gives its payload to nobody else.
+// A SignedToken is one signature of a JWS that is not verified yet. It says which key to
+// verify it with, and gives away its payload only to [Version.VerifyJWS] and
+// [SignedToken.VerifyWith].
 type SignedToken struct {
 	KID string
 	Alg Alg
@@ -125,8 +126,7 @@ type SignedToken struct {
 	signature []byte
 }
 
-// jwsJSON is the JSON serialization of a JWS, general or flattened (RFC 7515
-// section 7.2).
+// jwsJSON is the JSON serialization of a JWS, general or flattened (RFC 7515 section 7.2).
 type jwsJSON struct {
 	Payload    *string         `json:"payload"`
 	Protected  string          `json:"protected"`
@@ -141,18 +141,19 @@ type jwsSignature struct {
 	Signature string     `json:"signature"`
 }
 
-// ParseSigned reads a JWS in compact form. A header with crit or b64 (RFC 7797)
-// is refused: signetd makes no such tokens and understands no extension. Errors
-// are ErrInvalid.
+// ParseSigned reads a JWS in compact form. A header with crit or b64 (RFC 7797) is
+// refused: signetd makes no such tokens and implements no extension. Errors are
+// ErrInvalid.
 func ParseSigned(token string) (*SignedToken, error) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("%w: token: no JWS in compact form", ErrInvalid)
+		return nil, fmt.Errorf("%w: token: is not a JWS in compact form", ErrInvalid)
 	}
-	payload, ok := decodeStrict(parts[1])
+	payload, ok := DecodeBase64URL(parts[1])
 	if !ok {
-		return nil, fmt.Errorf("%w: token: no JWS in compact form", ErrInvalid)
+		return nil, fmt.Errorf("%w: token: is not a JWS in compact form", ErrInvalid)
 	}
+
 	t, err := readSignature(jwsSignature{Protected: parts[0], Signature: parts[2]}, parts[1], payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: token: %w", ErrInvalid, err)
@@ -161,25 +162,28 @@ func ParseSigned(token string) (*SignedToken, error) {
 }
 
 // ParseJWS reads a JWS in compact, flattened or general JSON form and returns its
-// signatures, one or more. Where its payload is detached (RFC 7515 appendix F),
-// detached stands in its place, as bytes; a JWS that has a payload takes none
-// beside it. It passes over a signature that [ParseSigned] would refuse, and one
-// whose alg is not in the protected header: those are for others (RFC 7515 section
-// 7.2.1). A JWS in which no signature is left is refused. Errors are ErrInvalid.
+// signatures, one or more. If its payload is detached (RFC 7515 appendix F), detached is
+// the payload. A JWS that has a payload needs an empty detached.
+//
+// A signature that [ParseSigned] would refuse is left out, and so is one whose alg is not
+// in the protected header: these are for other recipients (RFC 7515 section 7.2.1). A JWS
+// without any other signature is refused. Errors are ErrInvalid.
 func ParseJWS(jws string, detached []byte) ([]*SignedToken, error) {
 	text, signatures, ok := splitJWS(jws)
 	if !ok || len(signatures) == 0 || len(signatures) > maxSignatures {
-		return nil, fmt.Errorf("%w: jws: no JWS in compact, flattened or general form, with %d signatures at most", ErrInvalid, maxSignatures)
+		return nil, fmt.Errorf("%w: jws: is not a JWS in compact, flattened or general form with at most %d signatures", ErrInvalid, maxSignatures)
 	}
-	payload, ok := decodeStrict(text)
+
+	payload, ok := DecodeBase64URL(text)
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%w: jws: the payload is not base64url", ErrInvalid)
 	case len(detached) > 0 && text != "":
-		return nil, fmt.Errorf("%w: payload: the jws has one of its own", ErrInvalid)
+		return nil, fmt.Errorf("%w: payload: must be left out, because the jws has a payload", ErrInvalid)
 	case text == "":
 		payload, text = detached, b64(detached)
 	}
+
 	tokens := make([]*SignedToken, 0, len(signatures))
 	var refused error
 	for _, s := range signatures {
@@ -196,7 +200,7 @@ func ParseJWS(jws string, detached []byte) ([]*SignedToken, error) {
 	return tokens, nil
 }
 
-// splitJWS takes a JWS of any form apart. payload is still in base64url.
+// splitJWS splits a JWS of any form. payload is still in base64url.
 func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
 	if !strings.HasPrefix(strings.TrimSpace(jws), "{") {
 		parts := strings.Split(jws, ".")
@@ -205,6 +209,7 @@ func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
 		}
 		return parts[1], []jwsSignature{{Protected: parts[0], Signature: parts[2]}}, true
 	}
+
 	var j jwsJSON
 	if json.Unmarshal([]byte(jws), &j) != nil {
 		return "", nil, false
@@ -213,7 +218,7 @@ func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
 		payload = *j.Payload
 	}
 	switch {
-	case j.Signatures != nil: // general, and nothing of the flattened form beside it
+	case j.Signatures != nil: // general form, with no member of the flattened form beside it
 		return payload, *j.Signatures, j.Signature == nil && j.Protected == "" && j.Header == nil
 	case j.Signature != nil:
 		return payload, []jwsSignature{{Protected: j.Protected, Header: j.Header, Signature: *j.Signature}}, true
@@ -221,42 +226,44 @@ func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
 	return "", nil, false
 }
 
-// Error implements error.
-func (e headerError) Error() string { return string(e) }
-
-// readSignature reads the headers of one signature over a payload.
+// readSignature reads the headers of one signature over a payload, which is text in
+// base64url.
 func readSignature(s jwsSignature, text string, payload []byte) (*SignedToken, error) {
-	head, good := decodeStrict(s.Protected)
-	signature, ok := decodeStrict(s.Signature)
+	head, good := DecodeBase64URL(s.Protected)
+	signature, ok := DecodeBase64URL(s.Signature)
 	if !good || !ok {
-		return nil, headerError("a part is not base64url, as RFC 7515 has it")
+		return nil, headerError("a part is not base64url as RFC 7515 defines it")
 	}
 	var protected joseHeader
 	if s.Protected == "" || json.Unmarshal(head, &protected) != nil {
 		return nil, headerError("the protected header is not a JSON object")
 	}
+
 	all := joseHeader{}
 	if !all.add(protected) || !all.add(s.Header) {
-		return nil, headerError("a member of the header is there twice")
+		return nil, headerError("a member of the header appears twice")
 	}
 	for _, name := range []string{"crit", "b64"} {
 		if _, ok := all[name]; ok {
-			return nil, headerError(`header "` + name + `" is not understood`)
+			return nil, headerError(`header "` + name + `" is not supported`)
 		}
 	}
+
 	h := headerReader{h: all, ok: true}
 	t := &SignedToken{KID: h.text("kid"), Alg: Alg(h.text("alg")), Typ: h.text("typ"), Cty: h.text("cty")}
+	// An alg outside the protected header is not signed: anybody could have changed it.
 	if _, ok := protected["alg"]; !ok || !h.ok || t.Alg.Use() != UseSig {
 		return nil, headerError("the protected header has no alg that signetd knows, or a member of the wrong type")
 	}
+
 	t.input, t.payload, t.signature = []byte(s.Protected+"."+text), payload, signature
 	t.Digest = appendInputDigest(nil, t.Alg, t.input)
 	return t, nil
 }
 
-// VerifyJWS returns the payload of t if v signed it with one of the algorithms
-// that v is pinned to, and ErrInvalid if not. Where v makes MACs it uses the key,
-// and errors are also those of [MACer].
+// VerifyJWS returns the payload of t if v signed it with one of the algorithms that v is
+// pinned to, and ErrInvalid if not. Where v makes MACs it uses the key, and errors are also
+// those of [MACer].
 func (v *Version) VerifyJWS(ctx context.Context, t *SignedToken) ([]byte, error) {
 	if _, err := v.Alg(t.Alg); err != nil || t.Alg == "" || v.Use() != UseSig {
 		return nil, fmt.Errorf("%w: token: the key does not sign with %.32q", ErrInvalid, string(t.Alg))
@@ -270,9 +277,8 @@ func (v *Version) VerifyJWS(ctx context.Context, t *SignedToken) ([]byte, error)
 	return t.payload, nil
 }
 
-// VerifyWith is [Version.VerifyJWS] for the public key of somebody else, pinned to
-// algs. A MAC is never verified with it. A key that this build cannot verify with is
-// ErrUnsupported.
+// VerifyWith is [Version.VerifyJWS] for the public key of another party, pinned to algs. It
+// never verifies a MAC. A key that this build cannot verify with is ErrUnsupported.
 func (t *SignedToken) VerifyWith(pub crypto.PublicKey, algs []Alg) ([]byte, error) {
 	if err := CanVerify(pub); err != nil {
 		return nil, err

@@ -89,12 +89,12 @@ func TestParseJWSRefuses(t *testing.T) {
 	head := func(h string) string { return encode([]byte(h)) }
 	good := head(`{"alg":"ES256"}`)
 	tests := map[string]struct{ jws, payload, want string }{
-		"nothing":               {"", "", "no JWS"},
-		"two parts":             {good + "." + canary, "", "no JWS"},
-		"no signatures":         {`{"payload":"` + canary + `"}`, "", "no JWS"},
-		"an empty list":         {`{"payload":"` + canary + `","signatures":[]}`, "", "no JWS"},
-		"two forms at once":     {fmt.Sprintf(`{"payload":"","signature":"AA","signatures":[{"protected":%q,"signature":"AA"}]}`, good), "", "no JWS"},
-		"a member twice":        {fmt.Sprintf(`{"payload":"","payload":%q,"protected":%q,"signature":"AA"}`, canary, good), "", "no JWS"},
+		"nothing":               {"", "", "is not a JWS"},
+		"two parts":             {good + "." + canary, "", "is not a JWS"},
+		"no signatures":         {`{"payload":"` + canary + `"}`, "", "is not a JWS"},
+		"an empty list":         {`{"payload":"` + canary + `","signatures":[]}`, "", "is not a JWS"},
+		"two forms at once":     {fmt.Sprintf(`{"payload":"","signature":"AA","signatures":[{"protected":%q,"signature":"AA"}]}`, good), "", "is not a JWS"},
+		"a member twice":        {fmt.Sprintf(`{"payload":"","payload":%q,"protected":%q,"signature":"AA"}`, canary, good), "", "is not a JWS"},
 		"payload twice":         {good + "." + canary + ".AA", "x", "payload"},
 		"padding":               {good + ".c2VjcmV0LQ==.AA", "", "base64url"},
 		"spare bits":            {good + ".AA.AB", "", "base64url"},

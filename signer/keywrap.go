@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -199,4 +200,13 @@ func (v *Version) seal(ctx context.Context, plaintext, aad []byte) (sealed, erro
 		s.iv, s.text, err = a.SealContext(ctx, plaintext, aad)
 		return s, err
 	}, nil)
+}
+
+// splitTag splits what an [AEAD] sealed.
+func splitTag(sealed []byte) (ciphertext, tag []byte, err error) {
+	n := len(sealed) - GCMTagSize
+	if n < 0 {
+		return nil, nil, errors.New("the backend sealed less than a tag")
+	}
+	return sealed[:n], sealed[n:], nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -78,16 +77,14 @@ func parseK1JWK(data []byte) (k1Key, bool) {
 	if json.Unmarshal(data, &jwk) != nil || jwk.Kty != "EC" || jwk.Crv != "secp256k1" {
 		return k1Key{}, false
 	}
-
-	decode := base64.RawURLEncoding.Strict().DecodeString
-	d, err := decode(jwk.D)
-	if err != nil {
+	d, ok := signer.DecodeBase64URL(jwk.D)
+	if !ok {
 		return k1Key{}, false
 	}
 	defer clear(d)
-	x, errX := decode(jwk.X)
-	y, errY := decode(jwk.Y)
-	if errX != nil || errY != nil {
+	x, okX := signer.DecodeBase64URL(jwk.X)
+	y, okY := signer.DecodeBase64URL(jwk.Y)
+	if !okX || !okY {
 		return k1Key{}, false
 	}
 	return parseK1(d, x, y)
