@@ -41,9 +41,9 @@ const (
 	HS384 Alg = "HS384"
 	HS512 Alg = "HS512"
 
-	// RSA15 is RSAES-PKCS1-v1_5, for old senders alone: a key is used with it only if
-	// its config says so, nothing is encrypted with it, and a padding that is wrong
-	// gives a random key and no error (RFC 7516 section 11.5).
+	// RSA15 is RSAES-PKCS1-v1_5, only for old senders: a key is used with it only if its
+	// config says so, signetd does not encrypt with it, and wrong padding gives a random
+	// key and no error (RFC 7516 section 11.5).
 	RSA15 Alg = "RSA1_5"
 
 	RSAOAEP    Alg = "RSA-OAEP"
@@ -113,12 +113,13 @@ const MinRSABits = 2048
 // operation grows with the square of it, and a public key may come in a request.
 const MaxRSABits = 16384
 
+// An algorithm is all that this package knows of an Alg.
 type algorithm struct {
 	alg    Alg
 	family Family
 	hash   crypto.Hash
 	curve  elliptic.Curve
-	size   int // of the AES key in bytes: the secret's, or with ECDH the one that is agreed on
+	size   int // of the AES key in bytes: of the secret, or with ECDH of the derived key
 }
 
 var algorithms = []algorithm{
@@ -170,12 +171,12 @@ func (a Alg) Hash() crypto.Hash {
 	return x.hash
 }
 
-// Use returns what a is for, or "" if a is not known.
+// Use returns what keys with a are for, or "" if a is not known.
 func (a Alg) Use() Use { return a.Family().Use() }
 
-// Symmetric reports whether a is for a key that both sides hold.
+// Symmetric reports whether a is for a secret that both sides hold.
 func (a Alg) Symmetric() bool {
-	switch a.Family() { //nolint:exhaustive // all others have a public half
+	switch a.Family() { //nolint:exhaustive // the others are for key pairs
 	case FamilyHMAC, FamilyAESKW, FamilyGCMKW, FamilyDir:
 		return true
 	}
@@ -191,6 +192,7 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 	if !ok {
 		return fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(a))
 	}
+
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
 		return x.fitsRSA(pub)
@@ -243,11 +245,13 @@ func (x *algorithm) fitsSecret(key Secret) error {
 			return fmt.Errorf("%w: %s needs a secret of %d bytes or more, not %d", ErrUnsupported, x.alg, x.hash.Size(), key.Size)
 		}
 		return nil
+
 	case key.Type == SecretAES && x.family == FamilyDir:
 		if key.Size != 16 && key.Size != 24 && key.Size != 32 {
 			return fmt.Errorf("%w: %s needs an AES key, not one of %d bytes", ErrUnsupported, x.alg, key.Size)
 		}
 		return nil
+
 	case key.Type == SecretAES && (x.family == FamilyAESKW || x.family == FamilyGCMKW):
 		if key.Size != x.size {
 			return fmt.Errorf("%w: %s needs an AES key of %d bytes, not %d", ErrUnsupported, x.alg, x.size, key.Size)
@@ -258,7 +262,7 @@ func (x *algorithm) fitsSecret(key Secret) error {
 	}
 }
 
-// misfit says which key x needs and that got is another.
+// misfit says which key x needs, and which one it got.
 func (x *algorithm) misfit(got string) error {
 	return fmt.Errorf("%w: %s needs %s, not %s", ErrUnsupported, x.alg, x.needs(), got)
 }
@@ -293,8 +297,8 @@ func Known() []Alg {
 	return algs
 }
 
-// Algs returns the algorithms that fit pub, those that sign first. RSA1_5 is not
-// among them: nobody uses it without having asked for it.
+// Algs returns the algorithms that fit pub, those that sign first. RSA1_5 is not among them:
+// a key is used with it only if its config says so.
 func Algs(pub crypto.PublicKey) []Alg {
 	var algs []Alg
 	for _, x := range algorithms {
@@ -319,14 +323,14 @@ func (a Alg) DecrypterOpts() *rsa.OAEPOptions {
 	return &rsa.OAEPOptions{Hash: a.Hash()}
 }
 
-// A scheme is what the options of [crypto.Signer] and [crypto.Decrypter] say.
+// A scheme is what the options of [crypto.Signer] and [crypto.Decrypter] name.
 type scheme struct {
 	family Family
 	hash   crypto.Hash
 }
 
-// The algorithms by name, and by scheme in the order of the list: each request looks
-// several of them up.
+// The algorithms by name, and by scheme in the order of the list. Each request looks several
+// of them up.
 var byName, byScheme = index()
 
 func index() (map[Alg]*algorithm, map[scheme][]*algorithm) {
@@ -341,7 +345,7 @@ func index() (map[Alg]*algorithm, map[scheme][]*algorithm) {
 
 var unknown algorithm
 
-// lookup returns what there is to know of a: nothing, if a is not known.
+// lookup returns the algorithm with the name a. If there is none, all fields are zero.
 func (a Alg) lookup() (x *algorithm, ok bool) {
 	if x, ok = byName[a]; !ok {
 		return &unknown, false

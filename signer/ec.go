@@ -19,7 +19,7 @@ func Secp256k1() elliptic.Curve { return secp256k1.S256() } //nolint:staticcheck
 func isK1(pub *ecdsa.PublicKey) bool { return pub.Curve == Secp256k1() }
 
 // ParsePoint reads an uncompressed point: 0x04, x and y, each as long as the field
-// (SEC 1 section 2.3.4). It reports false if that is no point of curve.
+// (SEC 1 section 2.3.4). It reports false if that is not a point of curve.
 func ParsePoint(curve elliptic.Curve, point []byte) (*ecdsa.PublicKey, bool) {
 	if curve == Secp256k1() {
 		if len(point) != 65 || point[0] != 4 {
@@ -53,7 +53,7 @@ func verifyECDSA(pub *ecdsa.PublicKey, digest, sig []byte) bool {
 	return ok && k1.NewSignature(&r, &s).Verify(digest, key)
 }
 
-// k1Key is pub in the words of the library for secp256k1.
+// k1Key returns pub as the library for secp256k1 has it.
 func k1Key(pub *ecdsa.PublicKey) (*secp256k1.PublicKey, bool) {
 	var x, y secp256k1.FieldVal
 	px, py := pub.X, pub.Y //nolint:staticcheck // PublicKey.Bytes knows the curves of NIST only
@@ -67,7 +67,7 @@ func k1Key(pub *ecdsa.PublicKey) (*secp256k1.PublicKey, bool) {
 	return key, key.IsOnCurve()
 }
 
-// curveOf returns the curve of crypto/elliptic that is c.
+// curveOf returns the curve of crypto/elliptic that is the same as c.
 func curveOf(c ecdh.Curve) (elliptic.Curve, bool) {
 	switch c {
 	case ecdh.P256():
@@ -90,6 +90,7 @@ func RawECDSA(der []byte, size int) ([]byte, error) {
 	if !ok || len(rest) != 0 {
 		return nil, errDER
 	}
+
 	raw := make([]byte, 2*size)
 	for _, half := range [][]byte{raw[:size], raw[size:]} {
 		var n []byte
@@ -115,7 +116,7 @@ func RawECDSA(der []byte, size int) ([]byte, error) {
 func DERECDSA(raw []byte) ([]byte, error) {
 	size := len(raw) / 2
 	if len(raw) == 0 || len(raw)%2 != 0 || size > 66 {
-		return nil, fmt.Errorf("ecdsa signature: %d bytes are no r || s", len(raw))
+		return nil, fmt.Errorf("ecdsa signature: %d bytes are not r || s", len(raw))
 	}
 	r, s := signed(raw[:size]), signed(raw[size:])
 	if r == nil || s == nil {

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// The errors that a caller must be able to tell apart. Backends wrap them with
-// the operation, the daemon sends their code over the wire, and the client maps
-// the code back, so errors.Is gives the same answer on both sides of the socket.
-// An error that is none of these (and no context error) is a bug.
+// The errors that a caller must be able to tell apart. Backends wrap them with the
+// operation, the daemon sends their code over the wire, and the client maps the code back,
+// so that errors.Is gives the same answer on both sides of the socket. Any other error,
+// unless it is of a context, is a bug.
 var (
 	// ErrInvalid means that the request could never succeed as written.
 	ErrInvalid = errors.New("invalid request")
 	// ErrDenied means that no grant allows the request, or that the claims break
 	// the key's policy. An unknown key gives the same error.
 	ErrDenied = errors.New("denied")
-	// ErrNotFound means that the request is allowed, but that there is no such
-	// kid, version or key.
+	// ErrNotFound means that the request is allowed, and that the kid, version or key in
+	// it does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrUnsupported means that the algorithm does not fit the key or its backend.
 	ErrUnsupported = errors.New("unsupported")
@@ -73,8 +73,8 @@ func FromCode(code string) error {
 	return nil
 }
 
-// WithRetryAfter returns err with a hint for whoever was refused: how long to wait
-// before the next attempt. The daemon sends it as Retry-After, in whole seconds.
+// WithRetryAfter returns err with a hint for the peer: how long to wait before the next
+// attempt. The daemon sends it as Retry-After, in whole seconds.
 // errors.Is finds what err wraps. A nil err stays nil.
 func WithRetryAfter(err error, after time.Duration) error {
 	if err == nil {
@@ -100,9 +100,9 @@ type retryError struct {
 // Unwrap returns the error that the hint is for.
 func (e *retryError) Unwrap() error { return e.error }
 
-// NeedsOperator marks err, an ErrUnavailable of opening a backend or a key, as one
-// that does not pass by itself: a PIN that is refused, a module that is not there.
-// Its text and what it wraps stay as they are.
+// NeedsOperator marks err, an ErrUnavailable of opening a backend or a key, as an error that
+// does not pass by itself: a PIN that is refused, a module file that does not exist. Its
+// text, and what it wraps, stay as they are.
 func NeedsOperator(err error) error {
 	if err == nil {
 		return nil
@@ -112,12 +112,12 @@ func NeedsOperator(err error) error {
 
 type operatorError struct{ error }
 
-// Unwrap returns what was marked.
+// Unwrap returns the error that was marked.
 func (e *operatorError) Unwrap() error { return e.error }
 
-// Passing reports whether err, of opening a backend or a key, may pass by itself: a
-// backend that is down, slow or overloaded. Every other error is a mistake in the
-// config or the backend, for the operator to mend.
+// Passing reports whether err, of opening a backend or a key, may pass by itself: a backend
+// is down, slow or overloaded, or a key is disabled there. Every other error is a mistake
+// in the config or the backend, which the operator has to mend.
 func Passing(err error) bool {
 	var operator *operatorError
 	if errors.As(err, &operator) {

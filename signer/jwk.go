@@ -51,10 +51,12 @@ func (k JWK) MarshalJSON() ([]byte, error) {
 		j.Use, j.KID = k.Use, k.KeyID
 		return json.Marshal(j)
 	}
+
 	pub, ok := k.Key.(*ecdsa.PublicKey)
 	if !ok || !isK1(pub) {
 		return k.JSONWebKey.MarshalJSON()
 	}
+
 	j, err := newK1JWK(pub)
 	if err != nil {
 		return nil, err
@@ -67,6 +69,7 @@ func (k JWK) MarshalJSON() ([]byte, error) {
 func (k *JWK) UnmarshalJSON(data []byte) error {
 	var j k1JWK
 	err := json.Unmarshal(data, &j)
+
 	if err == nil && j.Kty == "AKP" {
 		akp, j, err := parseAKP(data)
 		if err != nil {
@@ -75,9 +78,11 @@ func (k *JWK) UnmarshalJSON(data []byte) error {
 		k.JSONWebKey = jose.JSONWebKey{Key: akp, KeyID: j.KID, Algorithm: string(j.Alg), Use: j.Use}
 		return nil
 	}
+
 	if err != nil || j.Crv != "secp256k1" {
 		return k.JSONWebKey.UnmarshalJSON(data)
 	}
+
 	x, goodX := DecodeBase64URL(j.X)
 	y, goodY := DecodeBase64URL(j.Y)
 	point := append(append([]byte{4}, x...), y...)
@@ -101,11 +106,13 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 		sum := sha256.Sum256(text)
 		return b64(sum[:]), err
 	}
+
 	if akp, ok := pub.(*AKP); ok {
 		text, err := json.Marshal(newAKPJWK(akp))
 		sum := sha256.Sum256(text)
 		return b64(sum[:]), err
 	}
+
 	jwk := jose.JSONWebKey{Key: pub}
 	sum, err := jwk.Thumbprint(crypto.SHA256)
 	if err != nil {
@@ -114,8 +121,8 @@ func Thumbprint(pub crypto.PublicKey) (string, error) {
 	return b64(sum), nil
 }
 
-// JWK returns the public key of v (RFC 7517), or nil if it has none or nobody has
-// seen it. It names an algorithm only if the key has no other.
+// JWK returns the public key of v (RFC 7517), or nil if v has none or it is not known yet.
+// It names an algorithm only if the key has no other.
 func (v *Version) JWK() *JWK {
 	if v.Symmetric() || v.Public() == nil {
 		return nil
@@ -127,20 +134,20 @@ func (v *Version) JWK() *JWK {
 	return jwk
 }
 
-// maxKeys bounds the keys of a set that is read: each may cost a verification.
+// maxKeys bounds the keys of a set that [ParseJWKSet] reads: each may cost a verification.
 const maxKeys = 64
 
-// ParseJWKSet reads a set of public keys. Keys of types and curves that are not
-// known are passed over (RFC 7517 section 5); a private or symmetric key, and one
-// that is none, is ErrInvalid. An error says which key by its place and nothing of
-// what is in it.
+// ParseJWKSet reads a set of public keys. Keys of unknown types and curves are left out
+// (RFC 7517 section 5); a private or symmetric key, and one that is not valid, is
+// ErrInvalid. An error names the key by its place in the set, and holds nothing of it.
 func ParseJWKSet(data []byte) (*JWKSet, error) {
 	var raw struct {
 		Keys *[]json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(data, &raw); err != nil || raw.Keys == nil || len(*raw.Keys) > maxKeys {
-		return nil, fmt.Errorf("%w: no JWK set of %d keys at most", ErrInvalid, maxKeys)
+		return nil, fmt.Errorf("%w: is not a JWK set of at most %d keys", ErrInvalid, maxKeys)
 	}
+
 	set := &JWKSet{Keys: []JWK{}}
 	for i, text := range *raw.Keys {
 		var is struct{ Kty, Crv string }
@@ -149,7 +156,7 @@ func ParseJWKSet(data []byte) (*JWKSet, error) {
 		}
 		var k JWK
 		if err := json.Unmarshal(text, &k); err != nil || !k.public() {
-			return nil, fmt.Errorf("%w: key %d of the JWK set is no public key", ErrInvalid, i+1)
+			return nil, fmt.Errorf("%w: key %d of the JWK set is not a public key", ErrInvalid, i+1)
 		}
 		set.Keys = append(set.Keys, k)
 	}
@@ -159,13 +166,13 @@ func ParseJWKSet(data []byte) (*JWKSet, error) {
 // public reports whether k is a public key that is valid.
 func (k *JWK) public() bool {
 	if _, ok := k.Key.(*AKP); ok {
-		return true // it was read as one
+		return true // UnmarshalJSON has checked it
 	}
 	return k.Valid() && k.IsPublic()
 }
 
-// unknownKey reports whether a JWK is of a type or curve that other people may well
-// use, but nobody here.
+// unknownKey reports whether a JWK is of a type or curve that this package does not have,
+// but that may well be one.
 func unknownKey(kty, crv string) bool {
 	switch kty {
 	case "RSA", "oct", "AKP":
@@ -188,11 +195,11 @@ func (s *JWKSet) Key(kid string) (keys []JWK) {
 	return keys
 }
 
-// An AKP is a public key for ML-DSA (FIPS 204), in JOSE of the type "AKP", which
-// goes with one algorithm (RFC 9964 section 3). The standard library does not know
-// it yet, and this package, which every issuer links, brings no library for it: who
-// makes an AKP says how to verify with it, and without that it cannot be verified
-// with. Package signetd/signer/mldsa makes those that can.
+// An AKP is a public key for ML-DSA (FIPS 204). Its type in JOSE is "AKP", and it goes with
+// one algorithm (RFC 9964 section 3). The standard library does not have ML-DSA yet, and
+// this package, which every issuer links, brings no library for it: the maker of an AKP
+// hands in the function that verifies. Package signetd/signer/mldsa makes AKPs that have
+// one.
 type AKP struct {
 	alg    Alg
 	pub    []byte
@@ -203,8 +210,8 @@ type AKP struct {
 var akpSizes = map[Alg]int{MLDSA44: 1312, MLDSA65: 1952, MLDSA87: 2592}
 
 // NewAKP returns the public key pub, as FIPS 204 encodes it, for alg. verify reports
-// whether sig is its signature on message, with an empty context; it is nil in a
-// build that cannot tell.
+// whether sig is its signature on message, with an empty context; it may be nil, and then
+// the key cannot verify.
 func NewAKP(alg Alg, pub []byte, verify func(message, sig []byte) bool) (*AKP, error) {
 	if size, ok := akpSizes[alg]; !ok || len(pub) != size {
 		return nil, fmt.Errorf("%w: a public key of %d bytes for %.32q", ErrInvalid, len(pub), string(alg))

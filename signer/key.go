@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// A Key is one version of a private or secret key held by a [Backend]. What it
-// can do beyond that are the interfaces below: a key has those that its hardware
-// has.
+// A Key is one version of a private or secret key held by a [Backend]. It also has those of
+// the interfaces below that its hardware can serve, and no others.
 type Key interface {
 	// Public returns the public half: an *rsa.PublicKey, an *ecdsa.PublicKey (on
 	// [Secp256k1], too), an ed25519.PublicKey or an *[AKP]. A symmetric key has none, and
@@ -18,8 +17,8 @@ type Key interface {
 	Public() crypto.PublicKey
 }
 
-// A Secret stands where a key pair has its public half, for a symmetric key: it
-// says what there is to know of the key without knowing it.
+// A Secret describes a symmetric key, in the place of the public half of a key pair. It holds
+// nothing of the key itself.
 type Secret struct {
 	Type SecretType
 	Size int // of the key in bytes
@@ -46,10 +45,10 @@ type Signer interface {
 	// section 5.1). The result is what crypto.Signer promises: ASN.1 DER for ECDSA,
 	// as long as the modulus for RSA, 64 bytes for Ed25519.
 	//
-	// If ctx ends first it returns ctx.Err() at once; the session is not used
-	// again until the hardware call has returned. Other errors: ErrInvalid for a
-	// digest of the wrong length, ErrUnsupported for opts that do not fit the
-	// key, ErrUnavailable when the backend is closed or gone.
+	// If ctx ends first it returns ctx.Err() at once, even if a call into the hardware
+	// goes on. Other errors: ErrInvalid for a digest of the wrong length, ErrUnsupported
+	// for opts that do not fit the key, ErrUnavailable when the backend is closed or
+	// does not answer.
 	SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error)
 }
 
@@ -61,15 +60,15 @@ type Decrypter interface {
 	// DecryptContext decrypts a ciphertext that is as long as the modulus. opts is
 	// an *rsa.OAEPOptions without a label, whose MGF hash is the OAEP hash.
 	//
-	// A ciphertext that does not decrypt gives ErrDecrypt and nothing else: the
-	// reason is an oracle. Errors that do not depend on the ciphertext's content
-	// are as for [Signer.SignContext].
+	// A ciphertext that does not decrypt gives ErrDecrypt and nothing else: a reason
+	// would be an oracle. Errors that do not depend on the content of the ciphertext are
+	// as for [Signer.SignContext].
 	DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error)
 }
 
-// A SessionKeyDecrypter is a [Decrypter] that also decrypts with RSAES-PKCS1-v1_5
-// (RFC 8017 section 7.2.2) and rejects implicitly: what is wrong with a ciphertext
-// shows neither in an error nor in the time that it takes.
+// A SessionKeyDecrypter is a [Decrypter] that also decrypts with RSAES-PKCS1-v1_5 (RFC 8017
+// section 7.2.2) and rejects implicitly: a ciphertext that is wrong shows neither by an
+// error nor by the time that it takes.
 type SessionKeyDecrypter interface {
 	Decrypter
 	// DecryptSessionKeyContext returns the key of size bytes in ciphertext, or as many
@@ -79,8 +78,8 @@ type SessionKeyDecrypter interface {
 	DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error)
 }
 
-// A MessageSigner is a [Signer] that may want the message where others take its
-// digest, for hardware that hashes by itself or not at all.
+// A MessageSigner is a [Signer] that may need the message in the place of its digest, for
+// hardware that hashes by itself or not at all.
 type MessageSigner interface {
 	Signer
 	// SignMessageContext is [Signer.SignContext] for a message that has not been
@@ -88,31 +87,31 @@ type MessageSigner interface {
 	SignMessageContext(ctx context.Context, message []byte, opts crypto.SignerOpts) ([]byte, error)
 }
 
-// A RawSigner is a [Signer] that has its signatures in the form of JOSE, so that for
-// ECDSA nobody has to turn them into DER and back.
+// A RawSigner is a [Signer] that returns signatures in the form of JOSE, so that those of
+// ECDSA are not turned into DER and back.
 type RawSigner interface {
 	Signer
-	// SignRaw signs with alg, and returns r || s for ECDSA, both as long as the curve has
-	// it (RFC 7518 section 3.4), and for all others what [Signer.SignContext] does. digest
-	// is the message itself if alg has no hash. Where the message is known it is given as
-	// well, for hardware that hashes by itself; elsewhere it is nil. Neither is changed,
-	// nor read after SignRaw has returned.
+	// SignRaw signs with alg. It returns r || s for ECDSA, both as long as the order of
+	// the curve (RFC 7518 section 3.4), and for all others what [Signer.SignContext]
+	// returns. digest is the message itself if alg has no hash. message is nil if it is not
+	// known; hardware that hashes by itself may need it. SignRaw changes neither, and reads
+	// neither after it has returned.
 	//
 	// An alg that does not fit the key is ErrUnsupported. Other errors are as for
 	// SignContext.
 	SignRaw(ctx context.Context, alg Alg, digest, message []byte) ([]byte, error)
 }
 
-// A ContentDecrypter is a [Decrypter] whose hardware can hold on to the CEK: it
-// unwraps the CEK and decrypts the content with it, and only the content leaves.
+// A ContentDecrypter is a [Decrypter] whose hardware can keep the CEK: it unwraps the CEK and
+// decrypts the content with it, and only the content leaves.
 type ContentDecrypter interface {
 	Decrypter
-	// HoldsCEK reports whether that is how the key works for alg. DecryptContext is
+	// HoldsCEK reports whether the key works like that for alg. DecryptContext is
 	// ErrUnsupported then.
 	HoldsCEK(alg Alg) bool
-	// DecryptContent opens c. Errors are as for [Decrypter.DecryptContext]: for
-	// all that is wrong with c, ErrDecrypt. An enc that the hardware does not have
-	// is ErrUnsupported.
+	// DecryptContent opens c. Errors are as for [Decrypter.DecryptContext]: ErrDecrypt
+	// for all that is wrong with c. An enc that the hardware does not have is
+	// ErrUnsupported.
 	DecryptContent(ctx context.Context, alg Alg, c Content) ([]byte, error)
 }
 
@@ -141,8 +140,7 @@ type Agreer interface {
 	Key
 	// AgreeContext returns the shared secret Z: the x-coordinate, as long as the
 	// field (NIST SP 800-56A section 5.7.1.2, RFC 7518 section 4.6). The caller
-	// clears it. A peer on another curve is ErrDecrypt, as is all that is wrong with
-	// peer.
+	// clears it. Any error in peer is ErrDecrypt, and so is a peer on another curve.
 	AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error)
 }
 
@@ -161,7 +159,7 @@ type Wrapper interface {
 	Key
 	// WrapContext wraps a key; a length that the form does not take is ErrInvalid.
 	WrapContext(ctx context.Context, form WrapForm, key []byte) ([]byte, error)
-	// UnwrapContext undoes WrapContext. What is wrong with wrapped is ErrDecrypt.
+	// UnwrapContext undoes WrapContext. Any error in wrapped is ErrDecrypt.
 	UnwrapContext(ctx context.Context, form WrapForm, wrapped []byte) ([]byte, error)
 }
 
@@ -172,8 +170,8 @@ type AEAD interface {
 	// SealContext encrypts plaintext under an IV of 12 random bytes, which no two
 	// calls share. sealed is the ciphertext with the tag of 16 bytes after it.
 	SealContext(ctx context.Context, plaintext, aad []byte) (iv, sealed []byte, err error)
-	// OpenContext undoes SealContext. What is wrong with iv, sealed or aad is
-	// ErrDecrypt, an IV of another length and a sealed shorter than a tag too.
+	// OpenContext undoes SealContext. Any error in iv, sealed or aad is ErrDecrypt, and so
+	// is an iv of another length, and a sealed that is shorter than a tag.
 	OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byte, error)
 }
 
@@ -184,38 +182,38 @@ type BlobCipher interface {
 	Key
 	// EncryptBlob encrypts plaintext, bound to aad.
 	EncryptBlob(ctx context.Context, plaintext, aad []byte) ([]byte, error)
-	// DecryptBlob undoes EncryptBlob. What is wrong with blob or aad is ErrDecrypt.
+	// DecryptBlob undoes EncryptBlob. Any error in blob or aad is ErrDecrypt.
 	DecryptBlob(ctx context.Context, blob, aad []byte) ([]byte, error)
 }
 
-// An AlgLister is a [Key] that cannot do every algorithm that fits its public
-// half, for lack of a mechanism in its token or service. A Key without it can.
+// An AlgLister is a [Key] that may not do every algorithm that fits its public half, because
+// its token or service lacks a mechanism. A Key that is not an AlgLister does all of them.
 type AlgLister interface {
 	// Algs returns what the key was found able to do when it was opened.
 	Algs() []Alg
 }
 
-// A Prover is a [Key] that its backend has proven in part: when it opened the key
-// it used it, and checked the result with the public half. [Version.Prove] does
-// not do that again.
+// A Prover is a [Key] that its backend has proven, with some algorithms at least: when the
+// backend opened the key, it used it and checked the result with the public half.
+// [Version.Prove] does not repeat that.
 type Prover interface {
 	// Proven reports whether the backend has proven the key with alg.
 	Proven(alg Alg) bool
 }
 
-// An AlgExplainer is an [AlgLister] that knows why it lacks an algorithm, so that
-// start-up can say it.
+// An AlgExplainer is an [AlgLister] that knows why it lacks an algorithm, so that the error
+// at start can say it.
 type AlgExplainer interface {
 	AlgLister
 	// Lacks says why the key cannot do alg, which is not among its Algs.
 	Lacks(alg Alg) string
 }
 
-// A Describer is a [Key] that can say which one it is, where its ref leaves that
-// open or does not say all.
+// A Describer is a [Key] that can say which key it is, because its ref leaves that open: an
+// alias, for example.
 type Describer interface {
-	// Describe returns a line for operators: the backend's own name of the key and what
-	// sort it is. It is not for peers.
+	// Describe returns a line for operators: the backend's own name of the key, and its
+	// type. Peers do not get to see it.
 	Describe() string
 }
 
@@ -227,16 +225,16 @@ type Backend interface {
 	OpenKey(ctx context.Context, ref string) (Key, error)
 	// Ping makes one cheap round trip and uses no private key.
 	Ping(ctx context.Context) error
-	// Close waits for what is in flight, then logs out. The backend's keys answer
-	// ErrUnavailable from then on.
+	// Close waits for the calls in flight, then logs out. From then on the backend's keys
+	// answer ErrUnavailable.
 	Close() error
 }
 
 // An Expander is a [Backend] whose refs can name more than one key version.
 type Expander interface {
 	Backend
-	// Expand returns the versions that ref stands for now, the newest first: one for
-	// a ref that names one. Errors are as for OpenKey.
+	// Expand returns the versions that ref names now, the newest first. Errors are as
+	// for OpenKey.
 	Expand(ctx context.Context, ref string) ([]Expanded, error)
 }
 

@@ -8,11 +8,11 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// OpaqueSigner returns key as go-jose's [jose.NewSigner] takes it. It hashes what
-// go-jose hands it and returns signatures in JOSE form. Its calls have no
-// deadline of their own: go-jose gives no context.
+// OpaqueSigner returns key in the form that go-jose's [jose.NewSigner] takes. It hashes what
+// go-jose hands it and returns signatures in the form of JOSE. Its calls have no deadline:
+// go-jose hands over no context.
 //
-// The daemon verifies what it signs, so signatures are not verified here again.
+// Signatures are not verified here: the daemon has verified them before they left.
 func OpaqueSigner(key Signer, kid string, algs ...Alg) (jose.OpaqueSigner, error) {
 	v, err := NewVersion(key, VersionConfig{KID: kid, Algs: algs, SkipVerify: true})
 	if err != nil {
@@ -48,9 +48,9 @@ func (o *opaqueSigner) SignPayload(payload []byte, algorithm jose.SignatureAlgor
 	return o.version.SignMessage(context.Background(), alg, payload) //nolint:forbidigo // go-jose gives no context
 }
 
-// OpaqueDecrypter returns key as go-jose's [jose.JSONWebEncryption.Decrypt] takes
-// it. A JWE whose algorithm is not among algs is refused before the key is
-// touched. Its calls have no deadline of their own: go-jose gives no context.
+// OpaqueDecrypter returns key in the form that go-jose's [jose.JSONWebEncryption.Decrypt]
+// takes. A JWE whose algorithm is not among algs is refused before the key is used. Its
+// calls have no deadline: go-jose hands over no context.
 func OpaqueDecrypter(key Decrypter, algs ...Alg) jose.OpaqueKeyDecrypter {
 	return &opaqueDecrypter{key: key, algs: slices.Clone(algs)}
 }

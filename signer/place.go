@@ -129,6 +129,7 @@ func (v *Version) Join(ctx context.Context, i int, key Key) error {
 			return err
 		}
 	}
+
 	if !samePublic(v.public, key.Public()) {
 		return errOtherKey
 	}
@@ -137,6 +138,7 @@ func (v *Version) Join(ctx context.Context, i int, key Key) error {
 			return err
 		}
 	}
+
 	v.places[i].join(key)
 	return nil
 }
@@ -188,6 +190,7 @@ func (v *Version) sameSecret(ctx context.Context, key Key, challenge []byte) (bo
 	var got []byte
 	var err error
 	want := challenge
+
 	switch alg := v.algs[0]; alg.Family() { //nolint:exhaustive // the others are of key pairs
 	case FamilyHMAC:
 		if want, err = v.mac(ctx, alg, challenge); err == nil {
@@ -325,7 +328,7 @@ func (p *place) found() {
 // failed notes what err says of p, and reports whether its reason is the place's own, so
 // that the request is to try another place.
 func (p *place) failed(ctx context.Context, took time.Duration, err error) bool {
-	own := ctx.Err() == nil // else nobody waits any more
+	own := ctx.Err() == nil // else the request has ended
 	switch {
 	case errors.Is(err, ErrDecrypt):
 		return false // the ciphertext is at fault, or one could tell by the place

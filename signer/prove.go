@@ -11,15 +11,16 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// proofInput is the input of [Version.Prove]. It is no JWS signing input: no
-// token could be made of the signature.
+// proofInput is what [Version.Prove] signs. It is not a JWS signing input: no token could
+// be made of the signature.
 const proofInput = "signetd: proof that the private key and the public key are one pair"
 
-// Prove uses the private key once with each algorithm and checks the result
-// with the public key, so that a wrong handle, a re-pointed name or a mechanism
-// that is missing shows at start and not in a request. A symmetric key is made to
-// undo what it did. What a [Prover] has proven already is left out: a token may
-// take a second for each use of a key.
+var errProof = errors.New("what is encrypted to the key does not decrypt")
+
+// Prove uses the private key once with each algorithm and checks the result with the public
+// key, so that a wrong handle, an alias that points to another key, or a missing mechanism
+// shows at start and not in a request. A symmetric key is made to undo what it did. What a
+// [Prover] has proven already is left out: a token may take a second for each use of a key.
 func (v *Version) Prove(ctx context.Context) error {
 	for _, alg := range v.algs {
 		if v.proven(alg) {
@@ -36,7 +37,7 @@ func (v *Version) Prove(ctx context.Context) error {
 	return nil
 }
 
-// proven reports whether each key of v is proven with alg already.
+// proven reports whether the key in each place of v is proven with alg already.
 func (v *Version) proven(alg Alg) bool {
 	for _, p := range v.places {
 		if k := p.key.Load(); k != nil {
@@ -53,7 +54,7 @@ func (v *Version) proveSign(ctx context.Context, alg Alg) error {
 	if err != nil {
 		return err
 	}
-	ok, err := v.Verify(ctx, alg, []byte(proofInput), sig) // SignMessage leaves this out with SkipVerify
+	ok, err := v.Verify(ctx, alg, []byte(proofInput), sig) // SignMessage does not, with SkipVerify
 	if err == nil && !ok {
 		err = errVerify
 	}
@@ -72,25 +73,20 @@ func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
 	if err != nil {
 		return err
 	}
+
 	t, err := ParseSealed(jwe)
 	if err != nil {
 		return err
 	}
 	got, err := v.DecryptJWE(ctx, t, t.Recipients[0])
-	switch {
-	case errors.Is(err, ErrDecrypt):
-		return errProof
-	case err != nil:
-		return err
-	}
 	defer clear(got)
-	if subtle.ConstantTimeCompare(got, secret) != 1 {
+	if errors.Is(err, ErrDecrypt) || err == nil && subtle.ConstantTimeCompare(got, secret) != 1 {
 		return errProof
 	}
-	return nil
+	return err
 }
 
-// encryptRSA15 makes the one kind of JWE that nobody is given.
+// encryptRSA15 makes a JWE with RSA1_5, which [Version.EncryptJWE] refuses to do.
 func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header Header, plaintext []byte) (string, error) {
 	pub, ok := v.public.(*rsa.PublicKey)
 	if !ok {
@@ -106,8 +102,8 @@ func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header He
 	return seal(cek, w, v.kid, header, plaintext)
 }
 
-// proofEnc is a content encryption that goes with alg: with dir, the one for a key
-// of its size.
+// proofEnc returns a content encryption that goes with alg. For dir it is the one for a key
+// of this size.
 func (v *Version) proofEnc(alg Alg) jose.ContentEncryption {
 	if key, ok := v.public.(Secret); ok && alg == Dir {
 		for _, enc := range contentEncryptions {
@@ -118,5 +114,3 @@ func (v *Version) proofEnc(alg Alg) jose.ContentEncryption {
 	}
 	return DefaultEnc
 }
-
-var errProof = errors.New("what is encrypted to the key does not decrypt")

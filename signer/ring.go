@@ -6,55 +6,61 @@ import (
 	"time"
 )
 
-// A NamedKey is all versions of one key under the name that issuers and grants
-// say. The name never changes; versions come and go.
+// A NamedKey is all versions of one key under the name that issuers and grants use. The
+// name never changes; versions come and go.
 type NamedKey struct {
 	Name     string
 	Versions []*Version
 }
 
-// A Ring holds every key by name. Only the ring knows names and kids: a backend
-// knows refs. It is immutable and safe for concurrent use.
+// A Ring holds every key by name. Only the ring knows names and kids: a backend knows refs.
+// It is immutable and safe for concurrent use.
 type Ring struct {
 	keys   []NamedKey
-	names  map[string]int
-	kids   map[string]owned
+	names  map[string]int // index into keys
+	kids   map[string]kidOwner
 	unseen []NamedKey
 }
 
-type owned struct {
+type kidOwner struct {
 	name    string
 	version *Version
 }
 
-// NewRing returns the ring of keys. Names and kids must be unique, a key needs a
-// version, and the versions of a key have one use and the same algorithms, or
-// the answer to a request would depend on the day. A key pair has one name, or
-// what the rules of one name forbid it would do under the other. Errors are
-// ErrInvalid.
+// NewRing returns the ring of keys. Errors are ErrInvalid.
+//
+// Names and kids must be unique. A key needs a version, and all its versions have one use
+// and the same algorithms: otherwise the answer to a request would depend on the day. A key
+// pair has one name: otherwise a signature that the rules of one name forbid could be made
+// under the other.
 func NewRing(keys []NamedKey) (*Ring, error) {
-	r := &Ring{names: map[string]int{}, kids: map[string]owned{}}
+	r := &Ring{names: map[string]int{}, kids: map[string]kidOwner{}}
 	pairs := map[string]string{} // thumbprint to name
 	for _, k := range keys {
 		if _, ok := r.names[k.Name]; ok || k.Name == "" {
-			return nil, fmt.Errorf("%w: key name %q is empty or there twice", ErrInvalid, k.Name)
+			return nil, fmt.Errorf("%w: key name %q is empty or appears twice", ErrInvalid, k.Name)
 		}
 		if len(k.Versions) == 0 {
 			return nil, fmt.Errorf("%w: key %q has no versions", ErrInvalid, k.Name)
 		}
+
 		for _, v := range k.Versions {
-			if other, ok := r.kids[v.kid]; ok && v.kid != "" {
-				return nil, fmt.Errorf("%w: keys %q and %q: the same kid %q: one key pair, or one kid, is configured twice", ErrInvalid, other.name, k.Name, v.kid)
-			}
 			if !slices.Equal(v.algs, k.Versions[0].algs) {
 				return nil, fmt.Errorf("%w: key %q: versions with different algorithms", ErrInvalid, k.Name)
 			}
-			if v.kid == "" {
-				continue // nobody has seen it yet
+			if v.kid == "" { // nothing is known of it yet
+				continue
 			}
-			r.kids[v.kid] = owned{k.Name, v}
+
+			if other, ok := r.kids[v.kid]; ok {
+				return nil, fmt.Errorf("%w: keys %q and %q: the same kid %q: one key pair, or one kid, is configured twice", ErrInvalid, other.name, k.Name, v.kid)
+			}
+			r.kids[v.kid] = kidOwner{k.Name, v}
+
+			// A kid may be set by hand, so equal key pairs can have different kids. Equal
+			// secrets cannot be found out.
 			if v.Symmetric() || !v.Seen() {
-				continue // nothing to tell it from another by
+				continue
 			}
 			pair, err := Thumbprint(v.public)
 			if err != nil {
@@ -65,6 +71,7 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 			}
 			pairs[pair] = k.Name
 		}
+
 		r.names[k.Name] = len(r.keys)
 		r.keys = append(r.keys, NamedKey{Name: k.Name, Versions: slices.Clone(k.Versions)})
 		if unseen := slices.DeleteFunc(slices.Clone(k.Versions), func(v *Version) bool { return v.kid != "" }); len(unseen) > 0 {
@@ -77,8 +84,8 @@ func NewRing(keys []NamedKey) (*Ring, error) {
 // Keys returns the keys in the order of the config.
 func (r *Ring) Keys() []NamedKey { return slices.Clone(r.keys) }
 
-// Unseen returns the keys that have versions of which not even the kid is known, with
-// these versions alone, in the order of the config. Any kid may be that of one of them.
+// Unseen returns the keys that have versions whose kid is not known yet, with only these
+// versions, in the order of the config. A kid that no version has may belong to one of them.
 func (r *Ring) Unseen() []NamedKey { return slices.Clone(r.unseen) }
 
 // Key returns the key with the given name.
@@ -99,13 +106,13 @@ func (r *Ring) Active(name string, now time.Time) (*Version, error) {
 	return k.Active(now)
 }
 
-// Active returns the version that signs and encrypts at the given time. By config
-// and clock it is, of those whose not-before has come, the one with the latest, and
-// the first listed among equals, so many hosts agree on it. While its backend is
-// away, the next in that order whose backend is not takes its place.
+// Active returns the version that signs and encrypts at the given time: of those whose
+// not-before has come, the one with the latest, and the first listed among equals. This
+// follows from config and clock, so that many hosts agree on it. While the backend of that
+// version is away, the next version in this order whose backend is there takes its place.
 //
-// Errors are ErrNotFound if no version's time has come, and ErrUnavailable if no
-// backend has opened one of those yet.
+// Errors are ErrNotFound if no version has become active yet, and ErrUnavailable if no
+// backend has opened one of those that have.
 func (k NamedKey) Active(now time.Time) (*Version, error) {
 	list, err := k.started(now)
 	if err != nil {
@@ -118,8 +125,8 @@ func (k NamedKey) Active(now time.Time) (*Version, error) {
 	return active, active.seen()
 }
 
-// Intended is [NamedKey.Active] by config and clock alone: what was made for one
-// version is of no use to another.
+// Intended is [NamedKey.Active] by config and clock alone, for opening what was made for
+// that version: no other version can.
 func (k NamedKey) Intended(now time.Time) (*Version, error) {
 	list, err := k.started(now)
 	if err != nil {
@@ -128,34 +135,39 @@ func (k NamedKey) Intended(now time.Time) (*Version, error) {
 	return list[0], list[0].seen()
 }
 
-// Candidates returns the versions that may sign at the given time, in the order in
-// which to try them: as for [NamedKey.Active], and those that are away last. Once
-// in a while one of these is in its own place, to see whether it is back: whoever
-// asks is to use the versions until one is not ErrUnavailable.
+// Candidates returns the versions that may sign at the given time, in the order in which
+// to try them: as for [NamedKey.Active], and those that are away last. The caller tries
+// each until one is not ErrUnavailable.
+//
+// A version that is away and due to be looked at keeps its place, for one caller after each
+// pause: that caller finds out whether it is back.
 func (k NamedKey) Candidates(now time.Time) ([]*Version, error) {
 	list, err := k.started(now)
 	if err != nil || len(list) == 1 {
 		return list, err
 	}
-	there := make([]*Version, 0, len(list))
+
+	first := make([]*Version, 0, len(list))
 	var away []*Version
+	found := false // a version that is there: those after it are not looked at
 	for _, v := range list {
-		// Once one is there, nothing is to be learnt of those after it.
-		if !v.away() || !slices.ContainsFunc(there, func(t *Version) bool { return !t.away() }) && v.look(now) {
-			there = append(there, v)
+		there := !v.away()
+		if there || !found && v.look(now) {
+			first = append(first, v)
 		} else {
 			away = append(away, v)
 		}
+		found = found || there
 	}
-	return append(there, away...), nil
+	return append(first, away...), nil
 }
 
-// started returns the versions whose not-before has come, the latest first: at
-// least one.
+// started returns the versions whose not-before has come, the latest first: at least one.
 func (k NamedKey) started(now time.Time) ([]*Version, error) {
 	if len(k.Versions) == 1 && !k.Versions[0].notBefore.After(now) {
-		return k.Versions, nil // no copy, for most keys
+		return k.Versions, nil // most keys have one version, and need no copy
 	}
+
 	list := make([]*Version, 0, len(k.Versions))
 	for _, v := range k.Versions {
 		if !v.notBefore.After(now) {
@@ -183,10 +195,10 @@ func (r *Ring) Version(kid string) (name string, v *Version, err error) {
 	return p.name, p.version, nil
 }
 
-// JWKS returns the public keys of the versions of the named keys, in the order
-// of the config. Versions that are not active yet are among them: a verifier
-// must know a key before it signs. Names that are not in the ring are passed
-// over, and symmetric keys, which have no public half.
+// JWKS returns the public keys of the versions of the named keys, in the order of the
+// config. Versions that are not active yet are among them: a verifier must know a key before
+// it signs. Names that are not in the ring are left out, and so are symmetric keys, which
+// have no public half.
 func (r *Ring) JWKS(names ...string) JWKSet {
 	set := JWKSet{Keys: []JWK{}}
 	for _, k := range r.keys {

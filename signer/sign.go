@@ -12,17 +12,17 @@ import (
 	"fmt"
 )
 
-// errVerify is not a sentinel: a backend that signs wrongly is a fault to be
-// reported, not a condition that a caller could act upon.
+// errVerify is not a sentinel: a backend that signs wrongly is a fault to be reported, and
+// not a condition that a caller could act upon.
 var errVerify = errors.New("signature does not verify against the public key: withheld")
 
-// Sign signs a digest with alg and returns the signature as JOSE has it: r || s
-// for ECDSA, as long as the modulus for RSA, 64 bytes for Ed25519, for which
-// digest is the message itself. HMAC has no digest to be signed: use
+// Sign signs a digest with alg and returns the signature in the form of JOSE: r || s for
+// ECDSA, as long as the modulus for RSA, 64 bytes for Ed25519. For Ed25519 and ML-DSA
+// digest is the message itself. HMAC has no digest that could be signed: use
 // [Version.SignMessage].
 //
-// Unless the version was made with SkipVerify, a signature that the public key
-// does not verify is an error and not returned.
+// Unless the version was made with SkipVerify, a signature that the public key does not
+// verify is an error and is not returned.
 func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, error) {
 	if err := v.signs(alg); err != nil {
 		return nil, err
@@ -33,8 +33,8 @@ func (v *Version) Sign(ctx context.Context, alg Alg, digest []byte) ([]byte, err
 	return v.sign(ctx, alg, digest, nil)
 }
 
-// SignMessage signs message with alg, or makes its MAC. It returns the signature
-// as [Version.Sign] does, and a MAC as long as its hash.
+// SignMessage signs message with alg, or makes its MAC. It returns the signature as
+// [Version.Sign] does, and a MAC as long as its hash.
 func (v *Version) SignMessage(ctx context.Context, alg Alg, message []byte) ([]byte, error) {
 	if alg.Family() == FamilyHMAC {
 		return v.mac(ctx, alg, message)
@@ -62,7 +62,7 @@ func (v *Version) signs(alg Alg) error {
 		return err
 	}
 	if alg.Family() == FamilyHMAC {
-		return fmt.Errorf("%w: the key signs no digest with %s", ErrUnsupported, alg)
+		return fmt.Errorf("%w: %s does not sign a digest", ErrUnsupported, alg)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func (v *Version) sign(ctx context.Context, alg Alg, digest, message []byte) ([]
 	return sig, nil
 }
 
-// verifyOwn is VerifyDigest for v's own public key, which is the same each time.
+// verifyOwn is [VerifyDigest] for v's own public key.
 func (v *Version) verifyOwn(alg Alg, digest, sig []byte) bool {
 	if alg == ES256 && v.es256 != nil {
 		return v.es256(digest, sig)
@@ -92,7 +92,7 @@ func (v *Version) verifyOwn(alg Alg, digest, sig []byte) bool {
 	return VerifyDigest(v.public, alg, digest, sig)
 }
 
-// signRaw has s sign as [Version.sign] does, in the way that it has for that.
+// signRaw has s sign as [Version.sign] does, through the interface that fits s best.
 func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, digest, message []byte) (sig []byte, err error) {
 	ec, isEC := pub.(*ecdsa.PublicKey)
 	if r, ok := s.(RawSigner); ok {
@@ -102,6 +102,7 @@ func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, diges
 		}
 		return sig, err
 	}
+
 	if m, ok := s.(MessageSigner); ok && message != nil {
 		sig, err = m.SignMessageContext(ctx, message, alg.SignerOpts())
 	} else {
@@ -113,12 +114,13 @@ func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, diges
 	return sig, err
 }
 
-// mac makes a MAC. There is no public key that could verify it before it leaves;
-// that its length is right is all that can be seen.
+// mac makes a MAC. No public key could verify it before it leaves, so only its length is
+// checked.
 func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, error) {
 	if _, err := v.Alg(alg); err != nil {
 		return nil, err
 	}
+
 	mac, err := on(ctx, v, UseSig, func(ctx context.Context, m MACer) ([]byte, error) {
 		return m.MACContext(ctx, message, alg.Hash())
 	}, func(mac []byte) error {
@@ -133,9 +135,9 @@ func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, err
 	return mac, nil
 }
 
-// Verify reports whether sig, in the form that JOSE has it, is v's signature or
-// MAC of message with alg. It uses the key, and may fail, for a MAC alone; an alg
-// that v is not pinned to is ErrUnsupported.
+// Verify reports whether sig, in the form of JOSE, is v's signature or MAC of message with
+// alg. Only for a MAC does it use the key, and may fail. An alg that v is not pinned to is
+// ErrUnsupported.
 func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (bool, error) {
 	if alg.Use() != UseSig {
 		return false, fmt.Errorf("%w: %.32q does not sign", ErrUnsupported, string(alg))
@@ -146,6 +148,7 @@ func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (boo
 	if err := v.seen(); err != nil {
 		return false, err
 	}
+
 	if alg.Family() != FamilyHMAC {
 		return VerifyMessage(v.public, alg, message, sig), nil
 	}
@@ -156,36 +159,15 @@ func (v *Version) Verify(ctx context.Context, alg Alg, message, sig []byte) (boo
 	return hmac.Equal(want, sig), nil
 }
 
-// VerifyMessage reports whether sig, in the form that JOSE has it, is a signature
-// of pub on message with alg.
+// VerifyMessage reports whether sig, in the form of JOSE, is a signature of pub on message
+// with alg.
 func VerifyMessage(pub crypto.PublicKey, alg Alg, message, sig []byte) bool {
 	return VerifyDigest(pub, alg, alg.digest(message), sig)
 }
 
-// digest is what a key signs of message: its hash, or all of it for Ed25519 and
-// ML-DSA.
-func (a Alg) digest(message []byte) []byte {
-	hash := a.Hash()
-	if hash == 0 {
-		return message
-	}
-	return appendHash(make([]byte, 0, hash.Size()), hash, message)
-}
-
-// appendHash appends the hash of message to b.
-func appendHash(b []byte, hash crypto.Hash, message []byte) []byte {
-	if hash == crypto.SHA256 { // the usual one, without an object for it
-		sum := sha256.Sum256(message)
-		return append(b, sum[:]...)
-	}
-	h := hash.New()
-	h.Write(message)
-	return h.Sum(b)
-}
-
-// VerifyDigest reports whether sig, in the form that JOSE has it, is a signature
-// of pub on digest with alg. For Ed25519 and ML-DSA digest is the message itself. It
-// is false where this build cannot tell: see [CanVerify].
+// VerifyDigest reports whether sig, in the form of JOSE, is a signature of pub on digest
+// with alg. For Ed25519 and ML-DSA digest is the message itself. It is false for a key that
+// this build cannot verify with: see [CanVerify].
 func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
 	if alg.Use() != UseSig || alg.Fits(pub) != nil {
 		return false
@@ -193,6 +175,7 @@ func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
 	if h := alg.Hash(); h != 0 && len(digest) != h.Size() {
 		return false
 	}
+
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
 		return verifyECDSA(pub, digest, sig)
@@ -209,4 +192,25 @@ func VerifyDigest(pub crypto.PublicKey, alg Alg, digest, sig []byte) bool {
 	default:
 		return false
 	}
+}
+
+// digest returns what a key signs of message: its hash, or all of it for Ed25519 and
+// ML-DSA.
+func (a Alg) digest(message []byte) []byte {
+	hash := a.Hash()
+	if hash == 0 {
+		return message
+	}
+	return appendHash(make([]byte, 0, hash.Size()), hash, message)
+}
+
+// appendHash appends the hash of message to b.
+func appendHash(b []byte, hash crypto.Hash, message []byte) []byte {
+	if hash == crypto.SHA256 { // needs no allocation, unlike the others
+		sum := sha256.Sum256(message)
+		return append(b, sum[:]...)
+	}
+	h := hash.New()
+	h.Write(message)
+	return h.Sum(b)
 }

@@ -122,6 +122,7 @@ func checkKey(key Key, alg Alg) error {
 	if err := alg.Fits(key.Public()); err != nil {
 		return err
 	}
+
 	if !can(key, alg.Family()) {
 		what := "sign"
 		if alg.Use() == UseEnc {
@@ -129,6 +130,7 @@ func checkKey(key Key, alg Alg) error {
 		}
 		return fmt.Errorf("%w: %s: the backend does not let this key %s", ErrUnsupported, alg, what)
 	}
+
 	if l, ok := key.(AlgLister); ok && alg != RSA15 && !slices.Contains(l.Algs(), alg) {
 		if e, ok := key.(AlgExplainer); ok {
 			return fmt.Errorf("%w: %s: %s", ErrUnsupported, alg, e.Lacks(alg))
@@ -205,18 +207,17 @@ func (v *Version) Use() Use { return v.algs[0].Use() }
 // Algs returns the algorithms that v is pinned to, the default first.
 func (v *Version) Algs() []Alg { return slices.Clone(v.algs) }
 
-// Does reports whether v is pinned to alg, among others perhaps.
+// Does reports whether v is pinned to alg. It may be pinned to others, too.
 func (v *Version) Does(alg Alg) bool { return slices.Contains(v.algs, alg) }
 
-// NotBefore returns when v becomes active; the zero time means always.
+// NotBefore returns when v becomes active; the zero time means that it always was.
 func (v *Version) NotBefore() time.Time { return v.notBefore }
 
 // Backend returns the name of the backend that holds v: the first, if several do.
 func (v *Version) Backend() string { return v.places[0].Backend }
 
-// Alg returns the algorithm to use for a request that asks for want, or for
-// none in particular if want is empty. It is ErrUnsupported to ask for an
-// algorithm that the key does not list.
+// Alg returns the algorithm to use for a request that asks for want, or the default if want
+// is empty. An algorithm that v is not pinned to is ErrUnsupported.
 func (v *Version) Alg(want Alg) (Alg, error) {
 	if want == "" {
 		return v.algs[0], nil
