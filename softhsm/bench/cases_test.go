@@ -81,6 +81,28 @@ func TestCheckMeasuresFloors(t *testing.T) {
 	}
 }
 
+// What the report shows is measured, and -shown leaves out the rest.
+func TestShown(t *testing.T) {
+	o := options{only: regexp.MustCompile("."), shown: true}
+	duels, wanted := 0, 0
+	for _, c := range cases() {
+		for _, n := range c.clients {
+			duels++
+			if o.wants(c.alg, c.name, n) {
+				wanted++
+			}
+		}
+	}
+	if wanted < 100 || wanted > duels/2 {
+		t.Errorf("-shown measures %d of %d duels", wanted, duels)
+	}
+	for _, f := range report.Floors {
+		if !report.Shown(f.Alg, f.Case) {
+			t.Errorf("the report does not show %s %s, which has a floor", f.Alg, f.Case)
+		}
+	}
+}
+
 // Floors are chosen as cases are.
 func TestWants(t *testing.T) {
 	first := report.Floors[0]

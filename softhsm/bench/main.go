@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.pairs, "pairs", 9, "slices of each contestant; 8 or more for a figure to be quoted")
 	flags.DurationVar(&o.slice, "slice", 150*time.Millisecond, "length of a slice")
 	only := flags.String("run", ".", "regular expression: the cases to measure, as in \"ES256 signetd jwt\"")
+	flags.BoolVar(&o.shown, "shown", false, "measure only the cases that the report shows, a third of all")
 	flags.IntVar(&o.clients, "clients", 0, "measure with so many clients only")
 	flags.StringVar(&o.out, "out", "", "folder for the report as JSON, Markdown and CSV, and two plots")
 	flags.StringVar(&o.doc, "doc", "", "Markdown file whose measured part, from its first heading on, is written anew; rows and plots go beside it")
@@ -106,6 +107,7 @@ type options struct {
 	pairs   int
 	slice   time.Duration
 	only    *regexp.Regexp
+	shown   bool
 	clients int
 	out     string
 	doc     string
@@ -116,7 +118,7 @@ type options struct {
 
 // wants reports whether a case is to be measured with so many clients.
 func (o options) wants(alg, name string, clients int) bool {
-	if o.clients != 0 && clients != o.clients {
+	if o.clients != 0 && clients != o.clients || o.shown && !report.Shown(alg, name) {
 		return false
 	}
 	if _, ok := report.FloorOf(alg, name, clients); o.check && !ok {

@@ -55,19 +55,29 @@ batch where there are batches. CPU is user + kernel time of an operation in µs,
 All rows, those of more cases, their quartiles and failures are in [performance.csv](performance.csv).
 `
 
-// shown are the cases in the table, if they were measured.
-var shown = []struct {
+type shownCases struct {
 	alg   string
 	cases []string
-}{
+}
+
+// shown are the cases in the table, if they were measured.
+var shown = []shownCases{
 	{"ES256", []string{
-		Limit, Crypto11, P11Kit, Tool, Backend + VerifyOff, Service,
-		Unverified + NoSync, Unverified, Verified, Unverified + Batches(64), Verified + Batches(64),
+		Limit, Crypto11, P11Kit, Tool, Backend + VerifyOff, Backend, Service,
+		Unverified + NoSync, Verified + NoSync, Unverified, Verified, Unverified + Batches(64), Verified + Batches(64),
 	}},
 	{"RS256", []string{Limit, P11Kit, Unverified, Verified, Unverified + Batches(64)}},
 	{"PS256", []string{Limit, Unverified, Verified}},
 	{"EdDSA", []string{Limit, Unverified, Verified}},
 	{OAEP, []string{Limit, P11Kit, Decrypt, Decrypt + Batches(64)}},
+}
+
+// Shown reports whether the document needs a case, for a table or for a line.
+func Shown(alg, name string) bool {
+	if name == ToItself || name == Large || name == ToTool {
+		return true
+	}
+	return slices.ContainsFunc(shown, func(s shownCases) bool { return s.alg == alg && slices.Contains(s.cases, name) })
 }
 
 // run is what was measured, and the table of the cases that are shown.

@@ -47,6 +47,7 @@ Measured on 2026-11-25, 2 processors, load average 0.10 before and 1.90 after: m
 |---|---|---|---|---|---|---|---|---|
 | ES256 | p11-kit server |  |  | failed: no p11-kit |  |  |  |  |
 | ES256 | backend alone, verify off |  |  | 0.90 |  | 0.0 / 0.0 | -; 44+10 |  |
+| ES256 | backend alone |  |  | 0.50 |  | 0.0 / 0.0 | -; 104+10 |  |
 | ES256 | signetd jwt/sign, verify off | 0.050 / 0.060 |  | 0.80 / 0.85 | 300 / 43 | 12.0 / 30.0 | 62+24; 6+8 | 36 |
 | ES256 | signetd jwt/sign |  |  | 0.40 (too noisy) (2 failed) |  | 0.0 / 0.0 | 125+24; 0+0 | 52 |
 
