@@ -39,7 +39,7 @@ func mustOpenKey(t *testing.T, b *pkcs11.Backend, ref string) signer.Key {
 	return k
 }
 
-// digestFor is a digest of the length that alg signs.
+// digestFor returns a digest of the length that alg signs.
 func digestFor(alg signer.Alg) []byte {
 	h := alg.Hash().New()
 	h.Write([]byte("some signing input"))
@@ -55,7 +55,7 @@ func encryptTo(t *testing.T, pub crypto.PublicKey, alg signer.Alg, plaintext []b
 	return ct
 }
 
-// wantError checks what a caller may rely on: the sentinel, and words that help.
+// wantError checks the sentinel that a caller may rely on, and words that help an operator.
 func wantError(t *testing.T, err, is error, words ...string) {
 	t.Helper()
 	if !errors.Is(err, is) {

@@ -15,10 +15,11 @@ func TestConfigSessions(t *testing.T) {
 		{0, 0, byDefault},
 		{8, 0, 8},
 		{8, 4, 3},        // one keeps the login
-		{8, 1, 1},        // it will say CKR_SESSION_COUNT
+		{8, 1, 1},        // opening it will fail with CKR_SESSION_COUNT
 		{8, ^uint(0), 8}, // CK_UNAVAILABLE_INFORMATION
 		{0, 1 << 20, byDefault},
 	}
+
 	for _, tt := range tests {
 		if got := (Config{Sessions: tt.config}).sessions(tt.limit); got != tt.want {
 			t.Errorf("sessions %d on a token that allows %d: %d, want %d", tt.config, tt.limit, got, tt.want)

@@ -91,8 +91,8 @@ func (o opening) HoldsCEK(alg signer.Alg) bool {
 	return err == nil && strategy.holdsCEK()
 }
 
-// contentKeySizes are the content encryptions that tokens do, with the length of their
-// keys in bytes (RFC 7518 section 5.3).
+// contentKeySizes holds the content encryptions that a token can do, with the length of
+// their keys in bytes (RFC 7518 section 5.3). PKCS#11 has no mechanism for AES-CBC with HMAC.
 var contentKeySizes = map[string]int{"A128GCM": 16, "A192GCM": 24, "A256GCM": 32}
 
 // DecryptContent unwraps the CEK and decrypts the content in the token; see

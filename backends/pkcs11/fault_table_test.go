@@ -24,7 +24,8 @@ var (
 	loggedOut    = []string{"INIT 1 logout rv=RV", "INIT * rv=RV until=C_Login"}
 	fourCalls    = []string{"USE 1-4 rv=RV"}
 	deviceGone   = []string{"* * rv=RV until=C_Initialize"}
-	// The token drops the sessions, and has room for 3 of 5, with the one that keeps the login.
+	// The token drops the sessions, and then has room for 3 of 5, including the one that
+	// keeps the login.
 	fewSessions = []string{"sessions 3 silent", "INIT * old rv=CKR_SESSION_HANDLE_INVALID"}
 )
 
@@ -33,24 +34,24 @@ type faultCase struct {
 	rv       string
 	how      string
 	rules    []string
-	outage   time.Duration // of a device: C_Initialize fails, too, and so do requests
+	outage   time.Duration // of a device, in which C_Initialize and requests fail, too
 	logins   uint64
 	restarts uint64
-	// refused is how many requests may be answered with ErrDecrypt. What C_Decrypt
-	// says of a good ciphertext with one of the codes that tokens also use for a bad
-	// one is not tried again: whoever sends bad ones would have each tried twice,
-	// and could tell the two kinds apart by the time it takes.
+	// refused is the number of requests that may fail with ErrDecrypt. If C_Decrypt
+	// answers a good ciphertext with a code that tokens also use for a bad one, the request
+	// is not tried again: otherwise each bad ciphertext would be tried twice, and the time
+	// would tell the codes apart.
 	refused int64
 }
 
-// faultCases are what a token may answer. A request must fail in none of them
-// but for two reasons, that the device is gone for a while and that C_Decrypt
-// says what it also says of a bad ciphertext.
+// faultCases are the answers that a token may give. No request may fail, with two
+// exceptions: the device is gone for a while, or C_Decrypt answers what it also answers to
+// a bad ciphertext.
 func faultCases(decrypts bool) []faultCase {
 	const long = 300 * time.Millisecond
 	var four, behind int64 // requests that C_Decrypt refuses
 	if decrypts {
-		four, behind = 4, 4 // those of four calls; those between C_DecryptInit and C_Decrypt, on 4 sessions
+		four, behind = 4, 4 // in four calls; between C_DecryptInit and C_Decrypt on 4 sessions
 	}
 	return []faultCase{
 		{"CKR_SESSION_HANDLE_INVALID", "sessions gone", sessionsGone, 0, 0, 0, 0},
@@ -76,16 +77,16 @@ func faultCases(decrypts bool) []faultCase {
 	}
 }
 
-// TestFaultsUnderLoad is a table of what a token may answer under the load of 32
-// clients on 4 sessions, which sign and then decrypt: how many requests failed,
-// how long it took from the end of the fault to a request that succeeds, and how
-// many logins it needed.
+// TestFaultsUnderLoad has a token fail under the load of 32 clients on 4 sessions, which
+// sign and then decrypt. It prints a table: how many requests failed, the time from the end
+// of the fault to a request that succeeds, and how many logins that took.
 func TestFaultsUnderLoad(t *testing.T) {
 	token := softhsm.New(t)
 	sig := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
 	enc := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
 	table := []string{fmt.Sprintf("%-8s %-28s %-13s %6s %7s %6s %8s %10s %7s %8s",
 		"request", "answer", "fault", "outage", "good", "failed", "refused", "healthy in", "logins", "restarts")}
+
 	for _, request := range []string{"sign", "decrypt"} {
 		for _, c := range faultCases(request == "decrypt") {
 			t.Run(fmt.Sprintf("%s, %s, %s, outage %v", request, c.rv, c.how, c.outage), func(t *testing.T) {
@@ -108,7 +109,7 @@ func TestFaultsUnderLoad(t *testing.T) {
 	t.Log("\n" + strings.Join(table, "\n"))
 }
 
-// run has the fault happen under load, and checks and returns what came of it.
+// run begins the fault under load, checks the outcome, and returns it as a row.
 func (c faultCase) run(t *testing.T, f *faultp11.Module, b *pkcs11.Backend, calls [2]string, use func(context.Context) error) (row string) {
 	t.Helper()
 	before := b.Stats()
@@ -137,15 +138,16 @@ func (c faultCase) run(t *testing.T, f *faultp11.Module, b *pkcs11.Backend, call
 	case c.outage > 0 && n == 0:
 		t.Error("no request failed in an outage: there was none")
 	}
-	// In a fault of four calls the request that waits for health may meet one, too.
+	// In a fault of four calls, one may be a call of the request that waits for health.
 	if n := l.refused.Load(); n > c.refused || c.how == "four calls" && n < c.refused-1 {
 		t.Errorf("%d requests were refused, want %d", n, c.refused)
 	}
 	if healthy > time.Second {
 		t.Errorf("healthy only after %v", healthy)
 	}
-	// An outage takes as many attempts to initialise the module as it lasts.
-	// An operation that a logout interrupts may look like a lost device.
+	// The number of restarts is not fixed in an outage, which takes as many attempts as it
+	// lasts, and after a logout, which may look like a lost device to the operation that it
+	// interrupts.
 	exact := c.outage == 0 && c.how != "logged out"
 	if logins != c.logins || restarts < c.restarts || exact && restarts != c.restarts {
 		t.Errorf("%d logins and %d restarts, want %d and %d", logins, restarts, c.logins, c.restarts)
@@ -153,7 +155,7 @@ func (c faultCase) run(t *testing.T, f *faultp11.Module, b *pkcs11.Backend, call
 	return fmt.Sprintf("%7d %6d %8d %10v %7d %8d", l.done.Load(), l.failed.Load(), l.refused.Load(), healthy.Round(100*time.Microsecond), logins, restarts)
 }
 
-// hits is how many calls had the answer of the fault.
+// hits returns how many calls had the answer of the fault.
 func (c faultCase) hits(f *faultp11.Module) (n int) {
 	if c.rv == "CKR_SESSION_COUNT" {
 		return f.Count("sessions").Faults
@@ -164,7 +166,7 @@ func (c faultCase) hits(f *faultp11.Module) (n int) {
 	return n
 }
 
-// begin has the fault begin, and returns when its outage has ended.
+// begin begins the fault, and returns when its outage has ended.
 func (c faultCase) begin(f *faultp11.Module, calls [2]string) {
 	var rules []string
 	for _, r := range c.rules {

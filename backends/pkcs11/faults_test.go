@@ -29,14 +29,15 @@ func signOnce(t *testing.T, ctx context.Context, k signer.Key) error {
 	return err
 }
 
-// A request that meets a lost session is tried once more on another. If that
-// does not help either its caller hears of it.
+// A request that meets a lost session is tried once more on another one. If that fails,
+// too, its caller gets the error.
 func TestLostSessionIsReplaced(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
 	f, cfg := newFaulty(t, token)
 	cfg.Sessions = 1
 	k := mustOpenKey(t, mustOpen(t, cfg), ref)
+
 	tests := []struct {
 		where string
 		rv    uint
@@ -55,6 +56,7 @@ func TestLostSessionIsReplaced(t *testing.T) {
 		{"C_Sign", p11.CKR_HOST_MEMORY, signer.ErrOverloaded, false},
 		{"C_Sign", p11.CKR_DATA_LEN_RANGE, signer.ErrUnsupported, false},
 	}
+
 	for _, tt := range tests {
 		t.Run(p11.Error(tt.rv).Error(), func(t *testing.T) {
 			opened := calls(f, "sessions")
@@ -79,6 +81,7 @@ func TestRepairThatFails(t *testing.T) {
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	f.Inject("C_SignInit * rv=CKR_OBJECT_HANDLE_INVALID", "C_FindObjectsInit * rv=CKR_SESSION_HANDLE_INVALID")
+
 	for range 3 {
 		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "C_FindObjectsInit")
 	}
@@ -109,15 +112,15 @@ func TestReplacedKeyIsNoticed(t *testing.T) {
 	wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "another key has its name")
 }
 
-// Whatever a token says of a ciphertext, the caller hears ErrDecrypt, and the
-// session stays: garbage must not make sessions come and go.
+// The caller gets ErrDecrypt for every answer of a token to a ciphertext, and the session
+// stays: bad ciphertexts must not cost sessions.
 func TestDecryptAnswers(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
 	f, cfg := newFaulty(t, token)
 	cfg.Sessions = 1
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
-	for _, alg := range []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256} { // the token's own, and the raw operation
+	for _, alg := range []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256} { // decrypted by the token itself, and by the raw operation
 		ct := encryptTo(t, k.Public(), alg, []byte("cek"))
 		for _, rv := range []uint{5, 6, 7, 0x20, 0x21, 0x30, 0x40, 0x41, 0x62, 0x110, 0x112, 0x80000001} {
 			opened := calls(f, "sessions")
@@ -148,15 +151,17 @@ func TestDecryptAnswers(t *testing.T) {
 func TestSessionsAreBounded(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+
 	tests := []struct {
 		config    int
 		tokenMax  int
-		wantOpens int // with the one that keeps the login
+		wantOpens int // including the one that keeps the login
 	}{
 		{3, 0, 4},
 		{8, 3, 3},
 		{1, 0, 2},
 	}
+
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%d of %d", tt.config, tt.tokenMax), func(t *testing.T) {
 			f, cfg := newFaulty(t, token)
@@ -193,8 +198,8 @@ func waitFor(t *testing.T, what func() bool) {
 	}
 }
 
-// A caller leaves a call that hangs at its deadline. When that was the last
-// session, who comes next is told at once. Close waits for the call.
+// A caller leaves a call that hangs at its deadline. If the call has the last session, the
+// next request is refused at once. Close waits for the call.
 func TestHangingToken(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
@@ -240,6 +245,7 @@ func TestCloseWhileBusy(t *testing.T) {
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	var wg sync.WaitGroup
+
 	for range 64 {
 		wg.Go(func() {
 			for {
@@ -253,6 +259,7 @@ func TestCloseWhileBusy(t *testing.T) {
 		})
 	}
 	time.Sleep(20 * time.Millisecond)
+
 	for range 2 {
 		wg.Go(func() {
 			if err := b.Close(); err != nil {
@@ -274,6 +281,7 @@ func TestManyCallers(t *testing.T) {
 	b := mustOpen(t, cfg)
 	sig, enc := mustOpenKey(t, b, sigRef), mustOpenKey(t, b, encRef).(signer.Decrypter)
 	var wg sync.WaitGroup
+
 	for i := range 64 {
 		plaintext := fmt.Sprintf("cek %d", i)
 		ct := encryptTo(t, enc.Public(), signer.RSAOAEP256, []byte(plaintext))
@@ -292,7 +300,7 @@ func TestManyCallers(t *testing.T) {
 	wg.Wait()
 }
 
-// Callers that give up at any moment leave no mess.
+// Callers that leave at any moment leave no session or call behind.
 func TestImpatientCallers(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
@@ -301,6 +309,7 @@ func TestImpatientCallers(t *testing.T) {
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
 	var wg sync.WaitGroup
+
 	for i := range 32 {
 		wg.Go(func() {
 			for j := range 20 {

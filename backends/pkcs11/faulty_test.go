@@ -36,11 +36,10 @@ func newFaulty(t *testing.T, token *softhsm.Token) (*faultp11.Module, pkcs11.Con
 	return f, cfg
 }
 
-// answers is the rule that has every call of function answer rv.
+// answers returns the rule by which every call of function answers rv.
 func answers(function string, rv uint) string { return fmt.Sprintf("%s * rv=%#x", function, rv) }
 
-// calls is how often function was called, and succeeded how often it answered
-// CKR_OK.
+// calls returns how often function was called, and succeeded how often it returned CKR_OK.
 func calls(f *faultp11.Module, function string) int { return f.Count(function).Calls }
 
 func succeeded(f *faultp11.Module, function string) int {

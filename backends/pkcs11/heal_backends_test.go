@@ -17,8 +17,8 @@ import (
 	"signetd/softhsm"
 )
 
-// Two backends on one token, and one on another, share a module: when it has to
-// be initialised anew all of them work again, with one login for each token.
+// Two backends on one token and one on another token share a module. When it has to be
+// initialised anew, all of them work again, with one login for each token.
 func TestBackendsHealTogether(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
@@ -61,7 +61,7 @@ func TestBackendsHealTogether(t *testing.T) {
 	}
 }
 
-// A token that was deleted, and came back as another, is not served.
+// A token in the place of the one that was deleted is not used, even with the same label.
 func TestTokenThatIsDeleted(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
@@ -79,11 +79,12 @@ func TestTokenThatIsDeleted(t *testing.T) {
 	if _, err := token.AddToken(token.Label()); err != nil { // the same label, another serial number
 		t.Fatal(err)
 	}
+
 	for range 20 {
 		wantError(t, signOnce(t, t.Context(), k), signer.ErrUnavailable, "token")
 		time.Sleep(50 * time.Millisecond)
 	}
-	if err := os.Rename(tokens, away+" too"); err != nil { // not removed: a module may be writing into it
+	if err := os.Rename(tokens, away+" too"); err != nil { // not removed: the module may be writing to it
 		t.Fatal(err)
 	}
 	if err := os.Rename(away, tokens); err != nil {
@@ -96,8 +97,8 @@ func TestTokenThatIsDeleted(t *testing.T) {
 	}
 }
 
-// Garbage from strangers neither begins repairs nor asks the token for its
-// health more than once a second, but a device that is lost shows behind it.
+// Bad ciphertexts begin no repair, and make us look at the token no more than once a
+// second. A lost device that answers like a bad ciphertext is noticed.
 func TestBadCiphertextsAreNoLostDevice(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
@@ -130,7 +131,7 @@ func TestBadCiphertextsAreNoLostDevice(t *testing.T) {
 		t.Errorf("garbage began repairs: %+v", st)
 	}
 
-	// The device is gone, and C_Decrypt says the same as for garbage.
+	// The device is gone, and C_Decrypt answers the same as for a bad ciphertext.
 	time.Sleep(time.Second)
 	f.Inject("C_GetTokenInfo * rv=CKR_DEVICE_ERROR")
 	if err := open(); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
@@ -141,8 +142,8 @@ func TestBadCiphertextsAreNoLostDevice(t *testing.T) {
 	waitFor(t, func() bool { return open() == nil })
 }
 
-// Idle sessions are used when they would be dropped otherwise, and one that was
-// dropped all the same is noticed before a request is.
+// Idle sessions are used before the token would drop them. A session that was dropped
+// nevertheless is noticed before a request meets it.
 func TestKeepAlive(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)

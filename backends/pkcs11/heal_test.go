@@ -18,10 +18,10 @@ import (
 
 // A load is 32 clients that use a key without a pause.
 type load struct {
-	done, failed, refused atomic.Int64                // requests; those refused are not counted as failed
-	last                  atomic.Pointer[error]       // why one failed
+	done, failed, refused atomic.Int64                // requests; one with ErrDecrypt is refused, not failed
+	last                  atomic.Pointer[error]       // the error of the last request that failed
 	ended                 [32]atomic.Uint64           // requests of each client
-	use                   func(context.Context) error // what each request does
+	use                   func(context.Context) error // makes one request
 	stop                  chan struct{}
 	clients               sync.WaitGroup
 }
@@ -57,13 +57,13 @@ func (l *load) request(t *testing.T, client int) {
 	case errors.Is(err, signer.ErrUnavailable) || errors.Is(err, signer.ErrOverloaded):
 		l.failed.Add(1)
 		l.last.Store(&err)
-		time.Sleep(time.Millisecond) // as a client that heard 503 would
+		time.Sleep(time.Millisecond) // as a client does after a 503
 	default:
 		t.Errorf("a request failed with %v", err)
 	}
 }
 
-// settle waits until each client has ended a request that it began after now.
+// settle waits until each client has finished a request that it began after now.
 func (l *load) settle(t *testing.T) {
 	t.Helper()
 	var before [len(l.ended)]uint64
@@ -80,7 +80,7 @@ func (l *load) end() {
 	l.clients.Wait()
 }
 
-// signing returns a request that signs, and opening one that decrypts.
+// signing returns a request that signs, and opening returns one that decrypts.
 func signing(t *testing.T, k signer.Key) func(context.Context) error {
 	return func(ctx context.Context) error { return signOnce(t, ctx, k) }
 }
@@ -97,7 +97,7 @@ func opening(t *testing.T, k signer.Key, alg signer.Alg) func(context.Context) e
 	}
 }
 
-// threads is how many operating system threads this process has.
+// threads returns the number of operating system threads of this process.
 func threads(t *testing.T) int {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
@@ -107,8 +107,8 @@ func threads(t *testing.T) int {
 	return len(tasks)
 }
 
-// A module that hangs for ever takes no thread for each request, and is used
-// again when it answers.
+// A module that hangs does not cost a thread for each request, and is used again when it
+// answers.
 func TestModuleThatHangs(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
@@ -120,6 +120,7 @@ func TestModuleThatHangs(t *testing.T) {
 	var wg sync.WaitGroup
 	var slowest atomic.Int64
 	var unavailable atomic.Uint64
+
 	for range 200 {
 		wg.Go(func() {
 			for range 5 {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// codes are the findings of an inspection, each with its severity.
+// codes returns the findings of an inspection, each as its severity and code.
 func codes(in *inspection) []string {
 	got := []string{}
 	for _, f := range in.Findings {
@@ -24,6 +24,7 @@ func TestCheckAttributes(t *testing.T) {
 		"CKA_PRIVATE": true, "CKA_SENSITIVE": true, "CKA_ALWAYS_SENSITIVE": true, "CKA_EXTRACTABLE": false, "CKA_NEVER_EXTRACTABLE": true,
 		"CKA_SIGN": true, "CKA_DECRYPT": false, "CKA_UNWRAP": false, "CKA_DERIVE": false, "CKA_ALWAYS_AUTHENTICATE": false,
 	}
+
 	tests := []struct {
 		name string
 		typ  string
@@ -42,6 +43,7 @@ func TestCheckAttributes(t *testing.T) {
 		{"derives too", "EC P-256", map[string]bool{"CKA_DERIVE": true}, []string{"warn key-two-uses"}},
 		{"the PIN each time", "EC P-256", map[string]bool{"CKA_ALWAYS_AUTHENTICATE": true}, []string{"warn key-always-authenticate"}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := maps.Clone(good)
@@ -79,6 +81,7 @@ func TestCheckSessions(t *testing.T) {
 		{"taken by others", number(20), number(16), 4, []string{"warn sessions-busy"}, 4},
 		{"just free", number(20), number(15), 4, []string{}, 4},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			in := newInspection(Config{Token: "t", Sessions: tt.sessions}, nil)
@@ -98,7 +101,7 @@ func TestCheckSessions(t *testing.T) {
 	}
 }
 
-// None of these is a reason to show the token a PIN.
+// In none of these states is a PIN shown to the token.
 func TestCheckPIN(t *testing.T) {
 	tests := []struct {
 		pin  PINReport
@@ -109,6 +112,7 @@ func TestCheckPIN(t *testing.T) {
 		{PINReport{Initialized: true, Locked: true, FinalTry: true}, []string{"fail pin-locked"}},
 		{PINReport{Initialized: true, FinalTry: true, CountLow: true}, []string{"fail pin-final-try"}},
 	}
+
 	for _, tt := range tests {
 		in := newInspection(Config{Token: "t"}, nil)
 		token := &TokenReport{PIN: tt.pin}

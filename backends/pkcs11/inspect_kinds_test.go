@@ -13,7 +13,7 @@ import (
 	"signetd/softhsm"
 )
 
-// Each kind of key with what it can serve and by which way.
+// Each kind of key, with the algorithms that it can do and how.
 func TestInspectKinds(t *testing.T) {
 	token := softhsm.New(t)
 	keys := []pkcs11.KeyRef{
@@ -23,6 +23,7 @@ func TestInspectKinds(t *testing.T) {
 		{Name: "agree", Ref: token.Generate(t, "agree", provision.ECP256, signer.UseEnc)},
 		{Name: "wrap", Ref: token.Generate(t, "wrap", provision.AES128, signer.UseEnc), Algs: []signer.Alg{signer.A128KW, signer.A128GCMKW}},
 	}
+
 	for i, k := range keys {
 		u, err := pkcs11.ParseURI(k.Ref)
 		if err != nil {
@@ -34,7 +35,7 @@ func TestInspectKinds(t *testing.T) {
 	golden(t, "kinds", inspect(t, token.Config(), keys...), token.Config())
 }
 
-// A key that unwraps and no more, and what hold_cek makes of it.
+// A key that can only unwrap, with and without hold_cek.
 func TestInspectHeldCEK(t *testing.T) {
 	token := softhsm.New(t)
 	b := mustOpen(t, token.Config())

@@ -30,8 +30,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// golden compares a report with testdata/doctor/NAME.golden, and sees that the
-// PIN is nowhere in it.
+// golden compares a report with testdata/doctor/NAME.golden, and checks that the PIN is
+// nowhere in it.
 func golden(t *testing.T, name string, r pkcs11.Report, cfg pkcs11.Config) {
 	t.Helper()
 	var buf bytes.Buffer
@@ -67,12 +67,13 @@ func golden(t *testing.T, name string, r pkcs11.Report, cfg pkcs11.Config) {
 	}
 }
 
-// normalised takes out of a report what is another one each time, and what is
-// SoftHSM2's version.
+// normalised replaces the parts of a report that differ from run to run or with the version
+// of SoftHSM2.
 func normalised(r pkcs11.Report) pkcs11.Report {
 	if r.Module.Loaded {
 		r.Module.Version, r.Module.Cryptoki = "1.0", "2.40"
 	}
+
 	for i, s := range r.Slots {
 		r.Slots[i].ID, r.Slots[i].Description = uint(100+i), "SLOT"
 		if s.Token != nil {
@@ -82,6 +83,7 @@ func normalised(r pkcs11.Report) pkcs11.Report {
 			})
 		}
 	}
+
 	for _, k := range r.Keys {
 		for _, a := range k.Algs {
 			for i := range a.Latency {
@@ -109,6 +111,7 @@ func TestInspectHealthy(t *testing.T) {
 		pkcs11.KeyRef{Name: "oidc", Ref: "pkcs11:object=oidc", Algs: []signer.Alg{signer.ES256}},
 		pkcs11.KeyRef{Name: "notes", Ref: "pkcs11:object=notes", Algs: []signer.Alg{signer.RS256, signer.PS256}},
 		pkcs11.KeyRef{Name: "inbox", Ref: "pkcs11:object=inbox"})
+
 	for _, k := range r.Keys {
 		for _, a := range k.Algs {
 			for _, l := range a.Latency {
@@ -121,7 +124,7 @@ func TestInspectHealthy(t *testing.T) {
 	golden(t, "healthy", r, cfg)
 }
 
-// Without a token to choose it lists what is there and logs in nowhere.
+// Without label and serial it lists the slots, and does not log in.
 func TestInspectModuleOnly(t *testing.T) {
 	token := softhsm.New(t)
 	f, cfg := newFaulty(t, token)
@@ -151,6 +154,7 @@ func TestInspectWrongModule(t *testing.T) {
 	if err := os.WriteFile(foreign, library, 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, path := range map[string]string{
 		"module-missing": filepath.Join(dir, "missing.so"), "module-text": write(t, "text.so", "not a library\n", 0o600),
 		"module-other": other, "module-foreign": foreign, "module-relative": "libhsm.so",
@@ -163,7 +167,7 @@ func TestInspectWrongModule(t *testing.T) {
 	}
 }
 
-// Keys that no sane tool makes, and refs to none.
+// Keys that no careful tool makes, and refs that match no key.
 func TestInspectKeys(t *testing.T) {
 	token := softhsm.New(t)
 	b := mustOpen(t, token.Config())
@@ -178,6 +182,7 @@ func TestInspectKeys(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, refs := range map[string][]pkcs11.KeyRef{
 		"key-extractable":      {{Name: "oidc", Ref: "pkcs11:object=extractable", Algs: []signer.Alg{signer.ES256}}},
 		"key-was-extractable":  {{Name: "oidc", Ref: "pkcs11:object=readable", Algs: []signer.Alg{signer.ES256}}},
@@ -192,7 +197,7 @@ func TestInspectKeys(t *testing.T) {
 	}
 }
 
-// What a token allows a key to do is what the report says it can.
+// The report lists the algorithms that CKA_ALLOWED_MECHANISMS allows, and no others.
 func TestInspectAllowedMechanisms(t *testing.T) {
 	token := softhsm.New(t)
 	b := mustOpen(t, token.Config())
@@ -206,7 +211,7 @@ func TestInspectAllowedMechanisms(t *testing.T) {
 	golden(t, "key-allowed", inspect(t, token.Config(), pkcs11.KeyRef{Name: "inbox", Ref: "pkcs11:object=inbox"}), token.Config())
 }
 
-// A token whose signatures are wrong by a bit is not fit for use.
+// A token whose signatures have a wrong bit is not fit for use.
 func TestInspectWrongSignatures(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "oidc", provision.ECP256, signer.UseSig)
@@ -219,7 +224,7 @@ func TestInspectWrongSignatures(t *testing.T) {
 	}
 }
 
-// A wrong PIN is tried once, whoever asks how often.
+// A wrong PIN is tried once, however often the token is inspected.
 func TestInspectWrongPIN(t *testing.T) {
 	f, cfg := newFaulty(t, softhsm.New(t))
 	cfg.PINFile = write(t, "pin", "wrong-pin\n", 0o600)
@@ -243,6 +248,7 @@ func TestInspectPINState(t *testing.T) {
 		{"pin-final-try", "+USER_PIN_FINAL_TRY +USER_PIN_COUNT_LOW", 0},
 		{"pin-count-low", "+USER_PIN_COUNT_LOW +USER_PIN_TO_BE_CHANGED", 1},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f, cfg := newFaulty(t, token)
@@ -296,7 +302,7 @@ func TestInspectToken(t *testing.T) {
 	})
 }
 
-// A module that does not answer does not hold up the report.
+// A module that does not answer does not delay the report past its deadline.
 func TestInspectHang(t *testing.T) {
 	f, cfg := newFaulty(t, softhsm.New(t))
 	lift := f.Inject("C_Login * hang")

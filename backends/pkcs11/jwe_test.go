@@ -30,8 +30,7 @@ func mustVersion(t *testing.T, k signer.Key, alg signer.Alg) *signer.Version {
 	return v
 }
 
-// encryptByGoJose has go-jose encrypt the envelope: to a public key, or with a
-// secret one.
+// encryptByGoJose makes a JWE with go-jose, to a public key or with a secret key.
 func encryptByGoJose(t *testing.T, alg jose.KeyAlgorithm, enc jose.ContentEncryption, key any) string {
 	t.Helper()
 	e, err := jose.NewEncrypter(enc, jose.Recipient{Algorithm: alg, Key: key, KeyID: "k"}, nil)
@@ -68,8 +67,8 @@ func openJWE(t *testing.T, v *signer.Version, jwe string) (string, error) {
 	return string(plaintext), err
 }
 
-// What go-jose encrypts the token opens, and the reverse, with every algorithm
-// and content encryption that go-jose has.
+// The token opens what go-jose encrypts, and the reverse, with every algorithm and content
+// encryption that go-jose has.
 func TestJWEWithGoJose(t *testing.T) {
 	r := newRig(t)
 	random := func(n int) []byte {
@@ -79,6 +78,7 @@ func TestJWEWithGoJose(t *testing.T) {
 	}
 	rsaKey := r.raw.importRSA("rsa", attrs{p11.CKA_DECRYPT: true})
 	agreed := []signer.Alg{signer.ECDHES, signer.ECDHESA128KW, signer.ECDHESA192KW, signer.ECDHESA256KW}
+
 	tests := []struct {
 		label         string
 		private, open any // of go-jose
@@ -86,6 +86,7 @@ func TestJWEWithGoJose(t *testing.T) {
 	}{
 		{"rsa", &rsaKey.PublicKey, rsaKey, []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256}},
 	}
+
 	for _, c := range []struct {
 		curve elliptic.Curve
 		oid   []byte
@@ -99,6 +100,7 @@ func TestJWEWithGoJose(t *testing.T) {
 			algs          []signer.Alg
 		}{c.curve.Params().Name, &key.PublicKey, key, agreed})
 	}
+
 	for size, algs := range map[int][]signer.Alg{
 		16: {signer.A128KW, signer.A128GCMKW, signer.Dir}, 24: {signer.A192KW, signer.A192GCMKW, signer.Dir}, 32: {signer.A256KW, signer.A256GCMKW, signer.Dir},
 	} {
@@ -110,6 +112,7 @@ func TestJWEWithGoJose(t *testing.T) {
 			algs          []signer.Alg
 		}{label, value, value, algs})
 	}
+
 	for _, tt := range tests {
 		k := mustOpenKey(t, r.b, "pkcs11:object="+tt.label)
 		for _, alg := range tt.algs {
@@ -137,7 +140,7 @@ func TestJWEWithGoJose(t *testing.T) {
 	r.raw.wantNoSessionKeys()
 }
 
-// What keys of known values make is what the standard library makes.
+// Keys of known values make what the standard library makes with the same values.
 func TestKnownAnswers(t *testing.T) {
 	r := newRig(t)
 	value := make([]byte, 64)
@@ -146,6 +149,7 @@ func TestKnownAnswers(t *testing.T) {
 	r.raw.secret(0x2c, "mac384", "\x02", value, attrs{p11.CKA_SIGN: true}) // CKK_SHA384_HMAC
 	r.raw.secret(p11.CKK_GENERIC_SECRET, "short", "\x03", value[:40], attrs{p11.CKA_SIGN: true})
 	r.raw.secret(p11.CKK_GENERIC_SECRET, "too short", "\x04", value[:31], attrs{p11.CKA_SIGN: true})
+
 	tests := []struct {
 		label string
 		size  int
@@ -155,6 +159,7 @@ func TestKnownAnswers(t *testing.T) {
 		{"mac384", 64, []signer.Alg{signer.HS384}},
 		{"short", 40, []signer.Alg{signer.HS256}},
 	}
+
 	for _, tt := range tests {
 		k := mustOpenKey(t, r.b, "pkcs11:type=secret-key;object="+tt.label)
 		wantAlgs(t, k, tt.algs...)

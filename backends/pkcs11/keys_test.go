@@ -22,6 +22,7 @@ func TestSign(t *testing.T) {
 		refs[typ] = token.Generate(t, string(typ), typ, signer.UseSig)
 	}
 	b := mustOpen(t, token.Config())
+
 	tests := []struct {
 		typ  provision.KeyType
 		algs []signer.Alg
@@ -31,6 +32,7 @@ func TestSign(t *testing.T) {
 		{provision.ECP521, []signer.Alg{signer.ES512}},
 		{provision.RSA2048, []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}},
 	}
+
 	for _, tt := range tests {
 		t.Run(string(tt.typ), func(t *testing.T) {
 			k := mustOpenKey(t, b, refs[tt.typ])
@@ -155,8 +157,8 @@ func TestRSAKeyWithoutPublicObject(t *testing.T) {
 	checkSignature(t, k.Public(), signer.PS384, digest, sig)
 }
 
-// The raw operation that undoes OAEP also makes signatures, so a key that may
-// sign gets only what the token does by itself.
+// The raw operation also makes signatures. So a key that may sign decrypts only with the
+// hashes for which the token itself has OAEP.
 func TestDualKey(t *testing.T) {
 	token := softhsm.New(t)
 	b := mustOpen(t, token.Config())

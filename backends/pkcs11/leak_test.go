@@ -21,7 +21,7 @@ import (
 	"signetd/softhsm"
 )
 
-// rss is the resident memory of this process in bytes.
+// rss returns the resident memory of this process in bytes.
 func rss(t *testing.T) int {
 	t.Helper()
 	statm, err := os.ReadFile("/proc/self/statm")
@@ -35,7 +35,7 @@ func rss(t *testing.T) int {
 	return resident * os.Getpagesize()
 }
 
-// grows is by how much n calls of f make the process grow, once it is warm.
+// grows returns by how many bytes n calls of f make the process grow, after a warm-up.
 func grows(t *testing.T, n int, f func()) int {
 	t.Helper()
 	for range n / 4 {
@@ -50,10 +50,10 @@ func grows(t *testing.T, n int, f func()) int {
 	return rss(t) - before
 }
 
-// Ciphertexts that do not decrypt are for anybody to send, so they must cost no
-// memory. The fault module answers 100,000 by itself, or a million in `make soak`
-// (LEAK_COUNT), and SoftHSM2 some thousands. They come as in the daemon, without a
-// goroutine for each: of those the race detector keeps a few hundred bytes of its own.
+// Any program can send ciphertexts that do not decrypt, so they must cost no memory. The
+// fault module answers 100,000 by itself, or a million in `make soak` (LEAK_COUNT), and
+// SoftHSM2 answers some thousands. As in the daemon, there is no goroutine for each one: the
+// race detector keeps a few hundred bytes for every goroutine that ever ran.
 func TestFailingDecryptionsLeakNothing(t *testing.T) {
 	many := 100_000
 	if text := os.Getenv("LEAK_COUNT"); text != "" {
@@ -66,6 +66,7 @@ func TestFailingDecryptionsLeakNothing(t *testing.T) {
 	ref := token.Generate(t, "enc", provision.RSA2048, signer.UseEnc)
 	f, cfg := newFaulty(t, token)
 	k := mustOpenKey(t, mustOpen(t, cfg), ref).(signer.Decrypter)
+
 	tests := []struct {
 		name    string
 		alg     signer.Alg
@@ -77,6 +78,7 @@ func TestFailingDecryptionsLeakNothing(t *testing.T) {
 		{"native, SoftHSM2", signer.RSAOAEP, false, 4000},
 		{"raw, SoftHSM2", signer.RSAOAEP256, false, 4000},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			ct := encryptTo(t, k.Public(), tt.alg, []byte("cek"))
@@ -111,7 +113,7 @@ func leakKeys(t *testing.T, r rig) (unwraps, agrees, aes signer.Key) {
 	return mustOpenKey(t, r.b, "pkcs11:object=rsa"), mustOpenKey(t, r.b, "pkcs11:object=ec"), mustOpenKey(t, r.b, "pkcs11:object=aes")
 }
 
-// What fails because of what a stranger sent costs no memory, and leaves no object.
+// Calls that fail because of their input cost no memory, and leave no object behind.
 func TestFailingCallsLeakNothing(t *testing.T) {
 	r := newRig(t)
 	unwraps, agrees, secret := leakKeys(t, r)
@@ -126,9 +128,10 @@ func TestFailingCallsLeakNothing(t *testing.T) {
 	}
 	bad := make([]byte, 4096)
 	ctx := supervise.NewContext(time.Hour) // as in the daemon: see TestFailingDecryptionsLeakNothing
+
 	tests := []struct {
 		name string
-		rule string // by which SoftHSM2 is spared the work, or what it has no failure for fails
+		rule string // fails the call without SoftHSM2, or where SoftHSM2 cannot fail
 		n    int
 		f    func() error
 	}{
@@ -161,6 +164,7 @@ func TestFailingCallsLeakNothing(t *testing.T) {
 			return err
 		}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			n := tt.n

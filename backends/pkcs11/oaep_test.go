@@ -17,7 +17,7 @@ import (
 
 var oaepHashes = []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
 
-// throwaway is a key that has no secret: the oracle decrypts with it.
+// throwaway returns a key whose private half the test uses, too.
 var throwaway = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -26,7 +26,7 @@ var throwaway = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// encrypt is raw RSA: em to the power of e.
+// encrypt is the raw RSA operation: em to the power of e.
 func encrypt(key *rsa.PublicKey, em []byte) []byte {
 	c := new(big.Int).Exp(new(big.Int).SetBytes(em), big.NewInt(int64(key.E)), key.N)
 	return c.FillBytes(make([]byte, key.Size()))
@@ -100,8 +100,8 @@ func TestDecodeOAEPShortKey(t *testing.T) {
 	}
 }
 
-// FuzzOAEPDecode holds the decoder against crypto/rsa, which gets the encoded
-// message encrypted under a key of the same size.
+// FuzzOAEPDecode compares the decoder with crypto/rsa, which gets the same encoded message,
+// encrypted to a key of the same size.
 func FuzzOAEPDecode(f *testing.F) {
 	f.Add(byte(1), true, append(make([]byte, 200), 1, 'x'))
 	f.Add(byte(0), true, append(make([]byte, 41), 1))

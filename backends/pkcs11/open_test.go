@@ -25,7 +25,7 @@ func write(t *testing.T, name, content string, mode os.FileMode) string {
 	if err := os.WriteFile(path, []byte(content), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+	if err := os.Chmod(path, mode); err != nil { // the umask may have removed bits
 		t.Fatal(err)
 	}
 	return path
@@ -56,6 +56,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"a huge PIN file", func(c *pkcs11.Config) { c.PINFile = write(t, "pin", strings.Repeat("1", 2000), 0o600) }, signer.ErrInvalid, []string{"longer"}},
 		{"a PIN file that is a folder", func(c *pkcs11.Config) { c.PINFile = t.TempDir() }, signer.ErrInvalid, []string{"regular"}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := token.Config()
@@ -69,7 +70,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// testBinary is an ELF file for this machine that is no PKCS#11 module.
+// testBinary returns an ELF file for this machine that is not a PKCS#11 module.
 func testBinary(t *testing.T) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -132,6 +133,7 @@ func initTwin(t *testing.T, token *softhsm.Token) (serial string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, slot := range slots {
 		info, err := ctx.GetTokenInfo(slot)
 		if err != nil || info.Label != "soon a twin" {
@@ -282,13 +284,14 @@ func TestBackendsShareModuleAndLogin(t *testing.T) {
 	if calls(f, "C_Logout") != 1 || calls(f, "C_Finalize") != 1 {
 		t.Error("not logged out or not finalised after the last backend")
 	}
-	mustOpen(t, cfg) // and again from the beginning
+	mustOpen(t, cfg) // the module can be initialised once more
 }
 
 func TestOpenAtOnce(t *testing.T) {
 	token := softhsm.New(t)
 	f, cfg := newFaulty(t, token)
 	var wg sync.WaitGroup
+
 	for range 16 {
 		wg.Go(func() {
 			b, err := pkcs11.Open(t.Context(), cfg)
@@ -332,7 +335,7 @@ func TestOpenContextEnded(t *testing.T) {
 	wantError(t, err, context.Canceled)
 }
 
-// What an Open that its caller gave up still does is undone.
+// An Open whose caller has left undoes what it has done.
 func TestOpenAbandoned(t *testing.T) {
 	token := softhsm.New(t)
 	f, cfg := newFaulty(t, token)

@@ -68,8 +68,8 @@ func TestKeyThatWantsThePINEachTime(t *testing.T) {
 	}
 }
 
-// A repair reads the PIN again. A wrong one is tried once, whatever the load,
-// and the right one heals when it is in the file.
+// A repair reads the PIN again. A wrong PIN is tried once under any load, and when the
+// right one is in the file the backend works again.
 func TestRepairWithWrongPIN(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)

@@ -49,8 +49,6 @@ const (
 	ckkSHA512HMAC = 0x2d
 )
 
-func coordinateSize(c elliptic.Curve) int { return (c.Params().BitSize + 7) / 8 }
-
 func isRSA(pub crypto.PublicKey) bool {
 	_, ok := pub.(*rsa.PublicKey)
 	return ok
@@ -244,19 +242,19 @@ func has(s *session, o p11.ObjectHandle, want map[uint][][]byte) (bool, error) {
 	return true, nil
 }
 
-// parsePoint parses CKA_EC_POINT: an uncompressed point, in a DER OCTET STRING
-// as PKCS#11 2.40 section 2.3.3 wants it, or bare as some tokens have it.
+// parsePoint parses CKA_EC_POINT: an uncompressed point, in a DER OCTET STRING as PKCS#11
+// 2.40 section 2.3.3 wants it, or bare as some tokens have it.
 func parsePoint(curve elliptic.Curve, v []byte) (publicKey, error) {
-	if len(v) != 1+2*coordinateSize(curve) {
-		var inner []byte
-		if rest, err := asn1.Unmarshal(v, &inner); err != nil || len(rest) != 0 {
-			return nil, errors.New("its CKA_EC_POINT is not a point")
-		}
-		v = inner
+	if pub, ok := signer.ParsePoint(curve, v); ok {
+		return pub, nil
 	}
-	pub, ok := signer.ParsePoint(curve, v)
+	var inner []byte
+	if rest, err := asn1.Unmarshal(v, &inner); err != nil || len(rest) != 0 {
+		return nil, errors.New("its CKA_EC_POINT is not a point of the curve")
+	}
+	pub, ok := signer.ParsePoint(curve, inner)
 	if !ok {
-		return nil, errors.New("its CKA_EC_POINT is not on the curve")
+		return nil, errors.New("its CKA_EC_POINT is not a point of the curve")
 	}
 	return pub, nil
 }
@@ -270,7 +268,7 @@ func parseEd25519(v []byte) (publicKey, error) {
 		var bits asn1.BitString
 		if rest, err := asn1.Unmarshal(v, &octets); err != nil || len(rest) != 0 {
 			if rest, err := asn1.Unmarshal(v, &bits); err != nil || len(rest) != 0 || bits.BitLength%8 != 0 {
-				return nil, errors.New("its CKA_EC_POINT is not a point")
+				return nil, errors.New("its CKA_EC_POINT is not a point of Ed25519")
 			}
 			octets = bits.Bytes
 		}
@@ -278,7 +276,7 @@ func parseEd25519(v []byte) (publicKey, error) {
 	}
 
 	if len(v) != ed25519.PublicKeySize {
-		return nil, errors.New("its CKA_EC_POINT is not one of Ed25519")
+		return nil, errors.New("its CKA_EC_POINT is not a point of Ed25519")
 	}
 	return ed25519.PublicKey(v), nil
 }

@@ -12,6 +12,7 @@ import (
 func TestParseEd25519(t *testing.T) {
 	point := bytes.Repeat([]byte{7}, 32)
 	derLike := append([]byte{4, 30}, bytes.Repeat([]byte{7}, 30)...) // bare, and looks like an OCTET STRING
+
 	tests := []struct {
 		name string
 		v    []byte
@@ -28,6 +29,7 @@ func TestParseEd25519(t *testing.T) {
 		{"spare bits", append([]byte{0x03, 33, 1}, bytes.Repeat([]byte{8}, 32)...), nil},
 		{"a SEQUENCE", append([]byte{0x30, 32}, point...), nil},
 	}
+
 	for _, tt := range tests {
 		got, err := parseEd25519(tt.v)
 		if (err == nil) != (tt.want != nil) || err == nil && !got.Equal(ed25519.PublicKey(tt.want)) {

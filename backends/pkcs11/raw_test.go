@@ -10,8 +10,8 @@ import (
 	"signetd/softhsm"
 )
 
-// A rawSession makes objects that no sane tool makes. It is logged in while a
-// Backend is open on the token, since PKCS#11 logs in whole processes.
+// A rawSession makes objects that no careful tool makes. It is logged in while a Backend is
+// open on the token, since PKCS#11 logs in whole processes.
 type rawSession struct {
 	t   *testing.T
 	ctx *p11.Ctx
@@ -26,6 +26,7 @@ func openRaw(t *testing.T, token *softhsm.Token) rawSession {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, slot := range slots {
 		info, err := ctx.GetTokenInfo(slot)
 		if err != nil || info.Label != token.Label() {

@@ -13,6 +13,7 @@ func TestVerdict(t *testing.T) {
 		{[]Severity{Warn, Fail, OK}, Fail},
 		{[]Severity{Fail, Warn}, Fail},
 	}
+
 	for _, tt := range tests {
 		var r Report
 		for _, s := range tt.severities {

@@ -17,8 +17,8 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// A rig is a SoftHSM2 token behind the fault module, with a backend of one session
-// on it, and a session beside those of the backend.
+// A rig is a SoftHSM2 token behind the fault module, with a backend of one session, and a
+// session that is not the backend's.
 type rig struct {
 	f   *faultp11.Module
 	b   *pkcs11.Backend
@@ -33,17 +33,17 @@ func newRig(t *testing.T) rig {
 	cfg := token.Config()
 	cfg.Module, cfg.Sessions = f.Module(), 1
 	b := mustOpen(t, cfg)
-	return rig{f, b, openRaw(t, token), cfg} // openRaw's is the library that the fault module forwards to
+	return rig{f, b, openRaw(t, token), cfg} // openRaw uses the library that the fault module forwards to
 }
 
-// holding opens another backend that holds CEKs.
+// holding opens another backend, with hold_cek.
 func (r rig) holding(t *testing.T) *pkcs11.Backend {
 	t.Helper()
 	r.cfg.HoldCEK = true
 	return mustOpen(t, r.cfg)
 }
 
-// secret makes a secret key of a known value, which no sane operator does.
+// secret makes a secret key of a known value.
 func (r rawSession) secret(keyType uint, label, id string, value []byte, more attrs) p11.ObjectHandle {
 	r.t.Helper()
 	a := attrs{
@@ -65,7 +65,7 @@ func (r rawSession) create(a attrs) p11.ObjectHandle {
 	return h
 }
 
-// aesUses are all that an AES key may do.
+// aesUses allows all that an AES key can do.
 func aesUses() attrs {
 	return attrs{p11.CKA_ENCRYPT: true, p11.CKA_DECRYPT: true, p11.CKA_WRAP: true, p11.CKA_UNWRAP: true}
 }
@@ -84,6 +84,7 @@ func (r rawSession) importRSA(label string, more attrs) *rsa.PrivateKey {
 		p11.CKA_EXPONENT_2: key.Precomputed.Dq.Bytes(), p11.CKA_COEFFICIENT: key.Precomputed.Qinv.Bytes(),
 		p11.CKA_SIGN: false,
 	}
+
 	for typ, v := range more {
 		a[typ] = v
 	}
@@ -118,8 +119,8 @@ func (r rawSession) importEC(label string, curve elliptic.Curve, oid []byte) *ec
 	return key
 }
 
-// wantNoSessionKeys checks that no secret key is left behind in the process: the
-// session objects of one session are seen by all.
+// wantNoSessionKeys checks that no secret session object is left in the process: each
+// session sees those of all sessions.
 func (r rawSession) wantNoSessionKeys() {
 	r.t.Helper()
 	template := attrs{p11.CKA_CLASS: p11.CKO_SECRET_KEY, p11.CKA_TOKEN: false}.list()

@@ -16,7 +16,7 @@ import (
 	"signetd/softhsm"
 )
 
-// TestRSA15 opens what old senders make, and gives random bytes for all else.
+// TestRSA15 opens what old senders make, and returns random bytes for everything else.
 func TestRSA15(t *testing.T) {
 	token := softhsm.New(t)
 	ref, signs := token.Generate(t, "old", provision.RSA2048, signer.UseEnc), token.Generate(t, "sig", provision.RSA2048, signer.UseSig)
@@ -55,6 +55,7 @@ func TestRSA15(t *testing.T) {
 	}
 	flipped := bytes.Clone(good)
 	flipped[100] ^= 1
+
 	for name, tt := range map[string]struct {
 		ciphertext []byte
 		size       int

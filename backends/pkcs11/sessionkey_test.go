@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestSessionKey gives sessionKey every form that is not the right one.
+// TestSessionKey checks that sessionKey returns random bytes for each wrong form.
 func TestSessionKey(t *testing.T) {
 	em := func(change func(em []byte)) []byte {
 		b := bytes.Repeat([]byte{7}, 256)
@@ -19,6 +19,7 @@ func TestSessionKey(t *testing.T) {
 	if got := sessionKey(em(func([]byte) {}), bytes.Clone(random)); !bytes.Equal(got, bytes.Repeat([]byte{7}, 32)) {
 		t.Errorf("sessionKey() = %x", got)
 	}
+
 	for name, change := range map[string]func([]byte){
 		"first byte": func(b []byte) { b[0] = 1 }, "second byte": func(b []byte) { b[1] = 1 }, "no separator": func(b []byte) { b[256-33] = 1 },
 		"zero at the start of the padding": func(b []byte) { b[2] = 0 }, "zero at its end": func(b []byte) { b[256-34] = 0 }, "zero in it": func(b []byte) { b[99] = 0 },

@@ -159,7 +159,7 @@ func signMechanism(alg signer.Alg, strategy signStrategy, data []byte) (cryptoki
 func signatureSize(pub crypto.PublicKey) int {
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
-		return 2 * coordinateSize(pub.Curve)
+		return 2 * ((pub.Params().BitSize + 7) / 8)
 	case *rsa.PublicKey:
 		return pub.Size()
 	case ed25519.PublicKey:

@@ -23,7 +23,7 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// A token that lacks the mechanisms over a digest gets the message.
+// A token without the mechanisms that sign a digest gets the message.
 func TestMessageForm(t *testing.T) {
 	token := softhsm.New(t)
 	ref := token.Generate(t, "sig", provision.RSA2048, signer.UseSig)
@@ -32,11 +32,12 @@ func TestMessageForm(t *testing.T) {
 	cfg.Module, cfg.Sessions = f.Module(), 1
 	b := mustOpen(t, cfg)
 	all := []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}
+
 	tests := []struct {
 		name  string
 		rules []string
 		algs  []signer.Alg // all that it still does
-		whole []signer.Alg // of these only over a message
+		whole []signer.Alg // of these, those that need the message
 	}{
 		{"no PSS", []string{"C_SignInit * rv=CKR_MECHANISM_INVALID mech=CKM_RSA_PKCS_PSS"}, all, all[3:]},
 		{"no PSS, which shows late", []string{"C_Sign * rv=CKR_MECHANISM_INVALID mech=CKM_RSA_PKCS_PSS"}, all, all[3:]},
@@ -48,6 +49,7 @@ func TestMessageForm(t *testing.T) {
 			"C_SignInit * rv=CKR_MECHANISM_INVALID mech=0x45",
 		}, append(all[:3:3], signer.PS384), []signer.Alg{signer.PS384}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			defer f.Inject(tt.rules...)()
@@ -78,7 +80,7 @@ func TestSignMessageRefuses(t *testing.T) {
 	wantError(t, err, signer.ErrUnsupported)
 }
 
-// unwrapOnly are the attributes of a key-encryption key that follows the book.
+// unwrapOnly has the attributes of a key-encryption key that can do nothing else.
 func unwrapOnly() attrs {
 	return attrs{p11.CKA_SIGN: false, p11.CKA_DECRYPT: false, p11.CKA_UNWRAP: true, p11.CKA_EXTRACTABLE: false}
 }
@@ -92,6 +94,7 @@ func TestWaysToDecrypt(t *testing.T) {
 	both := func() attrs {
 		return attrs{p11.CKA_SIGN: false, p11.CKA_DECRYPT: true, p11.CKA_UNWRAP: true, p11.CKA_EXTRACTABLE: false}
 	}
+
 	tests := []struct {
 		name  string
 		key   attrs
@@ -145,7 +148,7 @@ func TestHoldCEKThatCannot(t *testing.T) {
 	wantError(t, err, signer.ErrUnsupported, "hold_cek", "CKA_UNWRAP")
 }
 
-// sealedCEK is a JWE for one recipient whose CEK is not what enc says.
+// sealedCEK returns the parts of a JWE with a given CEK, whose length need not fit enc.
 func sealedCEK(t *testing.T, pub *rsa.PublicKey, cek []byte, enc string) signer.Content {
 	t.Helper()
 	c := signer.Content{Enc: enc, IV: make([]byte, 12), AAD: []byte("e30")}
@@ -166,8 +169,8 @@ func sealedCEK(t *testing.T, pub *rsa.PublicKey, cek []byte, enc string) signer.
 	return c
 }
 
-// The CEK stays in the token: it is never asked for a value, and the key that it
-// unwrapped is gone afterwards.
+// The CEK stays in the token: its value is never read, and the key that it was unwrapped to
+// is destroyed afterwards.
 func TestHeldCEK(t *testing.T) {
 	r := newRig(t)
 	f, raw := r.f, r.raw
@@ -221,8 +224,8 @@ func TestHeldCEK(t *testing.T) {
 	raw.wantNoSessionKeys()
 }
 
-// What the token says of the new key is as little of an oracle as what it says of
-// the ciphertext. A key that it does not destroy goes with its session.
+// What the token answers about the new key is no more of an oracle than what it answers
+// about the ciphertext. If the new key cannot be destroyed, its session is closed.
 func TestFaultsOfTheNewKey(t *testing.T) {
 	r := newRig(t)
 	f, raw := r.f, r.raw
@@ -239,6 +242,7 @@ func TestFaultsOfTheNewKey(t *testing.T) {
 			return err
 		},
 	}
+
 	tests := []struct {
 		rule string
 		keys string
@@ -263,6 +267,7 @@ func TestFaultsOfTheNewKey(t *testing.T) {
 		{"C_DestroyObject 1 rv=CKR_OBJECT_HANDLE_INVALID", "held read", nil},
 		{"C_DestroyObject * rv=CKR_ACTION_PROHIBITED", "held read", signer.ErrUnavailable},
 	}
+
 	for _, tt := range tests {
 		for name := range strings.SplitSeq(tt.keys, " ") {
 			t.Run(name+" "+tt.rule, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"signetd/signer"
 )
 
-// Whatever way a token leaves open, what is wrapped is what RFC 3394 and 5649 say.
+// Keys are wrapped as RFC 3394 and 5649 say, in each way that a token may force.
 func TestWaysToWrap(t *testing.T) {
 	const (
 		object = "C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP"
@@ -30,6 +30,7 @@ func TestWaysToWrap(t *testing.T) {
 	r := newRig(t)
 	value := make([]byte, 32)
 	rand.Read(value)
+
 	tests := []struct {
 		name           string
 		key            attrs
@@ -45,6 +46,7 @@ func TestWaysToWrap(t *testing.T) {
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
+
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			label := fmt.Sprintf("k%d", i)
@@ -75,7 +77,7 @@ func TestWaysToWrap(t *testing.T) {
 	}
 }
 
-// wantWrap compares with the standard library's AES.
+// wantWrap compares with an implementation over AES of the standard library.
 func wantWrap(t *testing.T, w signer.Wrapper, value []byte, form signer.WrapForm, key []byte) {
 	t.Helper()
 	block, err := aes.NewCipher(value)
@@ -99,8 +101,8 @@ func wantWrap(t *testing.T, w signer.Wrapper, value []byte, form signer.WrapForm
 	}
 }
 
-// AES-GCM is that of the standard library, each time under another IV. What a token
-// would take and should not never reaches it.
+// Sealing makes the same as AES-GCM of the standard library, with a new IV each time. IVs and
+// tags of a wrong length, which a token would take, never reach it.
 func TestSeal(t *testing.T) {
 	r := newRig(t)
 	value := make([]byte, 16)
@@ -142,7 +144,7 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// An AES key that does one direction alone is of no use, and says why.
+// An AES key that does one direction alone cannot be opened, and the error says why.
 func TestAESRefuses(t *testing.T) {
 	r := newRig(t)
 	value := make([]byte, 16)
@@ -155,13 +157,14 @@ func TestAESRefuses(t *testing.T) {
 	}
 }
 
-// A private key comes first, and the type decides between two with one name.
+// If two keys have one name, the type in the ref decides; without it the private key is used.
 func TestRefTypes(t *testing.T) {
 	r := newRig(t)
 	r.raw.ec(oidP256, "twin", "\x01", attrs{p11.CKA_SIGN: true})
 	r.raw.secret(p11.CKK_GENERIC_SECRET, "twin", "\x02", make([]byte, 32), attrs{p11.CKA_SIGN: true})
 	r.raw.secret(p11.CKK_GENERIC_SECRET, "two", "\x03", make([]byte, 32), attrs{p11.CKA_SIGN: true})
 	r.raw.secret(p11.CKK_AES, "two", "\x04", make([]byte, 32), aesUses())
+
 	for ref, want := range map[string]string{
 		"pkcs11:object=twin": "*ecdsa.PublicKey", "pkcs11:object=twin;type=private": "*ecdsa.PublicKey",
 		"pkcs11:object=twin;type=secret-key": "signer.Secret", "pkcs11:id=%02": "signer.Secret",
@@ -176,8 +179,7 @@ func TestRefTypes(t *testing.T) {
 	wantError(t, err, signer.ErrNotFound)
 }
 
-// A secret key that another has taken the place of is noticed, although it has no
-// public half.
+// A secret key that was replaced by another is noticed, although it has no public half.
 func TestReplacedSecretIsNoticed(t *testing.T) {
 	r := newRig(t)
 	tests := map[string]struct {
@@ -199,6 +201,7 @@ func TestReplacedSecretIsNoticed(t *testing.T) {
 			return err
 		}},
 	}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			value := make([]byte, tt.size)
@@ -227,7 +230,7 @@ func TestReplacedSecretIsNoticed(t *testing.T) {
 	}
 }
 
-// The forms in which a token may want to be asked for ECDH.
+// The ways in which a token may want to be asked for ECDH.
 func TestWaysToAgree(t *testing.T) {
 	r := newRig(t)
 	r.raw.ec(oidP256, "k", "\x01", attrs{p11.CKA_SIGN: false, p11.CKA_DERIVE: true})
@@ -282,12 +285,13 @@ func TestWaysToAgree(t *testing.T) {
 	}
 }
 
-// A key that signs and agrees is for what the config says.
+// A key that can sign and agree has both interfaces: the config decides on its use.
 func TestSignAgreeKey(t *testing.T) {
 	r := newRig(t)
 	r.raw.ec(oidP256, "k", "\x01", attrs{p11.CKA_SIGN: true, p11.CKA_DERIVE: true})
 	k := mustOpenKey(t, r.b, "pkcs11:object=k")
 	wantAlgs(t, k, signer.ES256, signer.ECDHES, signer.ECDHESA128KW, signer.ECDHESA192KW, signer.ECDHESA256KW)
+
 	for _, alg := range []signer.Alg{signer.ES256, signer.ECDHES} {
 		if err := mustVersion(t, k, alg).Prove(t.Context()); err != nil {
 			t.Errorf("%s: %v", alg, err)
@@ -302,7 +306,7 @@ func TestSignAgreeKey(t *testing.T) {
 	}
 }
 
-// A key that wants the PIN for each operation gets it, in whatever way it is used.
+// A key that wants the PIN for each operation gets it, in each way of using it.
 func TestAlwaysAuthenticateKinds(t *testing.T) {
 	r := newRig(t)
 	always := func(a attrs) attrs { a[p11.CKA_ALWAYS_AUTHENTICATE] = true; return a }
@@ -334,7 +338,7 @@ func TestAlwaysAuthenticateKinds(t *testing.T) {
 	}
 }
 
-// Keys on Ed25519 are known by each of the two names of the curve.
+// Ed25519 is recognised by each of the two names of the curve.
 func TestEd25519Params(t *testing.T) {
 	r := newRig(t)
 	for name, params := range map[string]string{"oid": "\x06\x03\x2b\x65\x70", "name": "\x13\x0cedwards25519"} {
@@ -352,7 +356,7 @@ func TestEd25519Params(t *testing.T) {
 	wantError(t, err, signer.ErrUnsupported, "Ed25519")
 }
 
-// A token that cannot sign with a key on Ed25519 says so when it is opened.
+// If the token cannot sign with an Ed25519 key, OpenKey says so.
 func TestEdDSAIsMissing(t *testing.T) {
 	r := newRig(t)
 	public := attrs{p11.CKA_EC_PARAMS: []byte("\x06\x03\x2b\x65\x70"), p11.CKA_VERIFY: true}.name("k", "k")

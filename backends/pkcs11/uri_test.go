@@ -24,6 +24,7 @@ func TestParseURI(t *testing.T) {
 		{"pkcs11:object=a=b&c,d@e", URI{Object: "a=b&c,d@e"}},
 		{"pkcs11:object=%3b%3F%25", URI{Object: ";?%"}},
 	}
+
 	for _, tt := range tests {
 		got, err := ParseURI(tt.uri)
 		if err != nil {
@@ -63,6 +64,7 @@ func TestParseURIRefuses(t *testing.T) {
 		{"a bad escape", "pkcs11:object=a%zz", "hexadecimal"},
 		{"no UTF-8", "pkcs11:object=%ff", "not UTF-8"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := ParseURI(tt.uri)
@@ -89,8 +91,8 @@ func TestParseURIHidesPIN(t *testing.T) {
 	}
 }
 
-// FuzzParseURI: what parses is written and parsed to the same; a PIN never
-// shows.
+// FuzzParseURI checks that String of a URI parses to the same URI, and that no error shows
+// a PIN.
 func FuzzParseURI(f *testing.F) {
 	f.Add("pkcs11:object=oidc-2026-11;type=private", "1234")
 	f.Add("pkcs11:token=a%20b;id=%01%ff;serial=1", "%31")
@@ -105,7 +107,7 @@ func FuzzParseURI(f *testing.F) {
 		} else if !errors.Is(err, signer.ErrInvalid) {
 			t.Fatalf("ParseURI(%q) = %v, want ErrInvalid", s, err)
 		}
-		// The one text for all of them can hold nothing of any of them.
+		// One fixed text for all of them cannot show any of them.
 		want := signer.ErrInvalid.Error() + ": pkcs11 URI: " + errPIN.Error()
 		for _, uri := range []string{s + "?pin-value=" + pin, s + ";pin-value=" + pin, "pkcs11:object=k?pin-source=" + pin} {
 			if _, err := ParseURI(uri); err == nil || err.Error() != want {

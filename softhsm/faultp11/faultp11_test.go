@@ -110,6 +110,7 @@ func TestWhichCalls(t *testing.T) {
 		{[]string{"C_Sign 1 mech=CKM_ECDSA rv=CKR_DEVICE_ERROR", "C_Sign 1 mech=CKM_EDDSA rv=CKR_HOST_MEMORY"}, []int{1}},
 		{[]string{"C_Sign 2 query rv=CKR_DEVICE_ERROR"}, []int{2}},
 	}
+
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.rules, "; "), func(t *testing.T) {
 			lift := r.f.Inject(tt.rules...)
@@ -178,7 +179,7 @@ func TestHang(t *testing.T) {
 	r := newRig(t)
 	lift, done := r.hangOne(r.s)
 	r.want(r.sign(r.open()), p11.CKR_OK)              // others go on
-	r.f.Inject("C_GetSlotInfo 1 rv=CKR_DEVICE_ERROR") // another change of the file is no reason to go on
+	r.f.Inject("C_GetSlotInfo 1 rv=CKR_DEVICE_ERROR") // another change of the file does not end the hang
 	select {
 	case err := <-done:
 		t.Fatalf("the call returned: %v", err)
@@ -206,6 +207,7 @@ func TestSpoiltAnswer(t *testing.T) {
 	if !bytes.Equal(good[:27], short) {
 		t.Errorf("short=5 made %x of %x", short, good)
 	}
+
 	for _, zero := range []bool{false, true} {
 		random, err := r.GenerateRandom(r.s, 16)
 		if got := bytes.Equal(random, make([]byte, 16)); err != nil || got != zero {
@@ -283,6 +285,7 @@ func TestBusy(t *testing.T) {
 	if r.sign(r.open()) == nil {
 		t.Error("C_Logout did not reach the token")
 	}
+
 	for name, want := range map[string]int{"shared-session": 1, "busy-logout": 1, "busy-close": 1, "busy-finalize": 0} {
 		if got := r.f.Count(name).Calls; got != want {
 			t.Errorf("%s is %d, want %d", name, got, want)
@@ -299,6 +302,7 @@ func TestExactUnderThreads(t *testing.T) {
 	r.f.Inject("C_Sign 101-150 rv=CKR_DEVICE_ERROR", "C_SignInit 7 rv=CKR_HOST_MEMORY")
 	var wg sync.WaitGroup
 	var device, memory, good, other atomic.Int64
+
 	for range threads {
 		s := r.open()
 		wg.Go(func() {
@@ -334,6 +338,7 @@ func TestExactUnderThreads(t *testing.T) {
 		"shared-session": {},
 		"C_Login":        {Calls: 1},
 	}
+
 	for name, count := range want {
 		if after[name] != count {
 			t.Errorf("%s: %+v, want %+v", name, after[name], count)

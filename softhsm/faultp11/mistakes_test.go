@@ -34,6 +34,7 @@ func TestMistakes(t *testing.T) {
 		"sessions 3 loud", "C_Sign 1 rv=5 until=C_Sing", "C_Sign 1 rv=5 until=", "dead-slot", "dead-slot x", "init-args", "token-flags USER_PIN_LOCKED", "token-flags +NO_SUCH_FLAG", "serial", "serial 01234567890123456",
 		"C_Sign 1 " + strings.Repeat("flip ", 40),
 	}
+
 	for _, rule := range rules {
 		q := &quiet{TB: t}
 		f := faultp11.New(q, token.Module())
@@ -52,7 +53,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// Package and module agree on the file, whoever makes it.
+// The stats file is the same, whether the package or the module makes it.
 func TestStatsFile(t *testing.T) {
 	token := softhsm.New(t)
 	f := faultp11.New(t, token.Module())

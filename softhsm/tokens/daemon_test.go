@@ -37,7 +37,7 @@ type daemon struct {
 	client http.Client
 }
 
-// said is what a process has printed.
+// said holds what a process has printed.
 type said struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -104,7 +104,7 @@ grants: [{peer: {user: %d}, ops: [sign-jws], keys: [notes]}]
 	return d
 }
 
-// sign asks for a signature, and returns the status and the body of the answer.
+// sign requests a signature, and returns the status and the body of the answer.
 func (d *daemon) sign() (status int, body string) {
 	resp, err := d.client.Post("http://signetd"+api.SignJWS.Path, "application/json", strings.NewReader(`{"key":"notes","payload":"AAAA"}`))
 	if err != nil {
@@ -137,10 +137,10 @@ func (d *daemon) await(status int) {
 	}
 }
 
-// TestDaemonWrongPIN has a daemon lose a token that locks at the third wrong PIN,
-// while the PIN file holds a wrong one. Under load for seconds it shows that PIN
-// once, and says which file to correct; with the right PIN in that file it serves
-// again, in the same process.
+// TestDaemonWrongPIN has a daemon lose a token that locks at the third wrong PIN, while the
+// PIN file holds a wrong one. Under load for seconds the daemon shows that PIN once, and
+// says which file to correct. With the right PIN in that file it serves again, in the same
+// process.
 func TestDaemonWrongPIN(t *testing.T) {
 	if !runAlone(t) {
 		return
@@ -179,10 +179,9 @@ func TestDaemonWrongPIN(t *testing.T) {
 	}
 }
 
-// TestDaemonWrongPINAtStart starts a daemon with a wrong PIN. There is nothing that
-// it could serve, so it says which file to correct and ends, with the exit status
-// by which systemd leaves it alone: a daemon that was started again and again
-// would lock the token.
+// TestDaemonWrongPINAtStart starts a daemon with a wrong PIN. It can serve nothing, so it says
+// which file to correct and ends, with the exit status after which systemd does not restart
+// it: restarts would lock the token.
 func TestDaemonWrongPINAtStart(t *testing.T) {
 	if !runAlone(t) {
 		return
@@ -213,8 +212,7 @@ func TestDaemonWrongPINAtStart(t *testing.T) {
 	startDaemon(t, token, f.Module()).await(http.StatusOK)
 }
 
-// checkPINState checks that the token has counted one wrong PIN, and is not
-// locked.
+// checkPINState checks that the token has counted one wrong PIN, and is not locked.
 func checkPINState(t *testing.T, token *tokens.Token) {
 	t.Helper()
 	r := &raw{Ctx: p11.New(token.Module()), t: t, token: token}

@@ -66,8 +66,7 @@ func algsOf(token *tokens.Token, use signer.Use) (algs []signer.Alg) {
 	return algs
 }
 
-// TestDoctor examines every token: what it can do is proven and measured, and
-// nothing fails.
+// TestDoctor examines every token: each algorithm is proven and measured, and nothing fails.
 func TestDoctor(t *testing.T) {
 	for _, kit := range tokens.All() {
 		t.Run(kit.Name, func(t *testing.T) {
@@ -103,7 +102,7 @@ func TestDoctor(t *testing.T) {
 			for i, want := range [][]signer.Alg{sigs, encs} {
 				checkServes(t, report.Keys[i], want)
 			}
-			// The same for people.
+			// The same as text.
 			if text, status := doctor(t, token, "--config", doctorConfig(t, token, sigs, encs)); status != 0 || !strings.Contains(text, "Verdict: ") {
 				t.Errorf("exit status %d\n%s", status, text)
 			}
@@ -161,9 +160,9 @@ keys:
 	return path
 }
 
-// TestDoctorLocked examines a token that three wrong PINs have locked. It says so
-// by its flags, and no PIN is shown to it. Behind a module that hides those flags,
-// as some tokens do, the answer to the login is a real CKR_PIN_LOCKED.
+// TestDoctorLocked examines a token that three wrong PINs have locked. Its flags say so, and
+// no PIN is shown to it. Behind a module that hides those flags, as some tokens do, the
+// login returns a real CKR_PIN_LOCKED.
 func TestDoctorLocked(t *testing.T) {
 	if !runAlone(t) {
 		return
@@ -193,8 +192,8 @@ func TestDoctorLocked(t *testing.T) {
 	}
 }
 
-// TestDoctorExtractable examines a key that whoever logs in can copy out of its
-// token. It works, and is not fit for use all the same.
+// TestDoctorExtractable examines a key that anyone who logs in can copy out of its token. It
+// works, and is nevertheless not fit for use.
 func TestDoctorExtractable(t *testing.T) {
 	if !runAlone(t) {
 		return

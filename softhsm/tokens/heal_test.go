@@ -101,6 +101,7 @@ func TestCutUnderLoad(t *testing.T) {
 		})
 	}
 	var longest time.Duration
+
 	for i := range 20 {
 		token.Cut(t)
 		before, start := signed.Load(), time.Now()
@@ -157,6 +158,7 @@ func TestWrongPINDoesNotLock(t *testing.T) {
 	token := tokens.NewOpencryptoki(t)
 	right := token.PIN()
 	writePIN(t, token, "wrong1")
+
 	for i := range 10 {
 		b, err := pkcs11.Open(t.Context(), token.Config())
 		if err == nil {

@@ -24,6 +24,7 @@ func TestHeldCEK(t *testing.T) {
 		"softhsm2": {signer.RSAOAEP}, // OAEP with SHA-2 is done here, which needs the CEK
 		"nss":      {signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512},
 	}
+
 	for _, kit := range tokens.All() {
 		t.Run(kit.Name, func(t *testing.T) {
 			if !runAlone(t) {
@@ -71,6 +72,7 @@ func holdsCEK(t *testing.T, k signer.Key, alg signer.Alg, tells bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, enc := range []string{"A128GCM", "A192GCM", "A256GCM"} {
 		jwe, err := v.EncryptJWE(t.Context(), enc, signer.Header{}, []byte("a sealed envelope"))
 		if err != nil {

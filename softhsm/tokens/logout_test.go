@@ -14,9 +14,9 @@ import (
 	"signetd/softhsm/tokens"
 )
 
-// TestLostLogin logs out behind the backend's back, before each use of each kind of
-// key. Tokens answer that in many ways, and differently in each call; no request
-// fails for it, and none is taken for a bad ciphertext.
+// TestLostLogin logs out without the backend, before each use of each kind of key. Tokens
+// answer the next call in many ways, which also differ from call to call. No request may
+// fail, and none may be taken for a bad ciphertext.
 func TestLostLogin(t *testing.T) {
 	for _, kit := range tokens.All() {
 		t.Run(kit.Name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestLostLogin(t *testing.T) {
 			}
 			cfg := token.Config()
 			lose := func() { logOut(t, token) }
-			if kit.Name == "p11kit" { // whose client is another one for each who loads it
+			if kit.Name == "p11kit" { // each program that loads its client gets an instance of its own
 				cfg.Sessions = 1 // see NewP11Kit
 				lose = func() { token.Cut(t) }
 			}
@@ -58,10 +58,10 @@ func TestLostLogin(t *testing.T) {
 	}
 }
 
-// secretTypes are left out with NSS 3.87: at a C_Logout it frees the values of secret
-// keys, and at the next C_SignInit with the handle it reads them, which ends the
-// process about once in ten times. Nobody but another library in the process can
-// log it out, and no check before the call would be in time.
+// secretTypes are left out with NSS 3.87. At a C_Logout it frees the values of secret keys,
+// and at the next C_SignInit with the handle it reads them, which ends the process about
+// once in ten times. Only another library in the process can log it out, and no check before
+// the call would be in time.
 var secretTypes = []provision.KeyType{provision.HMAC512, provision.AES128, provision.AES192, provision.AES256}
 
 // logOut logs the process out, as another library in it might.

@@ -19,8 +19,7 @@ import (
 	"signetd/softhsm/tokens"
 )
 
-// These tests hold the tokens to what their doc comments say of them, through
-// the binding alone.
+// These tests check, through the binding alone, what the doc comments say of the tokens.
 
 // A raw is a token with one session in it.
 type raw struct {
@@ -38,7 +37,7 @@ func openRaw(t *testing.T, token *tokens.Token) *raw {
 		t.Fatalf("%s does not load", token.Module())
 	}
 	r.initialize()
-	t.Cleanup(func() { _ = r.Finalize() }) // a cut cable may answer with an error
+	t.Cleanup(func() { _ = r.Finalize() }) // fails if the connection is broken
 	return r
 }
 
@@ -106,7 +105,7 @@ var (
 	pss     = p11.NewPSSParams(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, sha256.Size)
 )
 
-// decryptsOAEP256 checks that the token does so by itself.
+// decryptsOAEP256 checks that the token itself decrypts RSA-OAEP-256.
 func (r *raw) decryptsOAEP256(label string) {
 	r.t.Helper()
 	want := []byte("a content encryption key")
@@ -139,6 +138,7 @@ func TestNSS(t *testing.T) {
 	if err := rsa.VerifyPSS(r.public("sig"), crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: sha256.Size}); err != nil {
 		t.Error(err)
 	}
+
 	for label, size := range map[string]int{"p256": 64, "p384": 96, "p521": 132} {
 		if sig, err = r.sign(r.find(p11.CKO_PRIVATE_KEY, label), p11.NewMechanism(p11.CKM_ECDSA, nil), digest[:]); err != nil || len(sig) != size {
 			t.Errorf("%s: a signature of %d bytes, %v; want %d", label, len(sig), err, size)
@@ -162,7 +162,7 @@ func TestOpencryptoki(t *testing.T) {
 	r.want("the right PIN", r.Login(r.s, p11.CKU_USER, token.PIN()), p11.CKR_PIN_LOCKED)
 }
 
-// The token of the test before, locked and with a key, is gone.
+// Nothing is left of the token of the test before, which was locked and had a key.
 func TestOpencryptokiIsNew(t *testing.T) {
 	if !runAlone(t) {
 		return
@@ -235,7 +235,7 @@ func TestP11KitCut(t *testing.T) {
 		r.want("C_GetSessionInfo", err, p11.CKR_DEVICE_ERROR)
 		_, err = r.OpenSession(r.slot, p11.CKF_SERIAL_SESSION)
 		r.want("C_OpenSession", err, p11.CKR_DEVICE_ERROR)
-		_ = r.Finalize() // has nobody to say it to
+		_ = r.Finalize() // fails: the connection is gone
 		r.initialize()
 	}
 }

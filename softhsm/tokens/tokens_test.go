@@ -22,9 +22,9 @@ import (
 // alone is set in the process that runs one test alone.
 const alone = "SIGNETD_TEST_ALONE"
 
-// runAlone runs the test that calls it in a process of its own, and reports
-// whether this is that process. Modules leave things behind in a process:
-// threads, signal dispositions, environment that was read once.
+// runAlone runs the test that calls it in a process of its own, and reports whether this is
+// that process. Modules leave things behind in a process: threads, signal dispositions,
+// environment variables that they read only once.
 func runAlone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(alone) != "" {
@@ -79,7 +79,7 @@ func marked(t *testing.T, mark string) (found []string) {
 	return found
 }
 
-// kinds are what the suite calls keys of each type for each use.
+// kinds has the name that the suite gives to keys of each type and use.
 var kinds = map[signer.Use]map[provision.KeyType]signertest.Kind{
 	signer.UseSig: {
 		provision.RSA2048: signertest.RSASig,
@@ -94,7 +94,7 @@ var kinds = map[signer.Use]map[provision.KeyType]signertest.Kind{
 	},
 }
 
-// TestConformance runs the suite of every backend on every token.
+// TestConformance runs the suite that every backend runs, on every token.
 func TestConformance(t *testing.T) {
 	for _, kit := range tokens.All() {
 		t.Run(kit.Name, func(t *testing.T) {

@@ -4,12 +4,12 @@ package cryptoki_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"crypto/x509"
 	"errors"
 	"os"
@@ -27,8 +27,8 @@ import (
 	"signetd/softhsm/faultp11"
 )
 
-// openSession logs in to token by the library at path, and opens a session. All ends with
-// the test.
+// openSession logs in to token through the library at path, and opens a session. The end of
+// the test closes it, logs out, and finalises the module.
 func openSession(t testing.TB, token *softhsm.Token, path string) *cryptoki.Session {
 	t.Helper()
 	must := func(err error) {
@@ -70,10 +70,10 @@ var (
 	ecdsa   = cryptoki.NewMechanism(p11.CKM_ECDSA)
 )
 
-// encryptTo encrypts to the RSA key with a label, whose public half is in the token.
+// encryptTo encrypts with RSA-OAEP and SHA-1.
 func encryptTo(t testing.TB, key *rsa.PublicKey, plaintext []byte) []byte {
 	t.Helper()
-	ciphertext, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, plaintext, nil) //nolint:gosec // RSA-OAEP of RFC 7518 is with SHA-1
+	ciphertext, err := rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, key, plaintext, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +107,7 @@ func TestFastCallsDoNotAllocate(t *testing.T) {
 	agree, secret := find(t, s, p11.CKO_PRIVATE_KEY, "agree"), find(t, s, p11.CKO_SECRET_KEY, "aes")
 
 	cek, iv, aad, text := make([]byte, 32), make([]byte, 12), []byte("aad"), make([]byte, 32)
+	rand.Read(iv)
 	block, err := aes.NewCipher(cek)
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +188,7 @@ func wantError(t *testing.T, err, is error, words ...string) {
 	}
 }
 
-// The words of the dynamic loader reach the operator.
+// The error text of the dynamic loader reaches the operator.
 func TestLoaderErrors(t *testing.T) {
 	dir := t.TempDir()
 	source := filepath.Join(dir, "m.c")

@@ -14,9 +14,9 @@ import (
 	"signetd/signer"
 )
 
-// answers are the codes of PKCS#11 v2.40 and v3.0 by what they mean in most
-// calls: those before an operation, those of an operation whose input is ours,
-// and those that ask for the token or for an object.
+// answers has the codes of PKCS#11 v2.40 and v3.0 by their class in most calls: the ones
+// that begin an operation, operations whose input is ours, and queries about the token or
+// an object.
 var answers = map[Class][]p11.Error{
 	ClassMisuse: {
 		0x07, 0x08, 0x10, 0x11, 0x12, 0x13, 0x1b, 0x20, 0x21, 0x40, 0x41, 0x42, 0x51, 0x54,
@@ -30,9 +30,9 @@ var answers = map[Class][]p11.Error{
 	ClassCapacity: {0x02, 0x31, 0xb1, 0x201},
 }
 
-// notInput are those that mean the same when they come from an operation whose
-// input is a stranger's: all others are said of the ciphertext there. badPIN are
-// those that mean a wrong PIN when they come from C_Login.
+// notInput has the codes that keep their class in an operation on a ciphertext: all others
+// are about the ciphertext there. badPIN has the codes that mean a wrong PIN when they come
+// from C_Login.
 var (
 	notInput = []p11.Error{
 		0x01, 0x50, 0x60, 0x63, 0x65, 0x82, 0x90, 0x91, 0xb0, 0xb3, 0xf0, 0xf2, 0x101, 0x113, 0x202, 0x204, // ClassSession without 0x150
@@ -63,6 +63,7 @@ func TestClassify(t *testing.T) {
 			usual[rv] = c
 		}
 	}
+
 	for rv := p11.Error(1); rv <= 0x300; rv++ {
 		if _, listed := usual[rv]; !listed && strings.Contains(rv.Error(), "CKR_") {
 			t.Errorf("%v is not listed", rv)
@@ -71,9 +72,11 @@ func TestClassify(t *testing.T) {
 	special := map[string]map[p11.Error]Class{
 		callLogin: {}, callDecrypt: {}, callUnwrap: {}, callDerive: {}, callTake: {}, callContentInit: {}, callDestroy: {},
 	}
+
 	for _, rv := range badPIN {
 		special[callLogin][rv] = ClassLogin
 	}
+
 	for rv, c := range usual {
 		for _, call := range []string{callDecrypt, callUnwrap, callDerive, callTake, callContentInit} {
 			if !slices.Contains(notInput, rv) {
@@ -84,10 +87,12 @@ func TestClassify(t *testing.T) {
 			special[callDestroy][rv] = ClassSession
 		}
 	}
+
 	for _, call := range []string{callTake, callContentInit} {
 		special[call][0x11], special[call][0x12] = ClassMisuse, ClassMisuse // for every new key
 		special[call][0x63] = ClassInput
 	}
+
 	for _, call := range []string{
 		"C_SignInit", callSign, "C_DecryptInit", callDecrypt, callLogin, "C_EncryptInit", "C_Encrypt",
 		callUnwrap, callDerive, callTake, callContentInit, callDestroy, "C_CreateObject", "C_WrapKey",
@@ -127,6 +132,6 @@ func TestCallError(t *testing.T) {
 	}
 	other := errors.New("other")
 	if err := callError(callSign, other); !errors.Is(err, other) || Lost(err) || ClassOf(err) != ClassNone {
-		t.Errorf("callError of an error that is no CKR = %v", err)
+		t.Errorf("callError of an error that is not a CKR = %v", err)
 	}
 }

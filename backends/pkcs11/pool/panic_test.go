@@ -8,8 +8,8 @@ import (
 	"signetd/signer/supervise"
 )
 
-// TestPoolPanic: a job that panics on its caller's goroutine, where the caller
-// may recover, gives its seat back, with another session for the next one.
+// A call that panics on its caller's goroutine, where the caller may recover, gives its slot
+// back. The next call gets another session.
 func TestPoolPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 1}

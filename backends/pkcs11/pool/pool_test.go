@@ -20,7 +20,7 @@ var (
 	errBusy = fmt.Errorf("%w: no memory", signer.ErrOverloaded) // the session is as good as before
 )
 
-// A fakeToken opens sessions and sees to it that nobody shares one.
+// A fakeToken opens sessions, and fails the test if two calls share one.
 type fakeToken struct {
 	t            *testing.T
 	queue        int
@@ -50,11 +50,11 @@ func (f *fakeToken) pool(size int) *Pool[*fakeSession] {
 	}, Lost: func(err error) bool { return errors.Is(err, errLost) }, Full: func(err error) bool { return errors.Is(err, errFull) }})
 }
 
-// takes returns a job that takes d and then answers v and err.
+// takes returns a call that takes d and then returns v and err.
 func (f *fakeToken) takes(d time.Duration, v string, err error) func(*fakeSession) ([]byte, error) {
 	return func(s *fakeSession) ([]byte, error) {
 		if s.busy.Swap(true) {
-			f.t.Error("two jobs share a session")
+			f.t.Error("two calls share a session")
 		}
 		defer s.busy.Store(false)
 		time.Sleep(d)
@@ -77,7 +77,7 @@ func TestPoolBounds(t *testing.T) {
 		}
 		wg.Wait()
 		if d := time.Since(start); d != 3*time.Second {
-			t.Errorf("9 jobs of 1 s took %v on 3 sessions, want 3 s", d)
+			t.Errorf("9 calls of 1 s took %v on 3 sessions, want 3 s", d)
 		}
 		if n := f.opened.Load(); n != 3 {
 			t.Errorf("%d sessions were opened, want 3", n)
@@ -95,7 +95,7 @@ func TestPoolOpensLate(t *testing.T) {
 		p := f.pool(3)
 		defer p.Close()
 		if n := f.opened.Load(); n != 0 {
-			t.Errorf("%d sessions were opened for no job", n)
+			t.Errorf("%d sessions were opened without a call", n)
 		}
 	})
 }
@@ -116,7 +116,7 @@ func TestPoolCallerLeaves(t *testing.T) {
 		}
 
 		// The other session is busy: this one waits and leaves.
-		go func() { _, _ = Do(t.Context(), p, f.takes(time.Minute-time.Second, "", nil)) }() // ends with its job
+		go func() { _, _ = Do(t.Context(), p, f.takes(time.Minute-time.Second, "", nil)) }() // ends with its call
 		synctest.Wait()
 		reached := false
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
@@ -131,10 +131,10 @@ func TestPoolCallerLeaves(t *testing.T) {
 			t.Errorf("the patient call: %q, %v", v, err)
 		}
 		if d := time.Since(start); d != time.Minute {
-			t.Errorf("the worker was free again after %v, want 1 min", d)
+			t.Errorf("the slot was free again after %v, want 1 min", d)
 		}
 		if reached {
-			t.Error("a job ran after its caller had left")
+			t.Error("a call began after its caller had left")
 		}
 	})
 }
@@ -162,7 +162,7 @@ func TestPoolCloseDrains(t *testing.T) {
 		start := time.Now()
 		var done atomic.Int32
 		for range 3 { // one runs, two wait
-			go func() { // ends when its job is done
+			go func() { // ends with its call
 				if _, err := Do(t.Context(), p, f.takes(time.Second, "", nil)); err != nil {
 					t.Errorf("begun before close: %v", err)
 				}
@@ -215,7 +215,7 @@ func TestPoolReplacesLostSessions(t *testing.T) {
 		}{
 			{errBusy, 1},
 			{errLost, 1},
-			{errLost, 2}, // here the loss before shows
+			{errLost, 2}, // for the call after the first loss
 			{errBusy, 3},
 		} {
 			if _, err := Do(t.Context(), p, f.takes(0, "", tt.err)); !errors.Is(err, tt.err) {
@@ -243,7 +243,7 @@ func TestPoolOpenFails(t *testing.T) {
 	})
 }
 
-// A plaintext that nobody waits for is wiped.
+// A plaintext is wiped if the caller has left.
 func TestPoolWipesAbandonedResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}

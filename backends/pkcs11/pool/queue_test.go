@@ -13,8 +13,7 @@ import (
 	"signetd/signer/supervise"
 )
 
-// The session that was used last is used next, so that a quiet backend needs
-// one only.
+// The session that was used last is used next, so that a quiet backend needs only one.
 func TestPoolUsesLastSessionFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
@@ -39,7 +38,7 @@ func TestPoolUsesLastSessionFirst(t *testing.T) {
 		last := run(0)
 		for range 10 {
 			if run(0) != last {
-				t.Error("a job got another session than the one before it")
+				t.Error("a call got another session than the one before it")
 			}
 		}
 	})
@@ -84,7 +83,7 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 	})
 }
 
-// Who leaves the queue makes room in it.
+// A caller that leaves the queue makes room in it.
 func TestPoolQueueForgetsTheDeparted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 1}
@@ -107,8 +106,8 @@ func TestPoolQueueForgetsTheDeparted(t *testing.T) {
 	})
 }
 
-// When every session hangs, who waits and who comes is told at once, and is
-// served again when the calls return.
+// When every session hangs, calls that wait and calls that come are refused at once. When
+// the calls return, the pool works again.
 func TestPoolStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
@@ -128,7 +127,7 @@ func TestPoolStuck(t *testing.T) {
 		start := time.Now()
 		wg.Go(func() {
 			if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
-				t.Errorf("who waited: %v, want ErrUnavailable", err)
+				t.Errorf("a call that waited: %v, want ErrUnavailable", err)
 			}
 			if d := time.Since(start); d != time.Second+hangAfter {
 				t.Errorf("it waited for %v, want hardly more than 1 s", d)
@@ -136,7 +135,7 @@ func TestPoolStuck(t *testing.T) {
 		})
 		wg.Wait()
 		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
-			t.Errorf("who comes then: %v, want ErrUnavailable", err)
+			t.Errorf("a call that came then: %v, want ErrUnavailable", err)
 		}
 		if s := p.Stats(); s.Abandoned != 2 || s.AbandonedTotal != 2 || s.StuckTotal != 2 {
 			t.Errorf("stats: %+v", s)
@@ -151,8 +150,8 @@ func TestPoolStuck(t *testing.T) {
 	})
 }
 
-// A token with fewer sessions than configured is used with those, and asked for
-// more later.
+// A token with fewer sessions than configured is used with those it has, and asked for more
+// later.
 func TestPoolShrinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var most atomic.Int32
@@ -213,9 +212,9 @@ func TestPoolTouch(t *testing.T) {
 	})
 }
 
-// TestPoolSupervised: a job of a supervised context runs on its caller's goroutine, to its
-// end; when its time is over it counts as given up all the same, and those that wait
-// behind it are told that the module hangs.
+// A call with a supervised context runs on its caller's goroutine, to its end. When its time
+// is over it counts as abandoned nevertheless, and calls that wait are refused because the
+// module hangs.
 func TestPoolSupervised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
@@ -228,7 +227,7 @@ func TestPoolSupervised(t *testing.T) {
 			_, err := Do(t.Context(), p, f.takes(0, "", nil))
 			waited <- err
 			if d := time.Since(start); d < time.Second+hangAfter || d > time.Second+2*hangAfter {
-				t.Errorf("the job behind it was refused after %v", d)
+				t.Errorf("the call behind it was refused after %v", d)
 			}
 			if s := p.Stats(); s.Abandoned != 1 || s.StuckTotal != 1 {
 				t.Errorf("meanwhile: %+v", s)
@@ -236,10 +235,10 @@ func TestPoolSupervised(t *testing.T) {
 		})
 		v, err := Do(ctx, p, f.takes(time.Minute, "late", nil))
 		if err != nil || string(v) != "late" || time.Since(start) != time.Minute {
-			t.Errorf("do: %q, %v after %v; want what the job returned, when it did", v, err, time.Since(start))
+			t.Errorf("do: %q, %v after %v; want what the call returned, when it did", v, err, time.Since(start))
 		}
 		if err := <-waited; !errors.Is(err, signer.ErrUnavailable) {
-			t.Errorf("the job behind it: %v, want ErrUnavailable", err)
+			t.Errorf("the call behind it: %v, want ErrUnavailable", err)
 		}
 		if s := p.Stats(); s.Abandoned != 0 || s.AbandonedTotal != 1 || s.Busy != 0 {
 			t.Errorf("afterwards: %+v", s)

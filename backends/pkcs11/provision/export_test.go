@@ -2,5 +2,5 @@
 
 package provision
 
-// KeepOrDestroy is the check that GenerateKey makes of a new pair.
+// KeepOrDestroy is the check that GenerateKey makes of a new key.
 var KeepOrDestroy = keepOrDestroy

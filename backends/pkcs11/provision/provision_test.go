@@ -39,7 +39,7 @@ func options(token *softhsm.Token) provision.KeyOptions {
 	}
 }
 
-// inToken runs f with a session that is logged in.
+// inToken runs f with a session in which the user is logged in.
 func inToken(t *testing.T, token *softhsm.Token, f func(*p11.Ctx, p11.SessionHandle)) {
 	t.Helper()
 	ctx := p11.New(token.Module())
@@ -53,6 +53,7 @@ func inToken(t *testing.T, token *softhsm.Token, f func(*p11.Ctx, p11.SessionHan
 	defer func() { must(ctx.Finalize()) }()
 	slots, err := ctx.GetSlotList(true)
 	must(err)
+
 	for _, slot := range slots {
 		info, err := ctx.GetTokenInfo(slot)
 		must(err)
@@ -99,6 +100,7 @@ func TestGenerateKey(t *testing.T) {
 		{provision.AES192, signer.UseEnc},
 		{provision.AES256, signer.UseEnc},
 	}
+
 	for _, tt := range tests {
 		t.Run(string(tt.typ)+" "+string(tt.use), func(t *testing.T) {
 			o := options(token)
@@ -191,7 +193,7 @@ func wantPublic(t *testing.T, token *softhsm.Token, key provision.Key) {
 	}
 }
 
-// pkixK1 is the PKIX form of a key on secp256k1: a fixed head, and the point.
+// pkixK1 returns the PKIX form of a key on secp256k1: a fixed prefix, and the point.
 func pkixK1(pub *ecdsa.PublicKey) ([]byte, error) {
 	head, err := hex.DecodeString("3056301006072a8648ce3d020106052b8104000a03420004")
 	return slices.Concat(head, pub.X.FillBytes(make([]byte, 32)), pub.Y.FillBytes(make([]byte, 32))), err //nolint:staticcheck // it has no other way to the point of this curve
@@ -208,6 +210,7 @@ func TestGenerateKeyRefuses(t *testing.T) {
 	if want := "pkcs11:token=signetd-test;object=k;id=%01;type=private"; key.URI != want {
 		t.Errorf("URI = %s, want %s", key.URI, want)
 	}
+
 	tests := []struct {
 		name   string
 		change func(*provision.KeyOptions)
@@ -228,6 +231,7 @@ func TestGenerateKeyRefuses(t *testing.T) {
 		{"an unknown module", func(o *provision.KeyOptions) { o.Module = "/nowhere.so" }, signer.ErrUnavailable, "/nowhere.so"},
 		{"a wrong PIN", func(o *provision.KeyOptions) { o.PIN = []byte("wrong-pin") }, signer.ErrUnavailable, "one login attempt"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := options(token)
@@ -247,7 +251,7 @@ func TestGenerateKeyRefuses(t *testing.T) {
 	})
 }
 
-// A token that makes weaker keys than it was told to does not keep them.
+// A key that is weaker than the token was told to make is destroyed.
 func TestDisobedientToken(t *testing.T) {
 	token := softhsm.New(t)
 	o := options(token)
