@@ -24,7 +24,7 @@ func TestOpen(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"none", backends.Config{}, signer.ErrInvalid, "exactly one of pkcs11, awskms, gcpkms, software, and has none"},
+		{"none", backends.Config{}, signer.ErrInvalid, "exactly one of pkcs11, awskms, gcpkms, "},
 		{"two", backends.Config{AWSKMS: &awskms.Config{}, Software: &software.Config{}}, signer.ErrInvalid, "has awskms and software"},
 		{"pkcs11", backends.Config{PKCS11: &pkcs11.Config{Module: "relative"}}, nil, "pkcs11: "},
 		{"awskms", backends.Config{AWSKMS: &awskms.Config{Endpoint: "ftp://x"}}, nil, "awskms: "},
