@@ -145,6 +145,15 @@ func TestTTLIsMaxTTL(t *testing.T) {
 	}
 }
 
+// TestClientDefaults: the comments of the Go client give the timeout that the code has.
+func TestClientDefaults(t *testing.T) {
+	source := read(t, "../daemon/client/client.go")
+	says, is := match(t, source, `Optional: (\d+) seconds`), match(t, source, `defaultTimeout = (\d+) \* time\.Second`)
+	if says != is {
+		t.Errorf("the comment says %s seconds, and the code has %s", says, is)
+	}
+}
+
 // short writes a duration as configs do: "1m", not "1m0s".
 func short(d time.Duration) string {
 	return strings.TrimSuffix(d.String(), "0s")

@@ -167,7 +167,7 @@ the policy calls secret are allowed here, and not in sign.`,
 	flags.StringVar(&recipient, "recipient", "", "`file` with a public JWK that has an alg")
 	flags.StringVar(&q.Alg, "alg", "", "one of the key's algorithms (default its first)")
 	flags.StringVar(&q.Enc, "enc", "", "content encryption (default the recipient's, or "+string(signer.DefaultEnc)+")")
-	flags.DurationVar(&ttl, "ttl", 0, "how long the JWT is valid (default the key's maximum)")
+	flags.DurationVar(&ttl, "ttl", 0, "how long the JWT is valid (default the key's ttl)")
 	return cmd
 }
 

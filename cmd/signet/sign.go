@@ -48,7 +48,7 @@ With --payload it signs the bytes of FILE as they are and prints a JWS.`,
 
 	flags := cmd.Flags()
 	flags.StringVar(&f.alg, "alg", "", "one of the key's algorithms (default its first)")
-	flags.DurationVar(&f.ttl, "ttl", 0, "how long the JWT is valid (default the key's maximum)")
+	flags.DurationVar(&f.ttl, "ttl", 0, "how long the JWT is valid (default the key's ttl)")
 	flags.StringVar(&f.typ, "typ", "", "typ of the header; of a JWT only the one that the key has")
 	flags.BoolVar(&f.payload, "payload", false, "sign the bytes of FILE as a JWS")
 	flags.BoolVar(&f.detached, "detached", false, "with --payload: leave the payload out (RFC 7515 appendix F)")
