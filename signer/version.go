@@ -170,7 +170,7 @@ func (v *Version) Seen() bool { return v.seen() == nil }
 
 func (v *Version) seen() error {
 	if v.public == nil {
-		return fmt.Errorf("%w: backend %q has not answered yet, and the key cannot be known without it", ErrUnavailable, v.Backend())
+		return fmt.Errorf("%w: backend %q has not opened the key yet, and its public half is not known", ErrUnavailable, v.Backend())
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
-// Package mldsa verifies ML-DSA (FIPS 204, RFC 9964) for package signer, which
-// links no library for it. A backend whose hardware signs with ML-DSA returns a
-// public key that is made here; the software keys sign here, too.
+// Package mldsa verifies ML-DSA (FIPS 204, RFC 9964) for package signer, which links no
+// library for it. A backend whose hardware signs with ML-DSA makes its public keys here. The
+// software keys also sign here.
 package mldsa
 
 import (
@@ -21,8 +21,8 @@ var schemes = map[signer.Alg]sign.Scheme{
 	signer.MLDSA44: mldsa44.Scheme(), signer.MLDSA65: mldsa65.Scheme(), signer.MLDSA87: mldsa87.Scheme(),
 }
 
-// Public returns a public key, as FIPS 204 encodes it, that can be verified with.
-// Errors are signer.ErrInvalid.
+// Public returns the public key pub, as FIPS 204 encodes it, with the function that
+// verifies. Errors are signer.ErrInvalid.
 func Public(alg signer.Alg, pub []byte) (*signer.AKP, error) {
 	scheme, ok := schemes[alg]
 	if !ok {
@@ -35,8 +35,8 @@ func Public(alg signer.Alg, pub []byte) (*signer.AKP, error) {
 	return signer.NewAKP(alg, pub, func(message, sig []byte) bool { return scheme.Verify(key, message, sig, nil) })
 }
 
-// A PrivateKey is a software key. It is a [crypto.Signer] of messages, which come
-// without having been hashed.
+// A PrivateKey is a software key. It is a [crypto.Signer] whose digest is the message
+// itself.
 type PrivateKey struct {
 	private sign.PrivateKey
 	public  *signer.AKP
@@ -50,8 +50,8 @@ func Generate(alg signer.Alg) (*PrivateKey, error) {
 	return FromSeed(alg, seed)
 }
 
-// FromSeed returns the key that follows from a seed of 32 bytes, which is the "priv"
-// of a JWK (RFC 9964 section 3).
+// FromSeed returns the key of a seed of 32 bytes, which is the "priv" of a JWK (RFC 9964
+// section 3).
 func FromSeed(alg signer.Alg, seed []byte) (*PrivateKey, error) {
 	scheme, ok := schemes[alg]
 	if !ok || len(seed) != scheme.SeedSize() {

@@ -16,7 +16,7 @@ import (
 	"signetd/signer"
 )
 
-// lacks reports whether the backend says that it has no algorithm of family.
+// lacks reports whether the backend is said to lack alg.
 func (s *suite) lacks(alg signer.Alg) bool { return slices.Contains(s.Lacks, alg) }
 
 // secret opens a symmetric key and checks what it says of itself.
@@ -29,12 +29,12 @@ func (s *suite) secret(t *testing.T, kind Kind, want signer.Secret) signer.Key {
 	return k
 }
 
-// mac makes MACs. There is no telling whether they are right but that they depend
-// on message and hash as a MAC does, unless the backend lets the test see the key.
+// mac makes MACs. Unless the test knows the key it can only check that they depend on
+// message and hash, as a MAC does.
 func (s *suite) mac(t *testing.T) {
 	k, ok := s.secret(t, HMAC, signer.Secret{Type: signer.SecretHMAC}).(signer.MACer)
 	if !ok {
-		t.Fatal("the key of kind hmac is no signer.MACer")
+		t.Fatal("the key of kind hmac is not a signer.MACer")
 	}
 	for _, alg := range []signer.Alg{signer.HS256, signer.HS384, signer.HS512} {
 		one, err := k.MACContext(t.Context(), []byte("conformance"), alg.Hash())
@@ -44,6 +44,7 @@ func (s *suite) mac(t *testing.T) {
 			}
 			continue
 		}
+
 		if err != nil || len(one) != alg.Hash().Size() {
 			t.Errorf("%s: MACContext() = %d bytes, %v", alg, len(one), err)
 			continue
@@ -52,9 +53,10 @@ func (s *suite) mac(t *testing.T) {
 			h := hmac.New(alg.Hash().New, s.HMACKey)
 			h.Write([]byte("conformance"))
 			if !hmac.Equal(h.Sum(nil), one) {
-				t.Errorf("%s: MACContext() is another than HMAC with the key", alg)
+				t.Errorf("%s: MACContext() is not the HMAC with the key", alg)
 			}
 		}
+
 		again, err := k.MACContext(t.Context(), []byte("conformance"), alg.Hash())
 		if err != nil || !bytes.Equal(one, again) {
 			t.Errorf("%s: MACContext() twice differs: %v", alg, err)
@@ -64,9 +66,11 @@ func (s *suite) mac(t *testing.T) {
 			t.Errorf("%s: MACContext() of two messages is the same: %v", alg, err)
 		}
 	}
+
 	if _, err := k.MACContext(t.Context(), []byte("x"), crypto.MD5); !errors.Is(err, signer.ErrUnsupported) {
 		t.Errorf("MACContext(MD5) = %v, want ErrUnsupported", err)
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	has := s.first([]signer.Alg{signer.HS256, signer.HS384, signer.HS512})
@@ -82,15 +86,16 @@ var (
 	gcmAlgs = map[int]signer.Alg{16: signer.A128GCMKW, 24: signer.A192GCMKW, 32: signer.A256GCMKW}
 )
 
-// wrap wraps and unwraps keys of all lengths, and ones that were tampered with.
+// wrap wraps and unwraps keys of all lengths, and refuses wrapped keys that were changed.
 func (s *suite) wrap(t *testing.T, kind Kind, size int) {
 	k, ok := s.secret(t, kind, signer.Secret{Type: signer.SecretAES, Size: size}).(signer.Wrapper)
 	if !ok || s.lacks(kwAlgs[size]) {
 		if !s.lacks(kwAlgs[size]) {
-			t.Fatalf("the key of kind %s is no signer.Wrapper", kind)
+			t.Fatalf("the key of kind %s is not a signer.Wrapper", kind)
 		}
 		return
 	}
+
 	sizes := map[signer.WrapForm][]int{signer.WrapRFC3394: {16, 24, 32, 48, 64}, signer.WrapRFC5649: {1, 7, 8, 9, 16, 20, 32, 65}}
 	if s.NoPaddedWrap {
 		delete(sizes, signer.WrapRFC5649)
@@ -98,6 +103,7 @@ func (s *suite) wrap(t *testing.T, kind Kind, size int) {
 			t.Errorf("WrapContext(RFC 5649) = %v, want ErrUnsupported: the backend says that it lacks it", err)
 		}
 	}
+
 	for form, lengths := range sizes {
 		for _, n := range lengths {
 			want := make([]byte, n)
@@ -122,6 +128,7 @@ func (s *suite) wrap(t *testing.T, kind Kind, size int) {
 			t.Errorf("WrapContext(RFC 3394, %d bytes) = %v, want ErrInvalid", n, err)
 		}
 	}
+
 	parallel(func(g, r int) {
 		want := fmt.Appendf(nil, "%016d", g*rounds+r)
 		wrapped, err := k.WrapContext(t.Context(), signer.WrapRFC3394, want)
@@ -140,7 +147,7 @@ func bare(err error) bool {
 	return errors.Is(err, signer.ErrDecrypt) && err.Error() == signer.ErrDecrypt.Error()
 }
 
-// spoil returns what good is not.
+// spoil returns changed forms of good, by name.
 func spoil(good []byte) map[string][]byte {
 	flip := func(i int) []byte { c := slices.Clone(good); c[i] ^= 1; return c }
 	return map[string][]byte{
@@ -151,15 +158,16 @@ func spoil(good []byte) map[string][]byte {
 	}
 }
 
-// aead seals and opens, and opens what was tampered with.
+// aead seals and opens, and refuses what was changed.
 func (s *suite) aead(t *testing.T, kind Kind, size int) {
 	k, ok := s.secret(t, kind, signer.Secret{Type: signer.SecretAES, Size: size}).(signer.AEAD)
 	if !ok || s.lacks(gcmAlgs[size]) {
 		if !s.lacks(gcmAlgs[size]) {
-			t.Fatalf("the key of kind %s is no signer.AEAD", kind)
+			t.Fatalf("the key of kind %s is not a signer.AEAD", kind)
 		}
 		return
 	}
+
 	ivs := map[string]bool{}
 	for _, n := range []int{0, 1, 16, 32, 1000, 100_000} {
 		want, aad := make([]byte, n), []byte("eyJhbGciOiJkaXIifQ")
@@ -173,6 +181,7 @@ func (s *suite) aead(t *testing.T, kind Kind, size int) {
 			t.Error("SealContext() used an IV twice")
 		}
 		ivs[string(iv)] = true
+
 		if got, err := k.OpenContext(t.Context(), iv, sealed, aad); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("OpenContext(%d bytes) = %d bytes, %v", n, len(got), err)
 		}
@@ -194,11 +203,11 @@ func (s *suite) aead(t *testing.T, kind Kind, size int) {
 
 var ecdhCurves = map[Kind]ecdh.Curve{ECDHP256: ecdh.P256(), ECDHP384: ecdh.P384(), ECDHP521: ecdh.P521()}
 
-// agree agrees with a key of the standard library, which does the other side.
+// agree agrees on a secret with a key of the standard library.
 func (s *suite) agree(t *testing.T, kind Kind, curve ecdh.Curve) {
 	k, ok := s.open(t, s.backend, kind).(signer.Agreer)
 	if !ok {
-		t.Fatalf("the key of kind %s is no signer.Agreer", kind)
+		t.Fatalf("the key of kind %s is not a signer.Agreer", kind)
 	}
 	pub, ok := k.Public().(*ecdsa.PublicKey)
 	if !ok {
@@ -208,6 +217,7 @@ func (s *suite) agree(t *testing.T, kind Kind, curve ecdh.Curve) {
 	if err != nil || own.Curve() != curve {
 		t.Fatalf("Public() is on %v, %v; want %v", own, err, curve)
 	}
+
 	parallel(func(int, int) {
 		peer, err := curve.GenerateKey(rand.Reader)
 		if err != nil {
@@ -223,6 +233,7 @@ func (s *suite) agree(t *testing.T, kind Kind, curve ecdh.Curve) {
 			t.Errorf("AgreeContext() = %d bytes, %v; want the %d bytes that the other side has", len(got), err, len(want))
 		}
 	})
+
 	for _, other := range ecdhCurves {
 		if other == curve {
 			continue
@@ -237,16 +248,17 @@ func (s *suite) agree(t *testing.T, kind Kind, curve ecdh.Curve) {
 	}
 }
 
-// jwe encrypts a JWE to each key that opens some, and opens it, with every
-// algorithm and content encryption that go with it.
+// jwe encrypts a JWE to each key that opens JWEs, and opens it, with every algorithm and
+// content encryption that fit the key.
 func (s *suite) jwe(t *testing.T) {
 	for kind := range s.Refs {
 		k := s.open(t, s.backend, kind)
 		for _, alg := range signer.Algs(k.Public()) {
 			v, err := signer.NewVersion(k, signer.VersionConfig{KID: "k", Algs: []signer.Alg{alg}})
-			if alg.Use() != signer.UseEnc || err != nil { // what must work the other cases say
+			if alg.Use() != signer.UseEnc || err != nil { // the other tests know which algorithms must work
 				continue
 			}
+
 			if err := v.Prove(t.Context()); err != nil {
 				t.Errorf("%s with the key of kind %s: Prove() = %v", alg, kind, err)
 			}
@@ -261,13 +273,14 @@ func roundTrip(t *testing.T, v *signer.Version, alg signer.Alg, enc string) {
 	t.Helper()
 	want := []byte("a sealed envelope")
 	jwe, err := v.EncryptJWE(t.Context(), enc, signer.Header{}, want)
-	if errors.Is(err, signer.ErrUnsupported) && alg == signer.Dir { // each key has one enc
+	if errors.Is(err, signer.ErrUnsupported) && alg == signer.Dir { // a key goes with one enc
 		return
 	}
 	if err != nil {
 		t.Errorf("%s %s: EncryptJWE() = %v", alg, enc, err)
 		return
 	}
+
 	sealed, err := signer.ParseSealed(jwe)
 	if err != nil {
 		t.Errorf("%s %s: ParseSealed() = %v", alg, enc, err)

@@ -21,8 +21,8 @@ import (
 	"signetd/signer"
 )
 
-// mldsaParameters are those of the library that the suite verifies with, which is
-// another than that of package signetd/signer/mldsa.
+// mldsaParameters are those of the library that the suite verifies with. It is not the
+// library of package signetd/signer/mldsa.
 var mldsaParameters = map[signer.Alg]mldsa.Parameters{
 	signer.MLDSA44: mldsa.MLDSA44(), signer.MLDSA65: mldsa.MLDSA65(), signer.MLDSA87: mldsa.MLDSA87(),
 }
@@ -43,12 +43,12 @@ func (s *suite) signer(t *testing.T, b signer.Backend, kind Kind) signer.Signer 
 	t.Helper()
 	k, ok := s.open(t, b, kind).(signer.Signer)
 	if !ok {
-		t.Fatalf("the key of kind %s is no signer.Signer", kind)
+		t.Fatalf("the key of kind %s is not a signer.Signer", kind)
 	}
 	return k
 }
 
-// digest is what a key signs of text with alg: for Ed25519 and ML-DSA, text itself.
+// digest returns what a key signs of text with alg: for Ed25519 and ML-DSA, text itself.
 func digest(alg signer.Alg, text string) []byte {
 	if alg.Hash() == 0 {
 		return []byte(text)
@@ -58,26 +58,29 @@ func digest(alg signer.Alg, text string) []byte {
 	return h.Sum(nil)
 }
 
-// sign signs with every algorithm of the key and verifies with the standard
-// library, or for ML-DSA with another one than the backends, so that a mistake of package signer does not hide one of the
-// backend.
+// sign signs with every algorithm of the key. It verifies with the standard library, or for
+// ML-DSA with another library than the backends, so that a mistake of package signer does
+// not hide one of the backend.
 func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	k := s.signer(t, s.backend, kind)
 	_, isAKP := k.Public().(*signer.AKP)
-	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil && kind != Secp256k1 && !isAKP { // which that does not know
+	if _, err := x509.MarshalPKIXPublicKey(k.Public()); err != nil && kind != Secp256k1 && !isAKP { // x509 does not know these two
 		t.Fatalf("Public(): %v", err)
 	}
+
 	for _, alg := range algs {
 		s.signMessage(t, k, alg)
 		s.signRaw(t, k, alg)
+
 		d := digest(alg, "conformance")
 		sig, err := k.SignContext(t.Context(), d, alg.SignerOpts())
-		if slices.Contains(s.Lacks, alg) {
+		if s.lacks(alg) {
 			if !errors.Is(err, signer.ErrUnsupported) {
 				t.Errorf("%s: SignContext() = %v, want ErrUnsupported: the backend says that it lacks it", alg, err)
 			}
 			continue
 		}
+
 		if err != nil {
 			t.Errorf("%s: SignContext() = %v", alg, err)
 			continue
@@ -91,15 +94,15 @@ func (s *suite) sign(t *testing.T, kind Kind, algs []signer.Alg) {
 	}
 }
 
-// signMessage is sign for keys that hash by themselves: also the algorithms that
-// the backend lacks for a digest.
+// signMessage is sign for keys that hash by themselves. They may even have algorithms that
+// they lack for a digest.
 func (s *suite) signMessage(t *testing.T, k signer.Signer, alg signer.Alg) {
 	m, ok := k.(signer.MessageSigner)
 	if !ok {
 		return
 	}
 	sig, err := m.SignMessageContext(t.Context(), []byte("conformance"), alg.SignerOpts())
-	if slices.Contains(s.Lacks, alg) && errors.Is(err, signer.ErrUnsupported) {
+	if s.lacks(alg) && errors.Is(err, signer.ErrUnsupported) {
 		return
 	}
 	if err == nil {
@@ -118,20 +121,23 @@ func verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 			return err
 		}
 		return mldsa.Verify(known, digest, sig, nil)
+
 	case ed25519.PublicKey:
 		if !ed25519.Verify(pub, digest, sig) {
 			return errors.New("signature does not verify")
 		}
 		return nil
+
 	case *ecdsa.PublicKey:
 		var rs struct{ R, S *big.Int }
 		if rest, err := asn1.Unmarshal(sig, &rs); err != nil || len(rest) != 0 {
-			return errors.New("signature is no ASN.1 DER")
+			return errors.New("signature is not ASN.1 DER")
 		}
 		if !ecdsa.Verify(pub, digest, rs.R, rs.S) {
 			return errors.New("signature does not verify")
 		}
 		return nil
+
 	case *rsa.PublicKey:
 		if alg.Family() == signer.FamilyPSS {
 			return rsa.VerifyPSS(pub, alg.Hash(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
@@ -176,6 +182,7 @@ func (s *suite) wrongAlg(t *testing.T, kind Kind) {
 			}
 		}
 	}
+
 	if _, err := k.SignContext(t.Context(), make([]byte, 16), crypto.MD5); !errors.Is(err, signer.ErrUnsupported) {
 		t.Errorf("SignContext(MD5) = %v, want ErrUnsupported", err)
 	}
@@ -194,6 +201,7 @@ func (s *suite) cancelled(t *testing.T, kind Kind, alg signer.Alg) {
 	if _, err := k.SignContext(ctx, digest(alg, "x"), alg.SignerOpts()); !errors.Is(err, context.Canceled) {
 		t.Errorf("SignContext(cancelled) = %v, want context.Canceled", err)
 	}
+
 	ctx, cancel = context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel()
 	if _, err := k.SignContext(ctx, digest(alg, "x"), alg.SignerOpts()); !errors.Is(err, context.DeadlineExceeded) {
@@ -207,7 +215,7 @@ func (s *suite) cancelled(t *testing.T, kind Kind, alg signer.Alg) {
 func (s *suite) concurrentSign(t *testing.T, kind Kind, alg signer.Alg) {
 	k := s.signer(t, s.backend, kind)
 	parallel(func(g, r int) {
-		d := digest(alg, fmt.Sprint(g, r)) // another for each: an answer to the wrong caller shows
+		d := digest(alg, fmt.Sprint(g, r)) // different for each caller, so that an answer to the wrong one shows
 		sig, err := k.SignContext(t.Context(), d, alg.SignerOpts())
 		if err != nil {
 			t.Errorf("SignContext() = %v", err)

@@ -1,5 +1,5 @@
-// Package signertest is the conformance suite for everything that hands out
-// keys: each backend runs it, and so does the client over the socket.
+// Package signertest is the conformance suite for everything that opens keys: each backend
+// runs it, and so does the client over the socket.
 package signertest
 
 import (
@@ -12,7 +12,7 @@ import (
 	"signetd/signer"
 )
 
-// A Kind is a sort of key that the suite wants to see.
+// A Kind is a type of key that the suite tests.
 type Kind string
 
 // The kinds of key. RSA keys have 2048 bits or more.
@@ -42,18 +42,18 @@ type Config struct {
 	// Open returns a new backend that holds a key of each kind in Refs. The suite
 	// closes it.
 	Open func(t *testing.T) signer.Backend
-	// Refs is the backend's own address of a key of each kind. A kind that is left
-	// out is not tested, and counts as stated: leave out what the backend lacks.
+	// Refs has a ref of the backend for a key of each kind. A kind that is left out is
+	// not tested: leave out the kinds that the backend does not have.
 	Refs map[Kind]string
 	// Missing is a ref in the right form that names no key.
 	Missing string
-	// Lacks are algorithms that the backend cannot do. The suite checks that it
-	// says so with ErrUnsupported.
+	// Lacks are algorithms that the backend cannot do. The suite checks that it refuses
+	// them with ErrUnsupported.
 	Lacks []signer.Alg
 	// HMACKey is the value of the key of kind HMAC, if the test may know it. Optional.
 	HMACKey []byte
-	// NoPaddedWrap says that the backend has no RFC 5649 key wrap. The suite checks
-	// that it says so with ErrUnsupported.
+	// NoPaddedWrap is true if the backend has no RFC 5649 key wrap. The suite checks that
+	// it refuses it with ErrUnsupported.
 	NoPaddedWrap bool
 }
 
@@ -67,19 +67,21 @@ func Run(t *testing.T, c Config) {
 	if len(c.Refs) == 0 {
 		t.Fatal("signertest: no keys to test")
 	}
+
 	s := suite{Config: c, backend: c.Open(t)}
 	t.Cleanup(func() {
 		if err := s.backend.Close(); err != nil {
 			t.Errorf("Close() = %v", err)
 		}
 	})
+
 	t.Run("ping", s.ping)
 	t.Run("missing key", s.missing)
 	for kind, algs := range signAlgs {
 		if _, ok := c.Refs[kind]; ok {
 			t.Run("sign "+string(kind), func(t *testing.T) { s.sign(t, kind, algs) })
 			has := s.first(algs)
-			if has.Hash() != 0 { // else any length is right
+			if has.Hash() != 0 { // without a hash, any length is right
 				t.Run("wrong digest "+string(kind), func(t *testing.T) { s.wrongDigest(t, kind, has) })
 			}
 			t.Run("wrong algorithm "+string(kind), func(t *testing.T) { s.wrongAlg(t, kind) })
@@ -87,6 +89,7 @@ func Run(t *testing.T, c Config) {
 			t.Run("concurrent "+string(kind), func(t *testing.T) { s.concurrentSign(t, kind, has) })
 		}
 	}
+
 	if _, ok := c.Refs[RSAEnc]; ok {
 		t.Run("decrypt", s.decrypt)
 		t.Run("decrypt tampered", s.tampered)
@@ -108,6 +111,7 @@ func Run(t *testing.T, c Config) {
 			t.Run("agree "+string(kind), func(t *testing.T) { s.agree(t, kind, curve) })
 		}
 	}
+
 	t.Run("jwe", s.jwe)
 	t.Run("close while busy", s.closeBusy)
 }
@@ -159,30 +163,22 @@ func parallel(f func(g, round int)) {
 	wg.Wait()
 }
 
-// closeBusy closes a second backend under load: what was in flight finishes,
-// what comes later is ErrUnavailable, and nothing else is seen.
+// closeBusy closes a second backend under load: calls in flight finish, later ones are
+// ErrUnavailable, and no call gets any other error.
 func (s *suite) closeBusy(t *testing.T) {
 	b := s.Open(t)
-	var use func() error
-	if _, ok := s.Refs[ECP256]; ok && !slices.Contains(s.Lacks, signer.ES256) {
-		k := s.signer(t, b, ECP256)
-		use = func() error {
-			_, err := k.SignContext(context.WithoutCancel(t.Context()), digest(signer.ES256, "x"), signer.ES256.SignerOpts())
-			return err
-		}
-	} else {
-		k := s.signer(t, b, RSASig)
-		use = func() error {
-			_, err := k.SignContext(context.WithoutCancel(t.Context()), digest(signer.RS256, "x"), signer.RS256.SignerOpts())
-			return err
-		}
+	kind, alg := RSASig, signer.RS256
+	if _, ok := s.Refs[ECP256]; ok && !s.lacks(signer.ES256) {
+		kind, alg = ECP256, signer.ES256
 	}
+	k := s.signer(t, b, kind)
+
 	var wg sync.WaitGroup
 	started := make(chan struct{}, goroutines)
 	for range goroutines {
 		wg.Go(func() {
 			for {
-				err := use()
+				_, err := k.SignContext(context.WithoutCancel(t.Context()), digest(alg, "x"), alg.SignerOpts())
 				select {
 				case started <- struct{}{}:
 				default:
@@ -197,11 +193,13 @@ func (s *suite) closeBusy(t *testing.T) {
 			}
 		})
 	}
+
 	<-started
 	if err := b.Close(); err != nil {
 		t.Errorf("Close() under load = %v", err)
 	}
 	wg.Wait()
+
 	if err := b.Close(); err != nil {
 		t.Errorf("second Close() = %v, want nil", err)
 	}
