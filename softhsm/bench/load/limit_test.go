@@ -99,7 +99,7 @@ func TestLimitSigns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer backend.Close()
+	t.Cleanup(func() { _ = backend.Close() })
 	opened, err := backend.OpenKey(t.Context(), "pkcs11:object=key")
 	if err != nil {
 		t.Fatal(err)

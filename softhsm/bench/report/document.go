@@ -122,18 +122,10 @@ func (r Report) summary() string {
 	kept("RS256 with 64 clients, signatures not verified; and verified", "RS256", Unverified, Verified)
 	kept("RSA-OAEP-256 with 64 clients; and in batches of 64", OAEP, Decrypt, Decrypt+Batches(64))
 
-	added := func(name string) (float64, bool) {
-		d := r.find("ES256", name, 1)
-		if !d.usable() {
-			return 0, false
-		}
-		return d.P50 - d.RefP50, true
-	}
-	sync, ok1 := added(Unverified)
-	noSync, ok2 := added(Unverified + NoSync)
-	limit, ok3 := added(Limit)
-	if ok1 && ok2 && ok3 && r.Disk != nil {
-		fmt.Fprintf(&b, "- One client alone waits %.0f µs more than in process for an ES256 signature, %.0f without fsync. The limit adds %.0f, and an fsync alone takes %.0f.\n", sync, noSync, limit, r.Disk.P50)
+	sync, noSync, limit := r.find("ES256", Unverified, 1), r.find("ES256", Unverified+NoSync, 1), r.find("ES256", Limit, 1)
+	if sync.usable() && noSync.usable() && limit.usable() && r.Disk != nil {
+		fmt.Fprintf(&b, "- One client alone waits %.0f µs more than in process for an ES256 signature, %.0f without fsync. The limit adds %.0f, and an fsync alone takes %.0f.\n",
+			sync.addedP50(), noSync.addedP50(), limit.addedP50(), r.Disk.P50)
 	}
 	if m := r.Memory; m != nil {
 		fmt.Fprintf(&b, "- Resident memory: %.0f MiB at rest, %.0f with 64 clients.\n", m.AtRest, m.Under)

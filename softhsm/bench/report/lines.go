@@ -27,18 +27,13 @@ func yes(held bool) string {
 	return "no"
 }
 
-func (l line) missing() line {
-	l.measured, l.verdict = "", notMeasured
-	return l
-}
-
-// judge gives the verdict on a ratio, unless the ratio is too noisy.
-func (l line) judge(s Spread, held bool) line {
-	l.measured, l.verdict = fmt.Sprintf("%.2f (%.2f to %.2f)", s.Median, s.Low, s.High), yes(held)
-	if s.Noisy() {
-		l.verdict = tooNoisy
+// judge returns the measured text of a ratio, and the verdict on it unless it is too
+// noisy.
+func judge(s Spread, held bool) (measured, verdict string) {
+	if verdict = yes(held); s.Noisy() {
+		verdict = tooNoisy
 	}
-	return l
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", s.Median, s.Low, s.High), verdict
 }
 
 // Against is the table of the lines that were measured, in Markdown.
@@ -54,24 +49,40 @@ func (r Report) Against() []byte {
 	return b.Bytes()
 }
 
-func (r Report) lines() []line {
-	list := r.shareLines()
-	list = append(list, r.costLines()...)
-	list = append(list, r.memoryLines()...)
-	list = append(list, r.startLines()...)
-	list = append(list, r.clientLines()...)
-	list = append(list, r.addedP50Lines()...)
-	for _, alg := range SignAlgs {
-		list = append(list, r.p99Line(alg, Unverified))
+// A judgement is a list of lines in the making.
+type judgement []line
+
+// add judges a line, unless a duel that it is about was not measured.
+func (j *judgement) add(what, limit string, judge func() (measured, verdict string), about ...*Duel) {
+	l := line{what, limit, "", notMeasured}
+	measured := true
+	for _, d := range about {
+		measured = measured && d.usable()
 	}
-	list = append(list, r.p99Line(OAEP, Decrypt))
-	list = append(list, r.p11KitLines()...)
-	return append(list, r.toolLine(), r.failureLine())
+	if measured {
+		l.measured, l.verdict = judge()
+	}
+	*j = append(*j, l)
+}
+
+// skipped is what judges a line that no duel is about and that was not measured.
+func skipped() (measured, verdict string) { return "", notMeasured }
+
+func (r Report) lines() []line {
+	var j judgement
+	r.shareLines(&j)
+	r.costLines(&j)
+	r.memoryLines(&j)
+	r.startLines(&j)
+	r.clientLines(&j)
+	r.waitLines(&j)
+	r.otherLines(&j)
+	return j
 }
 
 // shareLines are about the part of the in-process throughput that signetd keeps with 64
 // clients.
-func (r Report) shareLines() (list []line) {
+func (r Report) shareLines(j *judgement) {
 	for _, s := range []struct {
 		alg, name string
 		least     float64
@@ -84,114 +95,106 @@ func (r Report) shareLines() (list []line) {
 		{"ES256", Unverified + Batches(64), 0.90},
 		{"ES256", Verified + Batches(64), 0.42},
 	} {
-		l := line{what: fmt.Sprintf("%s %s, 64 clients: throughput, of that in process", s.alg, s.name), limit: fmt.Sprintf("at least %.2f", s.least)}
 		d := r.find(s.alg, s.name, 64)
-		if !d.usable() {
-			list = append(list, l.missing())
-			continue
-		}
-
-		l = l.judge(d.Ratio, d.Ratio.Median >= s.least)
-		if d.OfLimit.Median > 0 {
-			l.measured += fmt.Sprintf("; of the limit %.2f", d.OfLimit.Median)
-		}
-		list = append(list, l)
+		j.add(fmt.Sprintf("%s %s, 64 clients: throughput, of that in process", s.alg, s.name), fmt.Sprintf("at least %.2f", s.least), func() (string, string) {
+			measured, verdict := judge(d.Ratio, d.Ratio.Median >= s.least)
+			if d.OfLimit.Median > 0 {
+				measured += fmt.Sprintf("; of the limit %.2f", d.OfLimit.Median)
+			}
+			return measured, verdict
+		}, d)
 	}
-	return list
 }
 
 // costLines are about what one ES256 request costs with 64 clients.
-func (r Report) costLines() (list []line) {
+func (r Report) costLines(j *judgement) {
 	for _, name := range []string{Unverified, Verified} {
-		l := line{what: "ES256 " + name + ", 64 clients: the daemon's own CPU, user, beside token, verify and kernel, µs", limit: "at most 30"}
-		d, verify, ok := r.find("ES256", name, 64), 0.0, true
+		d := r.find("ES256", name, 64)
+		about, verify := []*Duel{d}, func() float64 { return 0 }
 		if name == Verified {
 			// What verification costs is known from the backend with and without it.
 			on, off := r.find("ES256", Backend, 64), r.find("ES256", Backend+VerifyOff, 64)
-			if ok = on.usable() && off.usable(); ok {
-				verify = on.ClientCPU.User - off.ClientCPU.User
-			}
+			about, verify = append(about, on, off), func() float64 { return on.ClientCPU.User - off.ClientCPU.User }
 		}
-		if !d.usable() || !ok {
-			list = append(list, l.missing())
-			continue
-		}
-
-		own := d.DaemonCPU.User - d.RefCPU.User - verify
-		l.measured = fmt.Sprintf("%.0f own + %.0f token + %.0f verify + %.0f kernel = %.0f", own, d.RefCPU.User, verify, d.DaemonCPU.System, d.DaemonCPU.total())
-		l.verdict = yes(own <= 30)
-		list = append(list, l)
+		j.add("ES256 "+name+", 64 clients: the daemon's own CPU, user, beside token, verify and kernel, µs", "at most 30", func() (string, string) {
+			own := d.DaemonCPU.User - d.RefCPU.User - verify()
+			return fmt.Sprintf("%.0f own + %.0f token + %.0f verify + %.0f kernel = %.0f", own, d.RefCPU.User, verify(), d.DaemonCPU.System, d.DaemonCPU.total()), yes(own <= 30)
+		}, about...)
 	}
 
-	atMost := func(name, what string, limit float64, figure func(*Duel) float64) {
-		l := line{what: fmt.Sprintf("ES256 %s, 64 clients: %s", name, what), limit: fmt.Sprintf("at most %.0f", limit)}.missing()
-		if d := r.find("ES256", name, 64); d.usable() {
-			l.measured, l.verdict = fmt.Sprintf("%.1f", figure(d)), yes(figure(d) <= limit)
-		}
-		list = append(list, l)
+	mallocs := func(d *Duel) float64 { return d.Mallocs }
+	for _, c := range []struct {
+		name, what string
+		most       float64
+		figure     func(*Duel) float64
+	}{
+		{Unverified, "allocations a request", 40, mallocs},
+		{Verified, "allocations a request", 40, mallocs},
+		{Unverified, "the Go client's CPU a request, µs", 15, func(d *Duel) float64 { return d.ClientCPU.total() }},
+	} {
+		d := r.find("ES256", c.name, 64)
+		j.add(fmt.Sprintf("ES256 %s, 64 clients: %s", c.name, c.what), fmt.Sprintf("at most %.0f", c.most), func() (string, string) {
+			return fmt.Sprintf("%.1f", c.figure(d)), yes(c.figure(d) <= c.most)
+		}, d)
 	}
-	atMost(Unverified, "allocations a request", 40, func(d *Duel) float64 { return d.Mallocs })
-	atMost(Verified, "allocations a request", 40, func(d *Duel) float64 { return d.Mallocs })
-	atMost(Unverified, "the Go client's CPU a request, µs", 15, func(d *Duel) float64 { return d.ClientCPU.total() })
-	return list
 }
 
-func (r Report) memoryLines() []line {
-	rest := line{what: "resident memory of a daemon with 10 keys at rest, MiB", limit: "at most 30"}.missing()
-	under := line{what: "the same under 64 clients", limit: "at most 60"}.missing()
-	after := line{what: "the same after ten times as many requests", limit: "the same within 5 %"}.missing()
+func (r Report) memoryLines(j *judgement) {
+	rest, under, after := skipped, skipped, skipped
 	if m := r.Memory; m != nil {
-		rest.measured, rest.verdict = fmt.Sprintf("%.1f", m.AtRest), yes(m.AtRest <= 30)
-		under.measured, under.verdict = fmt.Sprintf("%.1f", m.Under), yes(m.Under <= 60)
+		rest = func() (string, string) { return fmt.Sprintf("%.1f", m.AtRest), yes(m.AtRest <= 30) }
+		under = func() (string, string) { return fmt.Sprintf("%.1f", m.Under), yes(m.Under <= 60) }
 	}
 	if s := r.Soak; s != nil {
-		after.measured = fmt.Sprintf("%.1f after %d, %.1f after %d, %d failures", s.FirstMiB, s.First, s.MiB, s.Requests, s.Failures)
-		after.verdict = yes(s.MiB <= 1.05*s.FirstMiB && s.Failures == 0)
+		after = func() (string, string) {
+			return fmt.Sprintf("%.1f after %d, %.1f after %d, %d failures", s.FirstMiB, s.First, s.MiB, s.Requests, s.Failures), yes(s.MiB <= 1.05*s.FirstMiB && s.Failures == 0)
+		}
 	}
-	return []line{rest, under, after}
+	j.add("resident memory of a daemon with 10 keys at rest, MiB", "at most 30", rest)
+	j.add("the same under 64 clients", "at most 60", under)
+	j.add("the same after ten times as many requests", "the same within 5 %", after)
 }
 
 // startLines are about many keys: how long the daemon takes to start with them, and
 // whether they cost throughput.
-func (r Report) startLines() (list []line) {
+func (r Report) startLines(j *judgement) {
 	for _, keys := range []int{SmallKeys, LargeKeys} {
-		l := line{what: fmt.Sprintf("start to ready with %d keys, ms", keys), verdict: notMeasured}
+		what, limit, measure := fmt.Sprintf("start to ready with %d keys", keys), "", skipped
 		if keys == SmallKeys {
-			l.limit = "at most 150"
+			limit = "at most 150"
 		}
 		for _, up := range r.StartUps {
 			if up.Keys != keys {
 				continue
 			}
-			l.what = fmt.Sprintf("start to ready with %d keys in a token of %d objects, ms", keys, up.Objects)
-			l.measured, l.verdict = fmt.Sprintf("%.0f (%.0f to %.0f)", up.Millis.Median, up.Millis.Low, up.Millis.High), reported
-			if l.limit != "" {
-				l.verdict = yes(up.Millis.Median <= 150)
+			what += fmt.Sprintf(" in a token of %d objects", up.Objects)
+			measure = func() (string, string) {
+				verdict := reported
+				if limit != "" {
+					verdict = yes(up.Millis.Median <= 150)
+				}
+				return fmt.Sprintf("%.0f (%.0f to %.0f)", up.Millis.Median, up.Millis.Low, up.Millis.High), verdict
 			}
 		}
-		list = append(list, l)
+		j.add(what+", ms", limit, measure)
 	}
 
-	l := line{what: "ES256, 64 clients: 200 keys and 1,000 objects beside 10 keys, throughput", limit: "the same within 5 %"}
 	d := r.find("ES256", Large, 64)
-	if !d.usable() {
-		return append(list, l.missing())
-	}
-	return append(list, l.judge(d.Ratio, math.Abs(d.Ratio.Median-1) <= 0.05 || d.Ratio.Median > 1))
+	j.add("ES256, 64 clients: 200 keys and 1,000 objects beside 10 keys, throughput", "the same within 5 %", func() (string, string) {
+		return judge(d.Ratio, math.Abs(d.Ratio.Median-1) <= 0.05 || d.Ratio.Median > 1)
+	}, d)
 }
 
 // clientLines are about one daemon with few and with many clients.
-func (r Report) clientLines() []line {
-	never := line{what: "ES256, 1 to 1,000 clients: throughput at any number of clients, of its best with fewer", limit: "at least 0.9"}
-	least := line{what: "the same: throughput with 1 client, of its best with any"}
-	slowest := line{what: "the same: the slowest client's share, of the mean", limit: "at least 0.5"}
-
+func (r Report) clientLines(j *judgement) {
 	worst, best, first, share := 1.0, 0.0, 0.0, 1.0
 	worstAt, shareAt, noisy := 1, 1, false
+	var all []*Duel
 	for _, n := range Many {
 		d := r.find("ES256", ToItself, n)
+		all = append(all, d)
 		if !d.usable() {
-			return []line{never.missing(), least.missing(), slowest.missing()}
+			continue
 		}
 		noisy = noisy || d.Ratio.Noisy()
 		if n == 1 {
@@ -206,102 +209,88 @@ func (r Report) clientLines() []line {
 		}
 	}
 
-	never.measured, never.verdict = fmt.Sprintf("%.2f, with %d", worst, worstAt), yes(worst >= 0.9)
-	if noisy {
-		never.verdict = tooNoisy
-	}
-	least.measured, least.verdict = fmt.Sprintf("%.2f", first/best), reported
-	slowest.measured, slowest.verdict = fmt.Sprintf("%.2f, with %d", share, shareAt), yes(share >= 0.5)
-	return []line{never, least, slowest}
+	j.add("ES256, 1 to 1,000 clients: throughput at any number of clients, of its best with fewer", "at least 0.9", func() (string, string) {
+		verdict := yes(worst >= 0.9)
+		if noisy {
+			verdict = tooNoisy
+		}
+		return fmt.Sprintf("%.2f, with %d", worst, worstAt), verdict
+	}, all...)
+	j.add("the same: throughput with 1 client, of its best with any", "", func() (string, string) { return fmt.Sprintf("%.2f", first/best), reported }, all...)
+	j.add("the same: the slowest client's share, of the mean", "at least 0.5", func() (string, string) {
+		return fmt.Sprintf("%.2f, with %d", share, shareAt), yes(share >= 0.5)
+	}, all...)
 }
 
-// addedP50Lines are about what a client alone waits more than in process.
-func (r Report) addedP50Lines() (list []line) {
+// waitLines are about how long a call takes: alone, and the slowest of a hundred.
+func (r Report) waitLines(j *judgement) {
 	for _, c := range []struct {
 		name string
 		most float64
 	}{{Unverified, 70}, {Verified, 200}, {Unverified + NoSync, 70}, {Verified + NoSync, 200}} {
-		l := line{what: "ES256 " + c.name + ", 1 client: p50 more than in process, µs", limit: fmt.Sprintf("at most %.0f", c.most)}
 		d := r.find("ES256", c.name, 1)
-		if !d.usable() {
-			list = append(list, l.missing())
-			continue
-		}
-		added := d.P50 - d.RefP50
-		l.measured, l.verdict = fmt.Sprintf("%.0f", added), yes(added <= c.most)
-		if r.Disk != nil && !strings.HasSuffix(c.name, NoSync) {
-			l.measured += fmt.Sprintf("; the disk alone takes %.0f", r.Disk.P50)
-		}
-		list = append(list, l)
+		j.add("ES256 "+c.name+", 1 client: p50 more than in process, µs", fmt.Sprintf("at most %.0f", c.most), func() (string, string) {
+			measured := fmt.Sprintf("%.0f", d.addedP50())
+			if r.Disk != nil && !strings.HasSuffix(c.name, NoSync) {
+				measured += fmt.Sprintf("; the disk alone takes %.0f", r.Disk.P50)
+			}
+			return measured, yes(d.addedP50() <= c.most)
+		}, d)
 	}
-	return list
+
+	for _, alg := range append(SignAlgs[:len(SignAlgs):len(SignAlgs)], OAEP) {
+		name := Unverified
+		if alg == OAEP {
+			name = Decrypt
+		}
+		d := r.find(alg, name, 64)
+		j.add(fmt.Sprintf("%s %s, 64 clients: p99, of that in process", alg, name), "at most 0.5", func() (string, string) {
+			return judge(d.P99Ratio, d.P99Ratio.Median <= 0.5)
+		}, d)
+	}
 }
 
-func (r Report) p99Line(alg, name string) line {
-	l := line{what: fmt.Sprintf("%s %s, 64 clients: p99, of that in process", alg, name), limit: "at most 0.5"}
-	d := r.find(alg, name, 64)
-	if !d.usable() {
-		return l.missing()
-	}
-	return l.judge(d.P99Ratio, d.P99Ratio.Median <= 0.5)
-}
-
-// p11KitLines compare signetd with p11-kit's server: their ratios to the token in
-// process, and what a client alone waits more than in process.
-func (r Report) p11KitLines() (list []line) {
+// otherLines compare signetd with p11-kit's server, by the ratios of both to the token in
+// process, and with pkcs11-tool. The last line counts failures.
+func (r Report) otherLines(j *judgement) {
 	for _, c := range []struct {
 		name    string
 		clients int
 		least   float64
 	}{{Unverified, 8, 1.2}, {Unverified, 64, 3}, {Verified, 64, 1}} {
-		l := line{what: fmt.Sprintf("ES256 %s, %d clients: throughput, of p11-kit server's", c.name, c.clients), limit: fmt.Sprintf("at least %.1f", c.least)}.missing()
-		if own, other := r.find("ES256", c.name, c.clients), r.find("ES256", P11Kit, c.clients); own.usable() && other.usable() {
+		own, other := r.find("ES256", c.name, c.clients), r.find("ES256", P11Kit, c.clients)
+		j.add(fmt.Sprintf("ES256 %s, %d clients: throughput, of p11-kit server's", c.name, c.clients), fmt.Sprintf("at least %.1f", c.least), func() (string, string) {
 			of := own.Ratio.Median / other.Ratio.Median
-			l.measured, l.verdict = fmt.Sprintf("%.2f (%.2f / %.2f)", of, own.Ratio.Median, other.Ratio.Median), yes(of >= c.least)
-		}
-		list = append(list, l)
+			return fmt.Sprintf("%.2f (%.2f / %.2f)", of, own.Ratio.Median, other.Ratio.Median), yes(of >= c.least)
+		}, own, other)
 	}
-
 	for _, name := range []string{Unverified, Unverified + NoSync} {
-		l := line{what: "ES256 " + name + ", 1 client: p50 more than in process, µs, beside p11-kit server's", limit: "no more"}.missing()
-		if own, other := r.find("ES256", name, 1), r.find("ES256", P11Kit, 1); own.usable() && other.usable() {
-			mine, theirs := own.P50-own.RefP50, other.P50-other.RefP50
-			l.measured, l.verdict = fmt.Sprintf("%.0f / %.0f", mine, theirs), yes(mine <= theirs)
-		}
-		list = append(list, l)
+		own, other := r.find("ES256", name, 1), r.find("ES256", P11Kit, 1)
+		j.add("ES256 "+name+", 1 client: p50 more than in process, µs, beside p11-kit server's", "no more", func() (string, string) {
+			return fmt.Sprintf("%.0f / %.0f", own.addedP50(), other.addedP50()), yes(own.addedP50() <= other.addedP50())
+		}, own, other)
 	}
-	return list
-}
 
-func (r Report) toolLine() line {
-	l := line{what: "ES256, 64 clients (verify off): throughput, of one process after the other", limit: "at least 100"}
 	d := r.find("ES256", ToTool, 64)
-	if !d.usable() {
-		return l.missing()
-	}
-	l = l.judge(d.Ratio, d.Ratio.Median >= 100)
-	l.measured = fmt.Sprintf("%.0f (%.0f to %.0f)", d.Ratio.Median, d.Ratio.Low, d.Ratio.High)
-	return l
-}
+	j.add("ES256, 64 clients (verify off): throughput, of one process after the other", "at least 100", func() (string, string) {
+		_, verdict := judge(d.Ratio, d.Ratio.Median >= 100)
+		return fmt.Sprintf("%.0f (%.0f to %.0f)", d.Ratio.Median, d.Ratio.Low, d.Ratio.High), verdict
+	}, d)
 
-// failureLine counts what failed in signetd's rows. A row that could not be measured
-// counts as one failure.
-func (r Report) failureLine() line {
-	l := line{what: "failures of signetd's requests, in all rows", limit: "none"}
+	// A row that could not be measured counts as one failure.
 	failures, rows := 0, 0
 	for _, d := range r.Duels {
-		if !strings.HasPrefix(d.Case, "signetd") {
-			continue
-		}
-		rows++
-		failures += d.Failures
-		if d.Broken != "" {
-			failures++
+		if strings.HasPrefix(d.Case, "signetd") {
+			rows++
+			failures += d.Failures
+			if d.Broken != "" {
+				failures++
+			}
 		}
 	}
-	if rows == 0 {
-		return l.missing()
+	count := skipped
+	if rows > 0 {
+		count = func() (string, string) { return fmt.Sprintf("%d in %d rows", failures, rows), yes(failures == 0) }
 	}
-	l.measured, l.verdict = fmt.Sprintf("%d in %d rows", failures, rows), yes(failures == 0)
-	return l
+	j.add("failures of signetd's requests, in all rows", "none", count)
 }

@@ -197,6 +197,9 @@ func (r Report) find(alg, name string, clients int) *Duel {
 // usable reports whether there are figures.
 func (d *Duel) usable() bool { return d != nil && d.Broken == "" }
 
+// addedP50 is what half of the calls wait more than in process, in µs.
+func (d *Duel) addedP50() float64 { return d.P50 - d.RefP50 }
+
 // Machine says in a line what the figures were made on.
 func Machine() string {
 	model := "an unknown processor"

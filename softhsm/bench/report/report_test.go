@@ -113,7 +113,7 @@ func TestDocument(t *testing.T) {
 	if err != nil || len(rows) < 2 {
 		t.Fatalf("docs/performance.csv: %d rows, %v", len(rows), err)
 	}
-	for i, c := range columns {
+	for i, c := range (Duel{}).columns() {
 		if rows[0][i] != c.name {
 			t.Errorf("column %d of docs/performance.csv is %s, want %s", i+1, rows[0][i], c.name)
 		}
@@ -187,7 +187,9 @@ func TestLinesOverClients(t *testing.T) {
 			r.Duels = append(r.Duels, d)
 		}
 		var got []string
-		for _, l := range r.clientLines() {
+		var lines judgement
+		r.clientLines(&lines)
+		for _, l := range lines {
 			got = append(got, l.measured+" "+l.verdict)
 		}
 		if diff := cmp.Diff([]string{tt.never, tt.one, tt.slowest}, got); diff != "" {
