@@ -78,6 +78,7 @@ func wantAlgs(t *testing.T, k signer.Key, want ...signer.Alg) {
 // checkSignature verifies sig with the standard library.
 func checkSignature(t *testing.T, pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) {
 	t.Helper()
+
 	ok := false
 	switch pub := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -89,6 +90,7 @@ func checkSignature(t *testing.T, pub crypto.PublicKey, alg signer.Alg, digest, 
 			ok = rsa.VerifyPKCS1v15(pub, alg.Hash(), digest, sig) == nil
 		}
 	}
+
 	if !ok {
 		t.Errorf("%s: the signature does not verify", alg)
 	}

@@ -170,12 +170,7 @@ func (k *key) withCapabilities() signer.Key {
 	}
 }
 
-// inner returns the key that withCapabilities wrapped, or nil.
-func inner(k signer.Key) *key {
-	if i, ok := k.(interface{ inner() *key }); ok {
-		return i.inner()
-	}
-	return nil
-}
+// inner returns the key that withCapabilities wrapped.
+func inner(k signer.Key) *key { return k.(interface{ inner() *key }).inner() }
 
 func (k *key) inner() *key { return k }

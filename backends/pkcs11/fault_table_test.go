@@ -53,6 +53,7 @@ func faultCases(decrypts bool) []faultCase {
 	if decrypts {
 		four, behind = 4, 4 // in four calls; between C_DecryptInit and C_Decrypt on 4 sessions
 	}
+
 	return []faultCase{
 		{"CKR_SESSION_HANDLE_INVALID", "sessions gone", sessionsGone, 0, 0, 0, 0},
 		{"CKR_SESSION_CLOSED", "sessions gone", sessionsGone, 0, 0, 0, 0},

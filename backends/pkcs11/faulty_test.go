@@ -31,6 +31,7 @@ func newFaulty(t *testing.T, token *softhsm.Token) (*faultp11.Module, pkcs11.Con
 			t.Errorf("C_Initialize %d times, C_Finalize %d times", i, n)
 		}
 	})
+
 	cfg := token.Config()
 	cfg.Module = f.Module()
 	return f, cfg

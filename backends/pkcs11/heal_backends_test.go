@@ -151,11 +151,13 @@ func TestKeepAlive(t *testing.T) {
 	cfg.KeepAlive = "1s"
 	b := mustOpen(t, cfg)
 	k := mustOpenKey(t, b, ref)
+
 	before := calls(f, "C_GetSessionInfo")
 	time.Sleep(1200 * time.Millisecond)
 	if n := calls(f, "C_GetSessionInfo") - before; n < 2 { // the session and the one that keeps the login
 		t.Errorf("%d calls on idle sessions", n)
 	}
+
 	f.Inject("C_SignInit * old rv=CKR_SESSION_HANDLE_INVALID", "C_GetSessionInfo * old rv=CKR_SESSION_HANDLE_INVALID")
 	waitFor(t, func() bool { return b.Stats().RepairsTotal == 1 })
 	if err := signOnce(t, t.Context(), k); err != nil {

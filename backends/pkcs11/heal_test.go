@@ -47,8 +47,10 @@ func startLoad(t *testing.T, use func(context.Context) error) *load {
 func (l *load) request(t *testing.T, client int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
+
 	err := l.use(ctx)
 	l.ended[client].Add(1)
+
 	switch {
 	case err == nil:
 		l.done.Add(1)

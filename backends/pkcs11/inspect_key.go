@@ -166,7 +166,7 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	}
 	r.Type = typeOf(k.Public())
 
-	can := algsOf(k)
+	can := inner(k).Algs()
 	for _, alg := range ref.Algs {
 		if !slices.Contains(can, alg) {
 			in.add(Fail, "alg-unsupported", subject, fmt.Sprintf("the config has %s, and token and key can do %v", alg, can), "take it out of algs, or use another key")
@@ -225,19 +225,9 @@ func typeOf(pub crypto.PublicKey) string {
 	}
 }
 
-func algsOf(k signer.Key) []signer.Alg {
-	if l, ok := k.(signer.AlgLister); ok {
-		return l.Algs()
-	}
-	return signer.Algs(k.Public())
-}
-
 // strategyOf says how the token does alg with k, and what is left to do here.
 func strategyOf(k signer.Key, alg signer.Alg) string {
 	i := inner(k)
-	if i == nil {
-		return ""
-	}
 
 	switch alg.Family() { //nolint:exhaustive // the token does none of the others
 	case signer.FamilyPKCS1v15, signer.FamilyPSS, signer.FamilyECDSA, signer.FamilyEdDSA:

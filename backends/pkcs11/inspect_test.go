@@ -41,9 +41,11 @@ func golden(t *testing.T, name string, r pkcs11.Report, cfg pkcs11.Config) {
 	if err := enc.Encode(normalised(r)); err != nil {
 		t.Fatal(err)
 	}
+
 	if pin, err := pkcs11.ReadPIN(cfg.PINFile); err == nil && bytes.Contains(buf.Bytes(), pin) {
 		t.Error("the report shows the PIN")
 	}
+
 	got := buf.String()
 	for _, r := range []struct{ old, text string }{{cfg.Module, "/MODULE"}, {cfg.PINFile, "/PIN_FILE"}} {
 		if r.old != "" {
@@ -52,6 +54,7 @@ func golden(t *testing.T, name string, r pkcs11.Report, cfg pkcs11.Config) {
 	}
 	got = regexp.MustCompile(`\b[0-9a-f]{16}\b`).ReplaceAllString(got, "SERIAL")
 	got = regexp.MustCompile(`\bEM_\w+`).ReplaceAllString(got, "EM_SOME")
+
 	path := filepath.Join("testdata", "doctor", name+".golden")
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
@@ -277,6 +280,7 @@ func TestInspectPINState(t *testing.T) {
 
 func TestInspectToken(t *testing.T) {
 	token := softhsm.New(t)
+
 	t.Run("sessions", func(t *testing.T) {
 		f, cfg := newFaulty(t, token)
 		for name, limit := range map[string]int{"sessions-none": 1, "sessions-few": 4, "sessions-no-reload": 8} {
@@ -285,16 +289,19 @@ func TestInspectToken(t *testing.T) {
 			lift()
 		}
 	})
+
 	t.Run("broken slot", func(t *testing.T) {
 		f, cfg := newFaulty(t, token)
 		f.Inject("dead-slot 7777")
 		golden(t, "slot-broken", inspect(t, cfg), cfg)
 	})
+
 	t.Run("config", func(t *testing.T) {
 		cfg := token.Config()
 		cfg.Token = ""
 		golden(t, "config", inspect(t, cfg, pkcs11.KeyRef{Name: "oidc", Ref: "pkcs11:object=oidc"}), cfg)
 	})
+
 	t.Run("missing", func(t *testing.T) {
 		cfg := token.Config()
 		cfg.Token = "isuer"

@@ -57,11 +57,13 @@ func TestDecrypt(t *testing.T) {
 	ref := token.Generate(t, "inbox", provision.RSA2048, signer.UseEnc)
 	b := mustOpen(t, token.Config())
 	k := mustOpenKey(t, b, ref)
+
 	algs := []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256, signer.RSAOAEP384, signer.RSAOAEP512}
 	wantAlgs(t, k, algs...)
 	if _, ok := k.(signer.Signer); ok {
 		t.Error("a key without CKA_SIGN is a Signer")
 	}
+
 	d := k.(signer.Decrypter)
 	for _, alg := range algs {
 		t.Run(string(alg), func(t *testing.T) {
@@ -74,6 +76,7 @@ func TestDecrypt(t *testing.T) {
 				if !bytes.Equal(got, plaintext) {
 					t.Errorf("decrypted to %d bytes, not those %d", len(got), len(plaintext))
 				}
+
 				ct[len(ct)-1] ^= 1
 				if got, err := d.DecryptContext(t.Context(), ct, alg.DecrypterOpts()); err != signer.ErrDecrypt || got != nil { //nolint:errorlint // it must be bare
 					t.Errorf("tampered: %v, want ErrDecrypt itself", err)
@@ -81,6 +84,7 @@ func TestDecrypt(t *testing.T) {
 			}
 		})
 	}
+
 	if !pkcs11.NativeOAEP(k, signer.RSAOAEP.Hash()) {
 		t.Error("OAEP with SHA-1 does not use the token's own")
 	}
@@ -168,6 +172,7 @@ func TestDualKey(t *testing.T) {
 	if _, ok := k.(signer.Signer); !ok {
 		t.Error("it does not sign")
 	}
+
 	d := k.(signer.Decrypter)
 	ct := encryptTo(t, k.Public(), signer.RSAOAEP256, []byte("cek"))
 	_, err := d.DecryptContext(t.Context(), ct, signer.RSAOAEP256.DecrypterOpts())

@@ -245,38 +245,39 @@ func has(s *session, o p11.ObjectHandle, want map[uint][][]byte) (bool, error) {
 // parsePoint parses CKA_EC_POINT: an uncompressed point, in a DER OCTET STRING as PKCS#11
 // 2.40 section 2.3.3 wants it, or bare as some tokens have it.
 func parsePoint(curve elliptic.Curve, v []byte) (publicKey, error) {
-	if pub, ok := signer.ParsePoint(curve, v); ok {
-		return pub, nil
+	for _, point := range [][]byte{v, octetString(v)} {
+		if pub, ok := signer.ParsePoint(curve, point); ok {
+			return pub, nil
+		}
 	}
-	var inner []byte
-	if rest, err := asn1.Unmarshal(v, &inner); err != nil || len(rest) != 0 {
-		return nil, errors.New("its CKA_EC_POINT is not a point of the curve")
-	}
-	pub, ok := signer.ParsePoint(curve, inner)
-	if !ok {
-		return nil, errors.New("its CKA_EC_POINT is not a point of the curve")
-	}
-	return pub, nil
+	return nil, errors.New("its CKA_EC_POINT is not a point of its curve")
 }
 
 // parseEd25519 parses CKA_EC_POINT of a key on Ed25519: 32 bytes (RFC 8032 section
 // 5.1.5), bare as PKCS#11 v3.0 section 2.3.5 wants them, in an OCTET STRING as for other
 // curves, or in a BIT STRING.
 func parseEd25519(v []byte) (publicKey, error) {
-	if len(v) != ed25519.PublicKeySize {
-		var octets []byte
-		var bits asn1.BitString
-		if rest, err := asn1.Unmarshal(v, &octets); err != nil || len(rest) != 0 {
-			if rest, err := asn1.Unmarshal(v, &bits); err != nil || len(rest) != 0 || bits.BitLength%8 != 0 {
-				return nil, errors.New("its CKA_EC_POINT is not a point of Ed25519")
-			}
-			octets = bits.Bytes
+	for _, point := range [][]byte{v, octetString(v), bitString(v)} {
+		if len(point) == ed25519.PublicKeySize {
+			return ed25519.PublicKey(point), nil
 		}
-		v = octets
 	}
+	return nil, errors.New("its CKA_EC_POINT is not a point of Ed25519")
+}
 
-	if len(v) != ed25519.PublicKeySize {
-		return nil, errors.New("its CKA_EC_POINT is not a point of Ed25519")
+// octetString returns the content of a DER OCTET STRING, or nil if v is something else.
+func octetString(v []byte) (octets []byte) {
+	if rest, err := asn1.Unmarshal(v, &octets); err != nil || len(rest) != 0 {
+		return nil
 	}
-	return ed25519.PublicKey(v), nil
+	return octets
+}
+
+// bitString is octetString for a DER BIT STRING of whole bytes.
+func bitString(v []byte) []byte {
+	var bits asn1.BitString
+	if rest, err := asn1.Unmarshal(v, &bits); err != nil || len(rest) != 0 || bits.BitLength%8 != 0 {
+		return nil
+	}
+	return bits.Bytes
 }

@@ -99,6 +99,7 @@ func (r rawSession) importEC(label string, curve elliptic.Curve, oid []byte) *ec
 	if err != nil {
 		r.t.Fatal(err)
 	}
+
 	value, err := key.Bytes()
 	if err != nil {
 		r.t.Fatal(err)
@@ -111,6 +112,7 @@ func (r rawSession) importEC(label string, curve elliptic.Curve, oid []byte) *ec
 	if err != nil {
 		r.t.Fatal(err)
 	}
+
 	r.create(attrs{
 		p11.CKA_CLASS: p11.CKO_PRIVATE_KEY, p11.CKA_KEY_TYPE: p11.CKK_EC, p11.CKA_PRIVATE: true, p11.CKA_SENSITIVE: true,
 		p11.CKA_EC_PARAMS: oid, p11.CKA_VALUE: value, p11.CKA_SIGN: false, p11.CKA_DERIVE: true,

@@ -156,6 +156,7 @@ func sealedCEK(t *testing.T, pub *rsa.PublicKey, cek []byte, enc string) signer.
 	if c.EncryptedKey, err = rsa.EncryptOAEP(crypto.SHA1.New(), rand.Reader, pub, cek, nil); err != nil {
 		t.Fatal(err)
 	}
+
 	block, err := aes.NewCipher(cek)
 	if err != nil {
 		return c // no key of AES
@@ -164,6 +165,7 @@ func sealedCEK(t *testing.T, pub *rsa.PublicKey, cek []byte, enc string) signer.
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	sealed := aead.Seal(nil, c.IV, []byte("a sealed envelope"), c.AAD)
 	c.Ciphertext, c.Tag = sealed[:len(sealed)-16], sealed[len(sealed)-16:]
 	return c

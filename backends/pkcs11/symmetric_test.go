@@ -88,6 +88,7 @@ func wantWrap(t *testing.T, w signer.Wrapper, value []byte, form signer.WrapForm
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	got, err := w.WrapContext(t.Context(), form, key)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("WrapContext(form %d, %d bytes) = %x, %v, want %x", form, len(key), got, err, want)
@@ -95,6 +96,7 @@ func wantWrap(t *testing.T, w signer.Wrapper, value []byte, form signer.WrapForm
 	if back, err := w.UnwrapContext(t.Context(), form, want); err != nil || !bytes.Equal(back, key) {
 		t.Errorf("UnwrapContext(form %d) = %d bytes, %v", form, len(back), err)
 	}
+
 	want[5] ^= 1
 	if _, err := w.UnwrapContext(t.Context(), form, want); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 		t.Errorf("UnwrapContext(form %d, tampered): %v, want ErrDecrypt itself", form, err)
@@ -109,6 +111,7 @@ func TestSeal(t *testing.T) {
 	rand.Read(value)
 	r.raw.secret(p11.CKK_AES, "k", "k", value, attrs{p11.CKA_ENCRYPT: true, p11.CKA_DECRYPT: true})
 	k := mustOpenKey(t, r.b, "pkcs11:object=k").(signer.AEAD)
+
 	block, err := aes.NewCipher(value)
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +120,7 @@ func TestSeal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	seen := map[string]bool{}
 	for range 100 {
 		iv, sealed, err := k.SealContext(t.Context(), []byte("plain"), []byte("aad"))
@@ -128,6 +132,7 @@ func TestSeal(t *testing.T) {
 			t.Fatalf("the standard library reads %q, %v", got, err)
 		}
 	}
+
 	before := r.f.Count("C_DecryptInit").Calls
 	for name, in := range map[string][2][]byte{
 		"no IV":     {nil, aead.Seal(nil, make([]byte, 12), nil, nil)},
@@ -318,6 +323,7 @@ func TestAlwaysAuthenticateKinds(t *testing.T) {
 	r.raw.ec(oidSecp256k1, "ES256K", "\x06", always(attrs{p11.CKA_SIGN: true}))
 	edwards := attrs{p11.CKA_EC_PARAMS: []byte("\x06\x03\x2b\x65\x70"), p11.CKA_VERIFY: true}.name("EdDSA", "\x07")
 	r.raw.generate(0x1055, edwards, always(attrs{p11.CKA_SIGN: true}).name("EdDSA", "\x07")) // CKM_EC_EDWARDS_KEY_PAIR_GEN
+
 	holding := r.holding(t)
 	for _, alg := range []signer.Alg{signer.RS256, signer.RSAOAEP, signer.RSAOAEP256, signer.ES256, signer.ECDHES, signer.ES256K, signer.EdDSA} {
 		backends := []*pkcs11.Backend{r.b}
@@ -329,6 +335,7 @@ func TestAlwaysAuthenticateKinds(t *testing.T) {
 			if err := mustVersion(t, mustOpenKey(t, b, "pkcs11:object="+string(alg)), alg).Prove(t.Context()); err != nil {
 				t.Errorf("%s: %v", alg, err)
 			}
+
 			// C_UnwrapKey and C_DeriveKey have no step before which the PIN could be shown.
 			wants := alg != signer.RSAOAEP && alg != signer.ECDHES
 			if shown := r.f.Count("C_Login").Calls > before; shown != wants {

@@ -98,6 +98,7 @@ func FuzzParseURI(f *testing.F) {
 	f.Add("pkcs11:token=a%20b;id=%01%ff;serial=1", "%31")
 	f.Add("pkcs11:object=a=b&c", "x&y;z")
 	f.Add("pkcs11:object=%", "")
+
 	f.Fuzz(func(t *testing.T, s, pin string) {
 		if u, err := ParseURI(s); err == nil {
 			again, err := ParseURI(u.String())
@@ -107,6 +108,7 @@ func FuzzParseURI(f *testing.F) {
 		} else if !errors.Is(err, signer.ErrInvalid) {
 			t.Fatalf("ParseURI(%q) = %v, want ErrInvalid", s, err)
 		}
+
 		// One fixed text for all of them cannot show any of them.
 		want := signer.ErrInvalid.Error() + ": pkcs11 URI: " + errPIN.Error()
 		for _, uri := range []string{s + "?pin-value=" + pin, s + ";pin-value=" + pin, "pkcs11:object=k?pin-source=" + pin} {

@@ -225,6 +225,7 @@ func BenchmarkFastCalls(b *testing.B) {
 	sig, enc := find(b, s, p11.CKO_PRIVATE_KEY, "sig"), find(b, s, p11.CKO_PRIVATE_KEY, "enc")
 	digest, out := make([]byte, 32), make([]byte, 256)
 	ciphertext := bytes.Repeat([]byte{1}, 256) // does not decrypt: the binding leaks here
+
 	for _, bench := range []struct {
 		name string
 		f    func()

@@ -121,12 +121,14 @@ func TestCallError(t *testing.T) {
 			t.Errorf("Lost(%v) = %t", err, !want)
 		}
 	}
+
 	if err := callError("C_OpenSession", p11.Error(p11.CKR_SESSION_COUNT)); !Full(err) || Full(callError("C_OpenSession", p11.Error(p11.CKR_DEVICE_MEMORY))) {
 		t.Errorf("%v does not mean that the token is full, or every lack of memory does", err)
 	}
 	if err := callError(callDecrypt, p11.Error(0x05)); err != signer.ErrDecrypt { //nolint:errorlint // it must be bare
 		t.Errorf("callError(C_Decrypt, 5) = %v, want ErrDecrypt itself", err)
 	}
+
 	if err := callError(callSign, nil); err != nil {
 		t.Errorf("callError of nil = %v", err)
 	}

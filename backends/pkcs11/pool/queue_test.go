@@ -49,6 +49,7 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 		f := &fakeToken{t: t, queue: 3}
 		p := f.pool(1)
 		defer p.Close()
+
 		var order []int
 		var wg sync.WaitGroup
 		for i := range 4 { // one runs, three wait
@@ -64,6 +65,7 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 			})
 			synctest.Wait()
 		}
+
 		start := time.Now()
 		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrOverloaded) {
 			t.Errorf("one more: %v, want ErrOverloaded", err)
@@ -74,6 +76,7 @@ func TestPoolServesInOrderAndRefusesMore(t *testing.T) {
 		if s := p.Stats(); s.Busy != 1 || s.Waiting != 3 || s.OverloadedTotal != 1 {
 			t.Errorf("stats: %+v", s)
 		}
+
 		wg.Wait()
 		for i, n := range order {
 			if i != n {
@@ -92,6 +95,7 @@ func TestPoolQueueForgetsTheDeparted(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = Do(t.Context(), p, f.takes(time.Minute, "", nil)) })
 		synctest.Wait()
+
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			if _, err := Do(ctx, p, f.takes(0, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
@@ -124,6 +128,7 @@ func TestPoolStuck(t *testing.T) {
 			})
 		}
 		synctest.Wait()
+
 		start := time.Now()
 		wg.Go(func() {
 			if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
@@ -133,6 +138,7 @@ func TestPoolStuck(t *testing.T) {
 				t.Errorf("it waited for %v, want hardly more than 1 s", d)
 			}
 		})
+
 		wg.Wait()
 		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("a call that came then: %v, want ErrUnavailable", err)
@@ -140,6 +146,7 @@ func TestPoolStuck(t *testing.T) {
 		if s := p.Stats(); s.Abandoned != 2 || s.AbandonedTotal != 2 || s.StuckTotal != 2 {
 			t.Errorf("stats: %+v", s)
 		}
+
 		time.Sleep(2 * time.Hour)
 		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); err != nil {
 			t.Errorf("when the calls have returned: %v", err)
@@ -159,6 +166,7 @@ func TestPoolShrinks(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100, most: &most}
 		p := f.pool(4)
 		defer p.Close()
+
 		burst := func() {
 			var wg sync.WaitGroup
 			for range 16 {
@@ -170,10 +178,12 @@ func TestPoolShrinks(t *testing.T) {
 			}
 			wg.Wait()
 		}
+
 		burst()
 		if s := p.Stats(); s.Sessions != 2 || f.open.Load() != 2 {
 			t.Errorf("%d sessions open, stats: %+v", f.open.Load(), s)
 		}
+
 		most.Store(4)
 		for range 3 {
 			time.Sleep(growAfter + time.Second)
@@ -193,15 +203,18 @@ func TestPoolTouch(t *testing.T) {
 		if _, err := Do(t.Context(), p, f.takes(0, "", nil)); err != nil {
 			t.Fatal(err)
 		}
+
 		touched := 0
 		touch := func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			p.Touch(ctx, 20*time.Second, func(*fakeSession) error { touched++; return nil })
 		}
+
 		if touch(); touched != 0 {
 			t.Error("a session that was just used was touched")
 		}
+
 		time.Sleep(20 * time.Second)
 		if touch(); touched != 1 {
 			t.Errorf("%d sessions were touched, want the one that is open", touched)
@@ -220,6 +233,7 @@ func TestPoolSupervised(t *testing.T) {
 		f := &fakeToken{t: t, queue: 100}
 		p := f.pool(1)
 		defer p.Close()
+
 		start := time.Now()
 		ctx := supervise.NewContext(time.Second)
 		waited := make(chan error, 1)
@@ -233,6 +247,7 @@ func TestPoolSupervised(t *testing.T) {
 				t.Errorf("meanwhile: %+v", s)
 			}
 		})
+
 		v, err := Do(ctx, p, f.takes(time.Minute, "late", nil))
 		if err != nil || string(v) != "late" || time.Since(start) != time.Minute {
 			t.Errorf("do: %q, %v after %v; want what the call returned, when it did", v, err, time.Since(start))
@@ -240,6 +255,7 @@ func TestPoolSupervised(t *testing.T) {
 		if err := <-waited; !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("the call behind it: %v, want ErrUnavailable", err)
 		}
+
 		if s := p.Stats(); s.Abandoned != 0 || s.AbandonedTotal != 1 || s.Busy != 0 {
 			t.Errorf("afterwards: %+v", s)
 		}

@@ -169,10 +169,12 @@ func wantPublic(t *testing.T, token *softhsm.Token, key provision.Key) {
 			t.Error(err)
 		}
 	}()
+
 	k, err := b.OpenKey(t.Context(), key.URI)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var der []byte
 	switch pub := k.Public().(type) {
 	case signer.Secret:
@@ -265,6 +267,7 @@ func TestDisobedientToken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		err = provision.KeepOrDestroy(ctx, s, o)
 		wantError(t, err, signer.ErrUnsupported, "CKA_EXTRACTABLE is not false", "CKA_SENSITIVE is not true", "CKA_DECRYPT is not false")
 		if found := find(t, ctx, s); len(found) != 0 {
