@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
+
 	go func() { // until the process ends
 		for {
 			conn, err := l.Accept()
@@ -194,6 +195,7 @@ func signByNetHTTP(ctx context.Context, c *http.Client, req *api.SignJWTRequest)
 	if err != nil {
 		return err
 	}
+
 	q.Header.Set("Content-Type", "application/json")
 	resp, err := c.Do(q)
 	if err != nil {

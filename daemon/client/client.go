@@ -118,10 +118,14 @@ func answerOf[A any](call *http1.Call) (*A, error) {
 	return decode[A](call.Answer.Body)
 }
 
-// encode appends the JSON of a request to a buffer of the caller's, which clears it: the
-// encoder keeps no copy. Claims keep their bytes but for white space.
+// Claims keep their bytes but for white space. The daemon refuses a name that appears twice
+// in them, with an error that says which.
+var encoding = json.JoinOptions(jsontext.PreserveRawStrings(true), jsontext.AllowDuplicateNames(true))
+
+// encode appends the JSON of a request to a buffer of the caller's, who clears it: the
+// encoder keeps no copy.
 func encode(to *bytes.Buffer, req any) error {
-	if err := json.MarshalWrite(to, req, jsontext.PreserveRawStrings(true)); err != nil {
+	if err := json.MarshalWrite(to, req, encoding); err != nil {
 		return fmt.Errorf("%w: encode the request: %w", signer.ErrInvalid, err)
 	}
 	return nil

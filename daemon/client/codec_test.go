@@ -18,7 +18,7 @@ import (
 // oddStrings are strings that JSON has with escapes, or almost.
 var oddStrings = []string{"", "k", "a key", `q"uote`, `back\slash`, "<&>", "tab\t", "nul\x00", "del\x7f", "ü", "bad\xff", "/~ "}
 
-var oddClaims = []string{`{}`, `{"a":1}`, "{ \"a\" : [1, 2.50e+3 ,\"x y\"]\n}", `{"html":"<&>","u":"\u2028 ü \/"}`, `null`, `7`, `{"a":`, ``, `{} {}`, "{\"a\":\"\xff\"}"}
+var oddClaims = []string{`{}`, `{"a":1}`, "{ \"a\" : [1, 2.50e+3 ,\"x y\"]\n}", `{"html":"<&>","u":"\u2028 ü \/"}`, `{"twice":1,"twice":{"a":2}}`, `null`, `7`, `{"a":`, ``, `{} {}`, "{\"a\":\"\xff\"}"}
 
 // oddRequests makes requests with every odd value in every place.
 func oddRequests() (all []any) {

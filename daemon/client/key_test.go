@@ -137,6 +137,7 @@ func TestOpenOdd(t *testing.T) {
 		t.Fatal(err)
 	}
 	public := &signer.JWK{JSONWebKey: jose.JSONWebKey{Key: &private.PublicKey, KeyID: "1"}}
+
 	tests := []struct {
 		name string
 		key  api.Key

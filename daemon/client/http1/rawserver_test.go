@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -43,6 +44,7 @@ func newRawServer(t *testing.T, serve func(n int, c *rawConn)) *rawServer {
 		t.Fatal(err)
 	}
 	s := &rawServer{socket: filepath.Join(dir, "s"), serve: serve, asked: map[string]int{}}
+
 	l, err := net.Listen("unix", s.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -96,6 +98,7 @@ func (c *rawConn) next() (id string) {
 	if err != nil {
 		return ""
 	}
+
 	var q struct {
 		Claims struct {
 			ID string `json:"jti"`
@@ -212,4 +215,26 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("timed out waiting until %s", what)
+}
+
+// A countedConn counts the reads and writes of a connection.
+type countedConn struct {
+	net.Conn
+	reads, writes *atomic.Int64
+}
+
+func (c countedConn) Read(b []byte) (int, error)  { c.reads.Add(1); return c.Conn.Read(b) }
+func (c countedConn) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.Write(b) }
+
+// countConns counts the connections that c makes from now on, and their reads and writes.
+func countConns(c *testPool, reads, writes, conns *atomic.Int64) {
+	dial := c.dial
+	c.dial = func(deadline time.Time) (net.Conn, error) {
+		conn, err := dial(deadline)
+		if err != nil {
+			return nil, err
+		}
+		conns.Add(1)
+		return countedConn{conn, reads, writes}, nil
+	}
 }

@@ -104,20 +104,25 @@ func TestSpread(t *testing.T) {
 	c := newTestPool(s.socket)
 	t.Cleanup(c.Close)
 	c.bounds = bounds{connections: 4, spread: 2, depth: 3, slow: time.Hour}
+
 	errs := startSigns(t.Context(), c, "k", "", 9)
 	waitShape(t, c, []int{3, 3}, 3)
+
 	other := startSigns(t.Context(), c, "other", "other", 1)
 	waitShape(t, c, []int{3, 3, 1}, 3) // a key of its own, a connection of its own
+
 	batch := make(chan error, 1)
 	go func() { // until it is answered
 		_, err := c.post(t.Context(), "", "{}") // a batch names no key
 		batch <- err
 	}()
 	waitShape(t, c, []int{3, 3, 1, 1}, 3)
+
 	more := startSigns(t.Context(), c, "other", "more", 1) // no connection is left, so it shares
 	waitShape(t, c, []int{3, 3, 2, 1}, 3)
 	third := startSigns(t.Context(), c, "third", "third", 1) // a third key cannot share
 	waitShape(t, c, []int{3, 3, 2, 1}, 4)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	left := startSigns(ctx, c, "third", "left", 1)
 	waitShape(t, c, []int{3, 3, 2, 1}, 5)
@@ -126,6 +131,7 @@ func TestSpread(t *testing.T) {
 		t.Errorf("a call that waits and is cancelled = %v", err)
 	}
 	waitShape(t, c, []int{3, 3, 2, 1}, 4)
+
 	release()
 	for _, e := range []<-chan error{errs, other, more, third} {
 		finish(t, e)
@@ -166,6 +172,7 @@ func TestTogether(t *testing.T) {
 	var reads, writes, conns atomic.Int64
 	countConns(c, &reads, &writes, &conns)
 	c.bounds = bounds{connections: 1, spread: 1, depth: 1, slow: time.Hour}
+
 	first := startSigns(t.Context(), c, "k", "first", 1)
 	waitShape(t, c, []int{1}, 0)
 	others := startSigns(t.Context(), c, "k", "", 20)
@@ -173,6 +180,7 @@ func TestTogether(t *testing.T) {
 	c.mu.Lock()
 	c.depth = 32
 	c.mu.Unlock()
+
 	release()
 	finish(t, first)
 	finish(t, others)
@@ -212,6 +220,7 @@ func TestHangDelaysNoOtherKey(t *testing.T) {
 	hanging := startSigns(ctx, c, "hangs", "h", 40)
 	waitFor(t, "the calls are tracked", func() bool { return tracked(c) == 40 })
 	finish(t, startSigns(t.Context(), c, "works", "w", 40))
+
 	cancel()
 	for range 40 {
 		if err := <-hanging; !errors.Is(err, context.Canceled) {
@@ -262,6 +271,7 @@ func TestWriterIsLate(t *testing.T) {
 		conn, err := dial(deadline)
 		return gatedConn{conn, left, letGo}, err
 	}
+
 	first := startSigns(t.Context(), c, "k", "first", 1)
 	<-left
 	letGo <- struct{}{}
@@ -270,10 +280,12 @@ func TestWriterIsLate(t *testing.T) {
 		defer c.mu.Unlock()
 		return c.open[0].reader != nil
 	})
+
 	second := startSigns(t.Context(), c, "k", "second", 1)
 	<-left
 	others := startSigns(t.Context(), c, "k", "", 2)
 	waitShape(t, c, []int{2}, 2)
+
 	release()
 	finish(t, first)
 	waitShape(t, c, []int{2}, 0) // the other two are on the connection
