@@ -19,14 +19,17 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s: Family() = %d, Use() = %q", alg, alg.Family(), alg.Use())
 		}
 	}
+
 	for _, name := range []signer.Alg{"", "none", "es256", "ES256 "} {
 		if name.Family() != 0 || name.Hash() != 0 || name.Use() != "" {
 			t.Errorf("%q is known as an algorithm", name)
 		}
 	}
+
 	curves := map[signer.Alg]elliptic.Curve{
 		signer.ES256: elliptic.P256(), signer.ES384: elliptic.P384(), signer.ES512: elliptic.P521(), signer.ES256K: signer.Secp256k1(),
 	}
+
 	for alg, curve := range curves {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
 		if err != nil {

@@ -19,7 +19,7 @@ const (
 )
 
 // TestDependencies holds which way dependencies point: cmd to daemon and
-// backends, these to signer, and clients to signer and the API alone.
+// backends, these to signer, and clients only to signer and the API.
 func TestDependencies(t *testing.T) {
 	noteSources(t)
 	tests := []struct {
@@ -59,6 +59,7 @@ func TestDependencies(t *testing.T) {
 			deny: []string{"signetd/daemon", "signetd/cmd", "signetd/softhsm"}, cgo: true,
 		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.pattern, func(t *testing.T) {
 			deps := list(t, tt.pattern, tt.except)

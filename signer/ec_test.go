@@ -33,6 +33,7 @@ func TestRawECDSA(t *testing.T) {
 		{"a set", "3106020101020102", 4, ""},
 		{"empty", "", 4, ""},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			der, err := hex.DecodeString(tt.der)
@@ -56,6 +57,7 @@ func FuzzRawECDSA(f *testing.F) {
 		}
 		f.Add(der)
 	}
+
 	f.Fuzz(func(t *testing.T, der []byte) {
 		const size = 66
 		raw, err := signer.RawECDSA(der, size)

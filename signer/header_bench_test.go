@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// BenchmarkProtectedHeader asks a version for the header of a JWT: one that it remembers,
-// and one that it writes each time since it remembers as many others as it may.
+// BenchmarkProtectedHeader asks a version for the header of a JWT: a header that it keeps,
+// and one that it writes each time, because it already keeps as many others as it may.
 func BenchmarkProtectedHeader(b *testing.B) {
 	for _, name := range []string{"remembered", "written"} {
 		b.Run(name, func(b *testing.B) {

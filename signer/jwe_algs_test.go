@@ -45,6 +45,7 @@ func pairs(t *testing.T) map[signer.Alg][2]any {
 			all[alg] = [2]any{&k.PublicKey, k}
 		}
 	}
+
 	for alg, size := range map[signer.Alg]int{
 		signer.A128KW: 16, signer.A192KW: 24, signer.A256KW: 32,
 		signer.A128GCMKW: 16, signer.A192GCMKW: 24, signer.A256GCMKW: 32, signer.Dir: 32,
@@ -120,6 +121,7 @@ func TestJWERecipients(t *testing.T) {
 	if err != nil || len(sealed.Recipients) != len(algs) {
 		t.Fatalf("ParseSealed() = %+v, %v", sealed, err)
 	}
+
 	for i, alg := range algs {
 		v, err := signer.NewVersion(open(t, keyFile(t, all[alg][1], alg)), signer.VersionConfig{KID: "k", Algs: []signer.Alg{alg}})
 		if err != nil {
@@ -137,7 +139,7 @@ func TestJWERecipients(t *testing.T) {
 	}
 }
 
-// TestInflateBound: what is small may become large, but not as large as one likes.
+// TestInflateBound: a compressed plaintext may become larger, up to a bound.
 func TestInflateBound(t *testing.T) {
 	key := make([]byte, 32)
 	v, err := signer.NewVersion(open(t, keyFile(t, key, signer.Dir)), signer.VersionConfig{KID: "k", Algs: []signer.Alg{signer.Dir}})
@@ -148,6 +150,7 @@ func TestInflateBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for size, want := range map[int]error{250_000: nil, 250_001: signer.ErrDecrypt, 100_000_000: signer.ErrDecrypt} {
 		obj, err := e.Encrypt(make([]byte, size))
 		if err != nil {
@@ -193,11 +196,13 @@ func TestParseSealedRefuses(t *testing.T) {
 		"iv twice":               `{"protected":"` + head + `","encrypted_key":"AA","iv":"AA","iv":"AA","ciphertext":"AA","tag":"AA"}`,
 		"text behind":            `{"protected":"` + head + `","encrypted_key":"AA","iv":"AA","ciphertext":"AA","tag":"AA"} x`,
 	}
+
 	for name, jwe := range tests {
 		if got, err := signer.ParseSealed(jwe); !errors.Is(err, signer.ErrDecrypt) || err.Error() != signer.ErrDecrypt.Error() {
 			t.Errorf("ParseSealed(%s) = %+v, %v; want ErrDecrypt and nothing else", name, got, err)
 		}
 	}
+
 	for _, good := range []string{
 		head + ".AA.AA.AA.AA", part(`{"alg":"ECDH-ES","enc":"A128GCM","epk":`+epk+`}`) + "..AA.AA.AA",
 		`{"protected":"` + head + `","encrypted_key":"AA","iv":"AA","ciphertext":"AA","tag":"AA","x":1}`,

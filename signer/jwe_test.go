@@ -100,6 +100,7 @@ func TestJWERefuses(t *testing.T) {
 		p[i] = part
 		return strings.Join(p, ".")
 	}
+
 	flip := func(i int) string {
 		data, err := base64.RawURLEncoding.DecodeString(parts[i])
 		if err != nil {
@@ -108,6 +109,7 @@ func TestJWERefuses(t *testing.T) {
 		data[0] ^= 1
 		return with(i, base64.RawURLEncoding.EncodeToString(data))
 	}
+
 	head := func(h string) string { return with(0, base64.RawURLEncoding.EncodeToString([]byte(h))) }
 	shortCEK, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, v.JWK().Key.(*rsa.PublicKey), make([]byte, 16), nil)
 	if err != nil {
@@ -129,6 +131,7 @@ func TestJWERefuses(t *testing.T) {
 		"zip":                 head(`{"alg":"RSA-OAEP-256","enc":"A256GCM","zip":"DEF"}`),
 		"garbage":             "garbage", "empty": "", "JSON": "{}", "dots": "....",
 	}
+
 	for name, jwe := range tests {
 		t.Run(name, func(t *testing.T) {
 			sealed, err := signer.ParseSealed(jwe)
@@ -146,7 +149,7 @@ func TestJWERefuses(t *testing.T) {
 	}
 }
 
-// TestDecryptJWEUnavailable: a backend that is down is no bad JWE.
+// TestDecryptJWEUnavailable: a backend that is down is not reported as a bad JWE.
 func TestDecryptJWEUnavailable(t *testing.T) {
 	b, err := software.Open(t.Context(), software.Config{})
 	if err != nil {

@@ -18,6 +18,7 @@ func TestParseJWS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for form, detached := range map[string]string{
 		jws.Compact(): "", jws.Flattened(): "", jws.General(): "",
 		jws.Detached(): "payload", jws.FlattenedDetached(): "payload", jws.GeneralDetached(): "payload",
@@ -61,6 +62,7 @@ func TestParseJWSFromGoJOSE(t *testing.T) {
 		}
 		keys = append(keys, jose.SigningKey{Algorithm: jose.SignatureAlgorithm(v.Algs()[0]), Key: s})
 	}
+
 	s, err := jose.NewMultiSigner(keys, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +113,7 @@ func TestParseJWSRefuses(t *testing.T) {
 		"b64":                   {head(`{"alg":"ES256","b64":false}`) + ".AA.AA", "", `"b64"`},
 		"b64, not protected":    {fmt.Sprintf(`{"payload":"","protected":%q,"header":{"b64":true},"signature":"AA"}`, good), "", `"b64"`},
 	}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			got, err := signer.ParseJWS(tt.jws, []byte(tt.payload))
@@ -119,6 +122,7 @@ func TestParseJWSRefuses(t *testing.T) {
 			}
 		})
 	}
+
 	one := fmt.Sprintf(`{"protected":%q,"signature":"AA"}`, good)
 	if _, err := signer.ParseJWS(`{"payload":"","signatures":[`+strings.Repeat(one+",", 16)+one+`]}`, nil); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("ParseJWS() of 17 signatures = %v, want ErrInvalid", err)
@@ -136,6 +140,7 @@ func FuzzParseJWS(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+
 	all := []jose.SignatureAlgorithm{"ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 	f.Fuzz(func(t *testing.T, text string) {
 		tokens, err := signer.ParseJWS(text, nil)

@@ -90,6 +90,7 @@ func TestSignJWSMore(t *testing.T) {
 		{"generate:ec-secp256k1", []signer.Alg{signer.ES256K}},
 		{keyFile(t, secret, signer.HS512), []signer.Alg{signer.HS256, signer.HS384, signer.HS512}},
 	}
+
 	for _, tt := range tests {
 		v, err := signer.NewVersion(open(t, tt.ref), signer.VersionConfig{KID: "k", Algs: tt.algs})
 		if err != nil {
@@ -140,7 +141,7 @@ func checkMore(t *testing.T, v *signer.Version, alg signer.Alg, jws *signer.JWS,
 	}
 }
 
-// TestJWKSecp256k1 is a JWK there and back, and what is none.
+// TestJWKSecp256k1 writes and reads a JWK, and refuses what is not one.
 func TestJWKSecp256k1(t *testing.T) {
 	v := version(t, "generate:ec-secp256k1", signer.ES256K)
 	text, err := json.Marshal(signer.JWKSet{Keys: []signer.JWK{*v.JWK()}})
@@ -158,6 +159,7 @@ func TestJWKSecp256k1(t *testing.T) {
 	if print, err := signer.Thumbprint(found[0].Key); err != nil || print != v.KID() {
 		t.Errorf("Thumbprint() = %q, %v; want %q", print, err, v.KID())
 	}
+
 	for _, bad := range []string{
 		`{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA"}`, `{"kty":"OKP","crv":"secp256k1","x":"` + strings.Repeat("A", 43) + `"}`,
 		`{"kty":"EC","crv":"secp256k1","x":"` + strings.Repeat("A", 43) + `","y":"` + strings.Repeat("A", 43) + `"}`,
@@ -201,6 +203,7 @@ func TestVerifyJWSRefuses(t *testing.T) {
 		"another key's":    otherToken(t),
 		"one part too few": good.Protected() + "." + good.Payload(),
 	}
+
 	for name, token := range tests {
 		t.Run(name, func(t *testing.T) {
 			parsed, err := signer.ParseSigned(token)

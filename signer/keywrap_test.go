@@ -47,6 +47,7 @@ func TestWrapBlocksVectors(t *testing.T) {
 		{signer.WrapRFC5649, "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8", "c37b7e6492584340bed12207808941155068f738", "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a"},
 		{signer.WrapRFC5649, "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8", "466f7250617369", "afbeb0f07dfbf5419200f2ccb50bb24f"},
 	}
+
 	for _, tt := range tests {
 		encrypt, decrypt := blocks(t, unhex(t, tt.kek))
 		key, wrapped := unhex(t, tt.key), unhex(t, tt.wrapped)
@@ -108,6 +109,7 @@ func TestUnwrapBlocksRefuses(t *testing.T) {
 		}
 		return out
 	}
+
 	size := func(n uint32) []byte {
 		return []byte{0xa6, 0x59, 0x59, 0xa6, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
 	}
@@ -115,6 +117,7 @@ func TestUnwrapBlocksRefuses(t *testing.T) {
 	if got, err := signer.UnwrapBlocks(signer.WrapRFC5649, wrapRaw(size(9), append(ones[:9:9], zeros[:7]...)), decrypt); err != nil || len(got) != 9 {
 		t.Fatalf("UnwrapBlocks() of what is right = %x, %v", got, err)
 	}
+
 	for name, bad := range map[string][]byte{
 		"size 0": wrapRaw(size(0), zeros), "size 8 of 16": wrapRaw(size(8), zeros), "size 17 of 16": wrapRaw(size(17), zeros),
 		"size 2^31": wrapRaw(size(1<<31), zeros), "size 2^31+16": wrapRaw(size(1<<31+16), zeros), "size 2^32-1": wrapRaw(size(1<<32-1), zeros),
@@ -131,7 +134,7 @@ func TestUnwrapBlocksRefuses(t *testing.T) {
 	}
 }
 
-// TestWrapBlocksError: an error of the token is no bad ciphertext.
+// TestWrapBlocksError: an error of the token is not reported as a bad ciphertext.
 func TestWrapBlocksError(t *testing.T) {
 	lost := errors.New("lost")
 	fail := func([]byte) error { return lost }

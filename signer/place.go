@@ -354,15 +354,19 @@ func everywhere(failed []error) error {
 		return failed[0]
 	}
 
-	is := errVerify
+	is, overloaded := errVerify, false
 	texts := make([]string, len(failed))
 	for i, err := range failed {
 		texts[i] = err.Error()
-		if errors.Is(err, ErrOverloaded) {
-			is = ErrOverloaded
-		} else if !errors.Is(err, errVerify) && is != ErrOverloaded {
+		switch {
+		case errors.Is(err, ErrOverloaded):
+			overloaded = true
+		case !errors.Is(err, errVerify):
 			is = ErrUnavailable
 		}
+	}
+	if overloaded {
+		is = ErrOverloaded
 	}
 	return fmt.Errorf("%w: in every place of the key: %s", is, strings.Join(texts, "; "))
 }

@@ -57,8 +57,8 @@ func (k aesKey) OpenContext(_ context.Context, iv, sealed, aad []byte) ([]byte, 
 	return out, nil
 }
 
-// Two AES keys are compared by one undoing what the other did, whatever they are for;
-// and as a version they do their work.
+// Two AES keys are compared by having one undo what the other did, for each family of
+// algorithms. As places of one version they wrap and unwrap.
 func TestPlacesAES(t *testing.T) {
 	secret, other := make([]byte, 32), make([]byte, 32)
 	rand.Read(secret)
@@ -75,6 +75,7 @@ func TestPlacesAES(t *testing.T) {
 		if err := v.Join(t.Context(), 1, aesKey{secret}); err != nil {
 			t.Errorf("%s: Join() of the same secret = %v", alg, err)
 		}
+
 		for range 4 { // each place wraps, and each unwraps
 			if err := v.Prove(t.Context()); err != nil {
 				t.Errorf("%s: %v", alg, err)

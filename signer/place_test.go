@@ -20,8 +20,8 @@ import (
 	"signetd/signer"
 )
 
-// A memoryKey is a key in memory that signs and makes MACs, and can be told to be
-// away, to be full, or to hang.
+// A memoryKey is a key in memory that signs and makes MACs. A test can make it be away, be
+// overloaded, be slow, or hang.
 type memoryKey struct {
 	ec     *ecdsa.PrivateKey
 	secret []byte
@@ -125,8 +125,8 @@ func (p *pair) sign(ctx context.Context) error {
 	return err
 }
 
-// Under load of 32 a place goes away, comes back, is full, and is well again: no
-// request fails, and in the end both have their part.
+// With 32 requests in flight a place goes away, comes back, is overloaded, and is well
+// again: no request fails, and in the end both places serve.
 func TestPlacesUnderLoad(t *testing.T) {
 	p := newPair(t)
 	p.a.slow.Store(int64(time.Millisecond))
@@ -149,12 +149,14 @@ func TestPlacesUnderLoad(t *testing.T) {
 			}
 		})
 	}
+
 	for _, err := range []error{signer.ErrUnavailable, signer.ErrOverloaded} {
 		p.a.fail(fmt.Errorf("gone: %w", err))
 		time.Sleep(300 * time.Millisecond)
 		p.a.err.Store(nil)
 		time.Sleep(500 * time.Millisecond)
 	}
+
 	a, b := p.a.calls.Load(), p.b.calls.Load()
 	late := time.Now().Add(20 * time.Second)
 	for p.a.calls.Load() < a+200 || p.b.calls.Load() < b+200 {
@@ -162,6 +164,7 @@ func TestPlacesUnderLoad(t *testing.T) {
 			t.Fatalf("%d and %d requests since it is back, want a share of the load for each", p.a.calls.Load()-a, p.b.calls.Load()-b)
 		}
 	}
+
 	close(quit)
 	wg.Wait()
 	if got := strings.Join(p.changes, ", "); got != "a false, a true" {
@@ -172,8 +175,7 @@ func TestPlacesUnderLoad(t *testing.T) {
 	}
 }
 
-// While a place is away it meets few requests, and it does not take long until it is
-// used again.
+// A place that is away gets few requests, and is used again soon after it is back.
 func TestPlacesRest(t *testing.T) {
 	p := newPair(t)
 	p.a.fail(signer.ErrUnavailable)
@@ -189,6 +191,7 @@ func TestPlacesRest(t *testing.T) {
 	if got := p.version.Places(); got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("Places() = %v, want %v", got, want)
 	}
+
 	p.a.err.Store(nil)
 	for late := time.Now().Add(20 * time.Second); p.version.Places()[0].State != signer.StateOK; {
 		if err := p.sign(t.Context()); err != nil || time.Now().After(late) {
@@ -197,7 +200,7 @@ func TestPlacesRest(t *testing.T) {
 	}
 }
 
-// The place that has more in flight gets less.
+// The place with fewer requests in flight gets the next one.
 func TestPlacesFewestInFlight(t *testing.T) {
 	p := newPair(t)
 	p.a.slow.Store(int64(20 * time.Millisecond))
@@ -212,13 +215,14 @@ func TestPlacesFewestInFlight(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if a, b := p.a.calls.Load(), p.b.calls.Load(); b < 3*a {
 		t.Errorf("the slow place had %d requests and the fast one %d", a, b)
 	}
 }
 
-// A place that hangs costs a request its share, and the others nothing.
+// A place that hangs costs one request its share of the time, and the others nothing.
 func TestPlacesHang(t *testing.T) {
 	p := newPair(t)
 	p.a.hangs.Store(true)
@@ -239,7 +243,7 @@ func TestPlacesHang(t *testing.T) {
 	}
 }
 
-// A request that comes with little time left says nothing about a place.
+// A request with little time left does not make a place away.
 func TestPlacesLittleTime(t *testing.T) {
 	p := newPair(t)
 	p.a.hangs.Store(true)
@@ -256,7 +260,7 @@ func TestPlacesLittleTime(t *testing.T) {
 	}
 }
 
-// What is said of both places is what a request hears; every other error is final.
+// Errors that both places share reach the request; every other error is final.
 func TestPlacesErrors(t *testing.T) {
 	tests := []struct {
 		a, b, want error
@@ -270,6 +274,7 @@ func TestPlacesErrors(t *testing.T) {
 		{signer.ErrUnsupported, signer.ErrUnsupported, signer.ErrUnsupported, 1},
 		{io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, io.ErrUnexpectedEOF, 1},
 	}
+
 	for _, tt := range tests {
 		p := newPair(t)
 		p.a.fail(tt.a)
@@ -279,6 +284,7 @@ func TestPlacesErrors(t *testing.T) {
 			t.Errorf("%v and %v: SignMessage() = %v after %d attempts, want %v after %d", tt.a, tt.b, err, n, tt.want, tt.calls)
 		}
 	}
+
 	p := newPair(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -303,7 +309,7 @@ func TestPlacesBothAway(t *testing.T) {
 	}
 }
 
-// A key that is another one, or less able, does not join.
+// A different key, or one that lacks an algorithm, does not join.
 func TestPlacesJoin(t *testing.T) {
 	p := newPair(t)
 	if err := p.version.Join(t.Context(), 1, &memoryKey{ec: newECKey(t)}); !errors.Is(err, signer.ErrInvalid) {
@@ -366,6 +372,7 @@ func TestPlacesWrong(t *testing.T) {
 	if err := v.Join(t.Context(), 1, b); err != nil {
 		t.Fatal(err)
 	}
+
 	a.wrong.Store(true)
 	for range 10 {
 		if _, err := v.SignMessage(t.Context(), signer.ES256, []byte("x")); err != nil {
@@ -375,10 +382,12 @@ func TestPlacesWrong(t *testing.T) {
 	if p := v.Places(); p[0].State != signer.StateAway || p[1].State != signer.StateOK {
 		t.Errorf("Places() = %v, want the one that signs wrongly away", p)
 	}
+
 	b.wrong.Store(true)
 	if sig, err := v.SignMessage(t.Context(), signer.ES256, []byte("x")); sig != nil || signer.Code(err) != signer.CodeInternal {
 		t.Errorf("SignMessage() = %x, %v; want an internal error", sig, err)
 	}
+
 	a.wrong.Store(false)
 	if _, err := v.SignMessage(t.Context(), signer.ES256, []byte("x")); err != nil {
 		t.Error(err)
@@ -399,14 +408,17 @@ func TestObserve(t *testing.T) {
 		_, err := v.SignJWS(ctx, alg, signer.Header{}, []byte("x"))
 		return err
 	}
+
 	verify := func(ctx context.Context, v *signer.Version, alg signer.Alg) error {
 		_, err := v.Verify(ctx, alg, []byte("x"), make([]byte, 64))
 		return err
 	}
+
 	encrypt := func(ctx context.Context, v *signer.Version, _ signer.Alg) error {
 		_, err := v.EncryptJWE(ctx, "", signer.Header{}, []byte("x"))
 		return err
 	}
+
 	decrypt := func(ctx context.Context, v *signer.Version, alg signer.Alg) error {
 		jwe, err := v.EncryptJWE(ctx, "", signer.Header{}, []byte("x"))
 		if err != nil {
@@ -419,12 +431,14 @@ func TestObserve(t *testing.T) {
 		_, err = v.DecryptJWE(ctx, sealed, sealed.Recipients[0])
 		return err
 	}
+
 	wrap := func(form signer.WrapForm) func(context.Context, *signer.Version, signer.Alg) error {
 		return func(ctx context.Context, v *signer.Version, alg signer.Alg) error {
 			_, err := v.WrapKey(ctx, alg, form, secret)
 			return err
 		}
 	}
+
 	unwrap := func(form signer.WrapForm) func(context.Context, *signer.Version, signer.Alg) error {
 		return func(ctx context.Context, v *signer.Version, alg signer.Alg) error {
 			wrapped, err := v.WrapKey(ctx, alg, form, secret)
@@ -435,6 +449,7 @@ func TestObserve(t *testing.T) {
 			return err
 		}
 	}
+
 	tests := []struct {
 		name string
 		key  func(*testing.T) signer.Key
@@ -460,6 +475,7 @@ func TestObserve(t *testing.T) {
 		{"wrap with AES", aes, signer.A256KW, wrap(signer.WrapRFC5649), []signer.Use{signer.UseEnc}},
 		{"unwrap with AES", aes, signer.A256KW, unwrap(signer.WrapRFC5649), []signer.Use{signer.UseEnc, signer.UseEnc}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []signer.Use

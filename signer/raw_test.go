@@ -74,8 +74,8 @@ func TestRawSigner(t *testing.T) {
 	}
 }
 
-// TestRawSignerWrong has a key whose signatures are none, and whose length is seen even
-// where nobody verifies them.
+// TestRawSignerWrong has a key that returns bytes which are not a signature. A wrong length
+// is seen even without verification.
 func TestRawSignerWrong(t *testing.T) {
 	for name, size := range map[string]int{"too short": 63, "too long": 65, "none": 0, "another": 64} {
 		for _, skip := range []bool{false, true} {
@@ -99,6 +99,7 @@ func TestPlacesRaw(t *testing.T) {
 	if err := v.Join(t.Context(), 1, raw); err != nil {
 		t.Fatal(err)
 	}
+
 	digest := make([]byte, 32)
 	for range 4 { // the places take turns
 		sig, err := v.Sign(t.Context(), signer.ES256, digest)
@@ -112,7 +113,7 @@ func TestPlacesRaw(t *testing.T) {
 }
 
 // TestProtectedHeader asks for more headers than a version remembers, from several
-// goroutines, and has each as it is to be.
+// goroutines, and checks each.
 func TestProtectedHeader(t *testing.T) {
 	v := rawVersion(t, &rawKey{sig: make([]byte, 64)}, true)
 	var wg sync.WaitGroup
@@ -129,6 +130,7 @@ func TestProtectedHeader(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 }
 

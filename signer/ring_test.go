@@ -22,6 +22,7 @@ func TestRing(t *testing.T) {
 		}
 		return v
 	}
+
 	r, err := signer.NewRing([]signer.NamedKey{
 		{Name: "a", Versions: []*signer.Version{v("a1", at(1)), v("a0", time.Time{}), v("a2", at(10)), v("a2b", at(10))}},
 		{Name: "b", Versions: []*signer.Version{v("b1", at(5))}},
@@ -29,6 +30,7 @@ func TestRing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for day, want := range map[int]string{-100: "a0", 1: "a1", 9: "a1", 10: "a2", 30: "a2"} {
 		if got, err := r.Active("a", at(day)); err != nil || got.KID() != want {
 			t.Errorf("Active(a, day %d) = %v, %v; want %s", day, got, err, want)
@@ -67,6 +69,7 @@ func TestRingRefuses(t *testing.T) {
 		}
 		return v
 	}
+
 	rs := version(t, "generate:rsa-2048", signer.RS256)
 	tests := map[string][]signer.NamedKey{
 		"no versions":    {{Name: "a"}},
@@ -76,6 +79,7 @@ func TestRingRefuses(t *testing.T) {
 		"a pair twice":   {{Name: "a", Versions: []*signer.Version{v("1")}}, {Name: "b", Versions: []*signer.Version{v("2")}}},
 		"mixed versions": {{Name: "a", Versions: []*signer.Version{v("1"), rs}}},
 	}
+
 	for name, keys := range tests {
 		if _, err := signer.NewRing(keys); !errors.Is(err, signer.ErrInvalid) {
 			t.Errorf("%s: NewRing() = %v, want ErrInvalid", name, err)

@@ -57,11 +57,13 @@ func TestRSA15(t *testing.T) {
 	if jwe, err := signer.EncryptJWE(v.Public(), "", signer.RSA15, "", signer.Header{}, nil); !errors.Is(err, signer.ErrUnsupported) {
 		t.Errorf("EncryptJWE() = %q, %v; want ErrUnsupported", jwe, err)
 	}
+
 	for _, alg := range signer.Algs(v.Public()) {
 		if alg == signer.RSA15 {
 			t.Errorf("Algs() has %s, which only a config may name", alg)
 		}
 	}
+
 	plain := version(t, "generate:rsa-2048:plain", signer.RSAOAEP)
 	sealed, err = signer.ParseSealed(rsa15(t, plain.Public(), "x"))
 	if err != nil {
@@ -119,6 +121,7 @@ func TestFlattenJWE(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, general := range []bool{false, true} {
 		text := signer.FlattenJWE(jwe, general)
 		if _, err := jose.ParseEncryptedJSON(text, []jose.KeyAlgorithm{jose.ECDH_ES_A128KW}, []jose.ContentEncryption{jose.A256GCM}); err != nil {

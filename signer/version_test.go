@@ -35,6 +35,7 @@ func TestNewVersion(t *testing.T) {
 		{"lacks the mechanism", lister{rs.(signer.Decrypter), []signer.Alg{signer.RSAOAEP}}, []signer.Alg{signer.RSAOAEP256}, signer.ErrUnsupported},
 		{"has the mechanism", lister{rs.(signer.Decrypter), []signer.Alg{signer.RSAOAEP}}, []signer.Alg{signer.RSAOAEP}, nil},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := signer.NewVersion(tt.key, signer.VersionConfig{Algs: tt.algs}); !errors.Is(err, tt.want) {
@@ -121,6 +122,7 @@ func TestProveOnce(t *testing.T) {
 	if !ok {
 		t.Fatal("not a signer")
 	}
+
 	for _, tt := range []struct {
 		proven []signer.Alg
 		uses   int

@@ -21,6 +21,7 @@ func TestWrapKey(t *testing.T) {
 		{"generate:rsa-2048", signer.RSAOAEP, 0, secret[:1]},
 		{"generate:rsa-2048", signer.RSAOAEP384, 0, bytes.Repeat(secret, 5)[:158]},
 	}
+
 	for _, tt := range tests {
 		v, err := signer.NewVersion(open(t, tt.ref), signer.VersionConfig{KID: "k", Algs: []signer.Alg{tt.alg}})
 		if err != nil {
@@ -61,6 +62,7 @@ func TestWrapKeyRefuses(t *testing.T) {
 		{"generate:rsa-2048", "never with RSA1_5", signer.RSA15, 0, 16, signer.ErrUnsupported},
 		{"generate:ec-p256", "agreement", signer.ECDHESA128KW, 0, 16, signer.ErrUnsupported},
 	}
+
 	for _, tt := range tests {
 		alg := tt.alg
 		if tt.name == "not listed" {

@@ -142,9 +142,10 @@ func (e *env) file(names string) *config.File {
 	return f
 }
 
-func (e *env) open(names string, served *signer.Ring) daemon.Setup {
+// open opens the keys as at start, when no ring is in use yet.
+func (e *env) open(names string) daemon.Setup {
 	e.t.Helper()
-	setup, err := e.keys.Open(e.t.Context(), e.file(names), e.backends(), served)
+	setup, err := e.keys.Open(e.t.Context(), e.file(names), e.backends(), nil)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -182,7 +183,7 @@ func TestOneKeyDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		e.hsm.fail("a", fault{err: errDisabled})
-		setup := e.open("a b c", nil)
+		setup := e.open("a b c")
 		if got := missing(setup.Ring); got != "a" {
 			t.Fatalf("missing %q, want only a", got)
 		}
@@ -207,7 +208,7 @@ func TestBackendHangs(t *testing.T) {
 		}
 		e.hsm.ping = fault{hangs: true}
 		start := time.Now()
-		setup := e.open("a b c d", nil)
+		setup := e.open("a b c d")
 		if took := time.Since(start); took > 13*time.Second {
 			t.Errorf("opening took %v, want one timeout", took)
 		}
@@ -236,7 +237,7 @@ func TestKeysHang(t *testing.T) {
 				e.hsm.fail(ref, fault{hangs: true})
 			}
 			start := time.Now()
-			setup := e.open("a b c d", nil)
+			setup := e.open("a b c d")
 			if took := time.Since(start); took > 21*time.Second {
 				t.Errorf("%s hang: opening took %v", tt.hang, took)
 			}
@@ -260,7 +261,8 @@ func TestThrottlingKey(t *testing.T) {
 			e.hsm.fail(ref, f)
 		}
 		e.hsm.ping = fault{err: signer.ErrOverloaded}
-		setup := e.open("a b c", nil)
+
+		setup := e.open("a b c")
 		if got := e.hsm.refs(); got != "a b c" {
 			t.Errorf("asked for %q, want all", got)
 		}
@@ -268,6 +270,7 @@ func TestThrottlingKey(t *testing.T) {
 		if rounds := slices.Collect(slices.Chunk(strings.Fields(e.hsm.refs()), 3)); len(rounds) < 2 || rounds[0][0] == rounds[1][0] {
 			t.Errorf("asked for %q, want another key first in each round", rounds)
 		}
+
 		for ref := range maps.Keys(all) {
 			e.hsm.fail(ref, fault{})
 		}
@@ -283,7 +286,7 @@ func TestBackendComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		e.opening = fault{err: errDown}
-		setup := e.open("a b", nil)
+		setup := e.open("a b")
 		late := setup.Backends["hsm"]
 		if err := late.Ping(t.Context()); !errors.Is(err, errDown) {
 			t.Errorf("Ping() = %v, want why it is not open", err)
@@ -318,7 +321,7 @@ func TestBackendComesLate(t *testing.T) {
 func TestReloadWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		before := e.open("a", nil)
+		before := e.open("a")
 		_, old, err := before.Ring.Version(kid(t, before.Ring, "a"))
 		if err != nil {
 			t.Fatal(err)
@@ -329,7 +332,7 @@ func TestReloadWhileAway(t *testing.T) {
 			t.Errorf("Open() of a reload = %v, want it refused, with the place in the file", err)
 		}
 
-		restarted := e.open("a", nil) // as at start, when no ring is served yet
+		restarted := e.open("a")
 		if k := kid(t, restarted.Ring, "a"); k != old.KID() || missing(restarted.Ring) != "a" {
 			t.Errorf("kid %q, want that of before, %q", k, old.KID())
 		}
@@ -370,6 +373,7 @@ func TestMistakes(t *testing.T) {
 		if err != nil && !e.hsm.closed {
 			t.Errorf("Open() with %v leaves the backend open", tt.err)
 		}
+
 		if _, err := e.keys.OpenAll(t.Context(), e.file("a"), e.backends()); !errors.Is(err, tt.err) {
 			t.Errorf("OpenAll() with %v = %v", tt.err, err)
 		}

@@ -27,6 +27,7 @@ func TestSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for alg, want := range sizes {
 		k, err := b.OpenKey(t.Context(), want.ref)
 		if err != nil {
@@ -135,11 +136,13 @@ func TestRefuses(t *testing.T) {
 	if k, err := mldsa.Generate(signer.ES256); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("Generate(ES256) = %v, %v; want ErrInvalid", k, err)
 	}
+
 	for _, n := range []int{0, 1311, 1313, 1952} {
 		if k, err := mldsa.Public(signer.MLDSA44, make([]byte, n)); !errors.Is(err, signer.ErrInvalid) {
 			t.Errorf("Public(%d bytes) = %v, %v; want ErrInvalid", n, k, err)
 		}
 	}
+
 	one, err := mldsa.FromSeed(signer.MLDSA65, bytes.Repeat([]byte{7}, 32))
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ func BenchmarkVerifyP256(b *testing.B) {
 		{"stdlib", func() bool { return signer.VerifyDigest(&key.PublicKey, signer.ES256, digest[:], sig) }},
 		{"tables", func() bool { return tables.verify(digest[:], sig) }},
 	}
+
 	for _, v := range verifiers {
 		b.Run(v.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -47,6 +48,7 @@ func BenchmarkVerifyP256(b *testing.B) {
 			}
 		})
 	}
+
 	b.Run("building the tables", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

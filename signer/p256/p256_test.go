@@ -116,7 +116,7 @@ func (k *glitchingKey) SignContext(_ context.Context, digest []byte, _ crypto.Si
 }
 
 // TestSignWithTables signs with a key from many goroutines while its multiples are
-// computed, and with one that glitches after that: nothing wrong leaves.
+// computed, and then with a key that glitches: no wrong signature leaves.
 func TestSignWithTables(t *testing.T) {
 	key := &glitchingKey{private: generate(t, elliptic.P256())}
 	key.bit.Store(-1)
@@ -143,10 +143,12 @@ func TestSignWithTables(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if own.table.Load() == nil && !fips140.Enabled() {
 		t.Fatal("the key has no table")
 	}
+
 	for bit := range int32(512) {
 		key.bit.Store(bit)
 		if sig, err := v.Sign(t.Context(), signer.ES256, digest[:]); sig != nil || signer.Code(err) != signer.CodeInternal {

@@ -18,7 +18,7 @@ import (
 	"signetd/signer"
 )
 
-// A keyTable is a table and the key that it is of.
+// A keyTable is a table with its key.
 type keyTable struct {
 	*table
 	pub *ecdsa.PublicKey
@@ -91,7 +91,7 @@ func craft(t *testing.T, d, u1, u2 *big.Int) (digest, sig []byte, ok bool) {
 	return bytes32(e), rawOf(r, s), ok
 }
 
-// TestP256Verify holds the verifier against crypto/ecdsa on signatures by random keys,
+// TestP256Verify compares the table with crypto/ecdsa on signatures by random keys,
 // on their twins with n - s, and on what they become when bits change.
 func TestP256Verify(t *testing.T) {
 	for i := range 24 {
@@ -144,6 +144,7 @@ func TestP256VerifyRange(t *testing.T) {
 	for i := int64(-2); i <= 2; i++ {
 		edges = append(edges, new(big.Int).Add(order, big.NewInt(i)), big.NewInt(i&3))
 	}
+
 	for _, a := range edges {
 		for _, b := range edges {
 			if got, want := bothVerify(t, v, digest[:], rawOf(a, b)), a == r && b == s; got != want {
@@ -151,6 +152,7 @@ func TestP256VerifyRange(t *testing.T) {
 			}
 		}
 	}
+
 	sig := rawOf(r, s)
 	for _, sig := range [][]byte{nil, sig[:32], sig[:63], append([]byte{0}, sig...), append(sig, 0), append(sig, sig...)} {
 		if bothVerify(t, v, digest[:], sig) {
@@ -172,10 +174,12 @@ func TestP256VerifyCases(t *testing.T) {
 			multipliers = append(multipliers, modOrder(new(big.Int).Sub(power, one)), modOrder(new(big.Int).Neg(power)))
 		}
 	}
+
 	for _, word := range []string{"00000001", "ffffffff", "01010101", "80000000", "00ff00ff", "aaaaaaaa"} {
 		k, _ := new(big.Int).SetString(word+word+word+word+word+word+word+word, 16)
 		multipliers = append(multipliers, modOrder(k))
 	}
+
 	for _, d := range keys {
 		v := verifierOf(t, publicOf(t, multiple(t, d)))
 		for i, u2 := range multipliers {
@@ -218,6 +222,7 @@ func TestP256VerifyLargeX(t *testing.T) {
 			break
 		}
 	}
+
 	digest := sha256.Sum256([]byte("message"))
 	s := randomScalar(t)
 	v := keyFor(t, point, r, s, digest[:])
@@ -248,8 +253,8 @@ func TestP256VerifySmallS(t *testing.T) {
 	}
 }
 
-// TestNewP256VerifierRefuses has keys on other curves, and no point at all.
-func TestNewP256VerifierRefuses(t *testing.T) {
+// TestNewTableRefuses has keys on other curves, and keys that are not points.
+func TestNewTableRefuses(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +326,7 @@ func unhex(t *testing.T, s string) []byte {
 	return b
 }
 
-// FuzzP256Verify holds the verifier against crypto/ecdsa: on input as it is, and on
+// FuzzP256Verify compares the table with crypto/ecdsa: on the input itself, and on
 // signatures whose u1 and u2 are chosen by the input.
 func FuzzP256Verify(f *testing.F) {
 	encoded := order.Bytes()

@@ -11,7 +11,7 @@ import (
 	"signetd/signer"
 )
 
-// A version that nobody has seen is unavailable in everything, and a place joins
+// Every operation of a version whose key was never open is unavailable, and a place joins
 // later.
 func TestVersionMissing(t *testing.T) {
 	v, err := signer.NewVersion(nil, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Places: []signer.PlaceConfig{{Backend: "a"}}})
@@ -40,8 +40,8 @@ func TestVersionMissing(t *testing.T) {
 	}
 }
 
-// The version that signs is that of config and clock, and another one only while
-// the backend of that is away.
+// The version that signs follows from config and clock. Another version signs only while
+// the backend of that one is away.
 func TestNamedKeyAway(t *testing.T) {
 	now := time.Now()
 	old, new := &memoryKey{ec: newECKey(t)}, &memoryKey{ec: newECKey(t)}
@@ -52,6 +52,7 @@ func TestNamedKeyAway(t *testing.T) {
 		}
 		return v
 	}
+
 	v1, v2, v3 := version(old, time.Time{}), version(new, now.Add(-time.Hour)), version(old, now.Add(time.Hour))
 	k := signer.NamedKey{Name: "k", Versions: []*signer.Version{v1, v2, v3}}
 	active := func(want *signer.Version) {
@@ -63,6 +64,7 @@ func TestNamedKeyAway(t *testing.T) {
 			t.Errorf("Intended() = %p, %v, want %p", got, err, v2)
 		}
 	}
+
 	active(v2)
 	new.fail(signer.ErrUnavailable)
 	_, _ = v2.SignMessage(t.Context(), signer.ES256, []byte("x"))
@@ -70,6 +72,7 @@ func TestNamedKeyAway(t *testing.T) {
 	if list, err := k.Candidates(now); err != nil || len(list) != 2 || list[0] != v1 || list[1] != v2 {
 		t.Errorf("Candidates() = %v, %v; want the old version first, and not the one to come", list, err)
 	}
+
 	for looked := 0; looked == 0; {
 		list, err := k.Candidates(time.Now())
 		if err != nil {
@@ -84,6 +87,7 @@ func TestNamedKeyAway(t *testing.T) {
 			_, _ = v2.SignMessage(t.Context(), signer.ES256, []byte("x"))
 		}
 	}
+
 	active(v2)
 }
 
@@ -103,6 +107,7 @@ func TestPassing(t *testing.T) {
 		{signer.ErrNotFound, false},
 		{io.EOF, false},
 	}
+
 	for _, tt := range tests {
 		if got := signer.Passing(tt.err); got != tt.want {
 			t.Errorf("Passing(%v) = %t, want %t", tt.err, got, tt.want)
