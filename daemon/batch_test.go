@@ -216,17 +216,19 @@ func TestBatchPanic(t *testing.T) {
 	f := serve(t, Limits{})
 	op := operation[api.SignMACRequest, api.SignMACResponse]{
 		Endpoint: api.SignMAC,
-		grant: func(a *applicant, q *api.SignMACRequest) (string, error) {
-			return q.Key, a.mayAny(api.OpSignJWT)
+		access: access[api.SignMACRequest]{
+			grant: func(a *applicant, q *api.SignMACRequest) (string, error) {
+				return q.Key, a.mayAny(api.OpSignJWT)
+			},
+			key: func(q *api.SignMACRequest) string {
+				if q.Key == "bad" {
+					panic("of a library") // outside of what guarded recovers from, as in a decoder
+				}
+				return q.Key
+			},
 		},
 		act: func(_ context.Context, _ *call, q *api.SignMACRequest) (*api.SignMACResponse, error) {
 			return &api.SignMACResponse{KID: q.Key}, nil
-		},
-		key: func(q *api.SignMACRequest) string {
-			if q.Key == "bad" {
-				panic("of a library") // outside of what guarded recovers from, as in a decoder
-			}
-			return q.Key
 		},
 	}
 	items := []jsontext.Value{jsontext.Value(`{"key":"a"}`), jsontext.Value(`{"key":"bad"}`), jsontext.Value(`{"key":"b"}`)}

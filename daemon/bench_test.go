@@ -76,7 +76,7 @@ func BenchmarkDecryptJWE(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	op := operation[api.DecryptJWERequest, api.DecryptJWEResponse]{Endpoint: api.DecryptJWE, grant: grantDecryptJWE, note: noteDecryptJWE, act: decryptJWE}
+	op := operation[api.DecryptJWERequest, api.DecryptJWEResponse]{Endpoint: api.DecryptJWE, access: access[api.DecryptJWERequest]{grant: grantDecryptJWE, note: noteDecryptJWE}, act: decryptJWE}
 	b.ReportAllocs()
 	for b.Loop() {
 		performOnce(b, s, &op, &api.DecryptJWERequest{JWE: jwe})
@@ -84,7 +84,8 @@ func BenchmarkDecryptJWE(b *testing.B) {
 }
 
 var signOp = operation[api.SignJWTRequest, api.SignJWTResponse]{
-	Endpoint: api.SignJWT, key: func(q *api.SignJWTRequest) string { return q.Key }, act: signJWT,
+	Endpoint: api.SignJWT, act: signJWT,
+	access: access[api.SignJWTRequest]{key: func(q *api.SignJWTRequest) string { return q.Key }},
 }
 
 func signOnce(t testing.TB, s *Service, body *api.SignJWTRequest) { performOnce(t, s, &signOp, body) }

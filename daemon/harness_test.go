@@ -158,7 +158,7 @@ func performList[A any](t testing.TB, f *fixture, act func(context.Context, *cal
 	q := f.service.Begin(me())
 	op := operation[struct{}, A]{
 		Endpoint: api.Endpoint[struct{}, A]{Route: api.Route{Op: api.OpList}},
-		grant:    onAnyKey[struct{}](api.OpList),
+		access:   access[struct{}]{grant: onAnyKey[struct{}](api.OpList)},
 		act:      func(ctx context.Context, c *call, _ *struct{}) (*A, error) { return act(ctx, c) },
 	}
 	answer, rec, err := perform(t.Context(), f.service, &q, &op, nil)

@@ -81,106 +81,46 @@ func (s *Service) TimeOut(w *supervise.Work) (Response, bool) {
 // routes, the policy's operations, the client's methods and the tests of the documents
 // come from the same endpoints.
 var entries = byPath(
-	entryOf(operation[api.SignJWTRequest, api.SignJWTResponse]{
-		Endpoint: api.SignJWT,
-		key:      func(q *api.SignJWTRequest) string { return q.Key },
-		act:      signJWT,
+	post(api.SignJWT, signJWT, access[api.SignJWTRequest]{key: func(q *api.SignJWTRequest) string { return q.Key }}),
+	post(api.VerifyJWT, verifyJWT, access[api.VerifyJWTRequest]{grant: onAnyKey[api.VerifyJWTRequest](api.OpVerify)}),
+	post(api.SealJWT, sealJWT, access[api.SealJWTRequest]{key: func(q *api.SealJWTRequest) string { return q.Key }}),
+	post(api.OpenJWT, openJWT, access[api.OpenJWTRequest]{
+		key:   func(q *api.OpenJWTRequest) string { return q.Key },
+		grant: grantOpenJWT,
+		note:  noteOpenJWT,
 	}),
-	entryOf(operation[api.VerifyJWTRequest, api.VerifyJWTResponse]{
-		Endpoint: api.VerifyJWT,
-		grant:    onAnyKey[api.VerifyJWTRequest](api.OpVerify),
-		act:      verifyJWT,
+	post(api.SignJWS, signJWS, access[api.SignJWSRequest]{key: func(q *api.SignJWSRequest) string { return q.Key }}),
+	post(api.VerifyJWS, verifyJWS, access[api.VerifyJWSRequest]{
+		key:   func(q *api.VerifyJWSRequest) string { return q.Key },
+		grant: grantVerifyJWS,
 	}),
-	entryOf(operation[api.SealJWTRequest, api.SealJWTResponse]{
-		Endpoint: api.SealJWT,
-		key:      func(q *api.SealJWTRequest) string { return q.Key },
-		act:      sealJWT,
+	post(api.SignDigest, signDigest, access[api.SignDigestRequest]{key: func(q *api.SignDigestRequest) string { return q.Key }}),
+	post(api.UnwrapCEK, unwrapCEK, access[api.UnwrapCEKRequest]{
+		key:   func(q *api.UnwrapCEKRequest) string { return q.Key },
+		grant: grantUnwrapCEK,
+		note:  noteUnwrapCEK,
 	}),
-	entryOf(operation[api.OpenJWTRequest, api.OpenJWTResponse]{
-		Endpoint: api.OpenJWT,
-		key:      func(q *api.OpenJWTRequest) string { return q.Key },
-		grant:    grantOpenJWT,
-		note:     noteOpenJWT,
-		act:      openJWT,
+	post(api.DecryptJWE, decryptJWE, access[api.DecryptJWERequest]{
+		key:   func(q *api.DecryptJWERequest) string { return q.Key },
+		grant: grantDecryptJWE,
+		note:  noteDecryptJWE,
 	}),
-	entryOf(operation[api.SignJWSRequest, api.SignJWSResponse]{
-		Endpoint: api.SignJWS,
-		key:      func(q *api.SignJWSRequest) string { return q.Key },
-		act:      signJWS,
+	post(api.EncryptJWE, encryptJWE, access[api.EncryptJWERequest]{
+		key:     func(q *api.EncryptJWERequest) string { return q.Key },
+		keyless: func(q *api.EncryptJWERequest) bool { return q.Recipient != nil },
 	}),
-	entryOf(operation[api.VerifyJWSRequest, api.VerifyJWSResponse]{
-		Endpoint: api.VerifyJWS,
-		key:      func(q *api.VerifyJWSRequest) string { return q.Key },
-		grant:    grantVerifyJWS,
-		act:      verifyJWS,
-	}),
-	entryOf(operation[api.SignDigestRequest, api.SignDigestResponse]{
-		Endpoint: api.SignDigest,
-		key:      func(q *api.SignDigestRequest) string { return q.Key },
-		act:      signDigest,
-	}),
-	entryOf(operation[api.UnwrapCEKRequest, api.UnwrapCEKResponse]{
-		Endpoint: api.UnwrapCEK,
-		key:      func(q *api.UnwrapCEKRequest) string { return q.Key },
-		grant:    grantUnwrapCEK,
-		note:     noteUnwrapCEK,
-		act:      unwrapCEK,
-	}),
-	entryOf(operation[api.DecryptJWERequest, api.DecryptJWEResponse]{
-		Endpoint: api.DecryptJWE,
-		key:      func(q *api.DecryptJWERequest) string { return q.Key },
-		grant:    grantDecryptJWE,
-		note:     noteDecryptJWE,
-		act:      decryptJWE,
-	}),
-	entryOf(operation[api.EncryptJWERequest, api.EncryptJWEResponse]{
-		Endpoint: api.EncryptJWE,
-		key:      func(q *api.EncryptJWERequest) string { return q.Key },
-		keyless:  func(q *api.EncryptJWERequest) bool { return q.Recipient != nil },
-		act:      encryptJWE,
-	}),
-	entryOf(operation[api.SignMACRequest, api.SignMACResponse]{
-		Endpoint: api.SignMAC,
-		key:      func(q *api.SignMACRequest) string { return q.Key },
-		act:      signMAC,
-	}),
-	entryOf(operation[api.VerifyMACRequest, api.VerifyMACResponse]{
-		Endpoint: api.VerifyMAC,
-		key:      func(q *api.VerifyMACRequest) string { return q.Key },
-		act:      verifyMAC,
-	}),
-	entryOf(operation[api.WrapKeyRequest, api.WrapKeyResponse]{
-		Endpoint: api.WrapKey,
-		key:      func(q *api.WrapKeyRequest) string { return q.Key },
-		act:      wrapKey,
-	}),
-	entryOf(operation[api.UnwrapKeyRequest, api.UnwrapKeyResponse]{
-		Endpoint: api.UnwrapKey,
-		key:      func(q *api.UnwrapKeyRequest) string { return q.Key },
-		note:     noteUnwrapKey,
-		act:      unwrapKey,
+	post(api.SignMAC, signMAC, access[api.SignMACRequest]{key: func(q *api.SignMACRequest) string { return q.Key }}),
+	post(api.VerifyMAC, verifyMAC, access[api.VerifyMACRequest]{key: func(q *api.VerifyMACRequest) string { return q.Key }}),
+	post(api.WrapKey, wrapKey, access[api.WrapKeyRequest]{key: func(q *api.WrapKeyRequest) string { return q.Key }}),
+	post(api.UnwrapKey, unwrapKey, access[api.UnwrapKeyRequest]{
+		key:  func(q *api.UnwrapKeyRequest) string { return q.Key },
+		note: noteUnwrapKey,
 	}),
 
-	singleOf(operation[struct{}, api.Keys]{
-		Endpoint: api.ListKeys,
-		grant:    grantList,
-		act:      listKeys,
-	}, noBody),
-	singleOf(operation[string, api.Key]{
-		Endpoint: api.GetKey,
-		key:      func(name *string) string { return *name },
-		act:      getKey,
-	}, func(q *Request) (*string, error) { return &q.name, nil }),
-	singleOf(operation[struct{}, signer.JWKSet]{
-		Endpoint: api.GetJWKS,
-		grant:    grantList,
-		act:      getJWKS,
-	}, noBody),
-	singleOf(operation[api.Reload, api.Reloaded]{
-		Endpoint:     api.ReloadConfig,
-		unsupervised: true,
-		act:          reload,
-	}, decodeReload),
+	single(api.ListKeys, noBody, listKeys, access[struct{}]{grant: grantList}),
+	single(api.GetKey, nameInPath, getKey, access[string]{key: func(name *string) string { return *name }}),
+	single(api.GetJWKS, noBody, getJWKS, access[struct{}]{grant: grantList}),
+	single(api.ReloadConfig, decodeReload, reload, access[api.Reload]{unsupervised: true}),
 
 	open(api.GetHealth.Route, getHealth),
 	open(api.GetReady.Route, getReady),
@@ -201,17 +141,18 @@ func byPath(list ...entry) map[string]entry {
 	return m
 }
 
-// entryOf is the entry of an operation whose request is the body of a POST: one request,
-// or a batch of them.
-func entryOf[Q, A any](op operation[Q, A]) entry {
-	return entry{op.Route, func(ctx context.Context, s *Service, q *Request) Response {
+// post is the entry of an operation whose request is the body of a POST: one request, or a
+// batch of them.
+func post[Q, A any](e api.Endpoint[Q, A], act func(context.Context, *call, *Q) (*A, error), a access[Q]) entry {
+	op := operation[Q, A]{e, a, act}
+	return entry{e.Route, func(ctx context.Context, s *Service, q *Request) Response {
 		if q.BodyErr != nil {
-			return s.refuse(ctx, q, op.Op, q.BodyErr)
+			return s.refuse(ctx, q, e.Op, q.BodyErr)
 		}
 		one, items, err := decodeOneOrMany[Q](q.Body, s.limits.Batch)
 		switch {
 		case err != nil:
-			return s.refuse(ctx, q, op.Op, err)
+			return s.refuse(ctx, q, e.Op, err)
 		case items != nil:
 			return performBatch(ctx, s, q, &op, items)
 		default:
@@ -220,18 +161,21 @@ func entryOf[Q, A any](op operation[Q, A]) entry {
 	}}
 }
 
-// singleOf is the entry of an operation that takes no batch. decode reads its request.
-func singleOf[Q, A any](op operation[Q, A], decode func(*Request) (*Q, error)) entry {
-	return entry{op.Route, func(ctx context.Context, s *Service, q *Request) Response {
+// single is the entry of an operation that takes no batch. decode reads its request.
+func single[Q, A any](e api.Endpoint[Q, A], decode func(*Request) (*Q, error), act func(context.Context, *call, *Q) (*A, error), a access[Q]) entry {
+	op := operation[Q, A]{e, a, act}
+	return entry{e.Route, func(ctx context.Context, s *Service, q *Request) Response {
 		one, err := decode(q)
 		if err != nil {
-			return s.refuse(ctx, q, op.Op, err)
+			return s.refuse(ctx, q, e.Op, err)
 		}
 		return answerOne(ctx, s, q, &op, one)
 	}}
 }
 
 func noBody(*Request) (*struct{}, error) { return nil, nil } //nolint:nilnil // there is nothing to read
+
+func nameInPath(q *Request) (*string, error) { return &q.name, nil }
 
 func answerOne[Q, A any](ctx context.Context, s *Service, q *Request, op *operation[Q, A], one *Q) Response {
 	answer, rec, err := perform(ctx, s, q, op, one)

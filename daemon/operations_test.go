@@ -58,7 +58,7 @@ func TestGrantMustAsk(t *testing.T) {
 	f := serve(t, Limits{})
 	op := operation[struct{}, struct{}]{
 		Endpoint: api.Endpoint[struct{}, struct{}]{Route: api.Route{Op: "careless"}},
-		grant:    func(*applicant, *struct{}) (string, error) { return "oidc", nil },
+		access:   access[struct{}]{grant: func(*applicant, *struct{}) (string, error) { return "oidc", nil }},
 		act: func(context.Context, *call, *struct{}) (*struct{}, error) {
 			t.Error("performed")
 			return nil, nil //nolint:nilnil // it answers nothing

@@ -12,11 +12,20 @@ import (
 	"signetd/signer/supervise"
 )
 
-// An operation is one entry of the API: which endpoint it serves, which key it is on, and
+// An operation is one entry of the API: which endpoint it serves, who may ask for it, and
 // what it does for a peer that has the grant. See operations.go for the table.
 type operation[Q, A any] struct {
 	api.Endpoint[Q, A]
+	access[Q]
 
+	// act does it. The [call] that it is given is the only way to a key, and [grantCall]
+	// is the only function that makes one.
+	act func(context.Context, *call, *Q) (*A, error)
+}
+
+// An access says what an operation is on, and so which grant it needs. Its zero value is
+// for the daemon itself: Endpoint.Op on no key.
+type access[Q any] struct {
 	// key is the name of the key in a request, for the grant and the record. It is nil
 	// for an operation that is not on one key.
 	key func(*Q) string
@@ -31,10 +40,6 @@ type operation[Q, A any] struct {
 	note func(*audit.Record, *Q)
 	// unsupervised is set for an operation that may take longer than other requests.
 	unsupervised bool
-
-	// act does it. The [call] that it is given is the only way to a key, and [grantCall]
-	// is the only function that makes one.
-	act func(context.Context, *call, *Q) (*A, error)
 }
 
 // errTimedOut says that the watchdog has already answered this request with 504.
