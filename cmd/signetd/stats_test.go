@@ -19,15 +19,15 @@ func (b backendsByName) EachBackend(f func(name string, b signer.Backend)) {
 	}
 }
 
-// A fakeTPM is a kind of backend that no other code knows.
-type fakeTPM struct{ signer.Backend }
+// A fakeKMS is a backend of a kind that no other code knows.
+type fakeKMS struct{ signer.Backend }
 
 // Metrics implements [signer.Metered].
-func (fakeTPM) Metrics() []signer.Metric {
+func (fakeKMS) Metrics() []signer.Metric {
 	return []signer.Metric{
-		{Name: "signetd_tpm_commands_total", Help: "Commands sent.", Counter: true, Value: 3},
-		{Name: "signetd_tpm_handles", Help: "Handles in use.", Value: 1, Label: "hierarchy", LabelValue: "owner"},
-		{Name: "signetd_tpm_handles", Help: "Handles in use.", Value: 2, Label: "hierarchy", LabelValue: "platform"},
+		{Name: "signetd_fake_commands_total", Help: "Commands sent.", Counter: true, Value: 3},
+		{Name: "signetd_fake_handles", Help: "Handles in use.", Value: 1, Label: "hierarchy", LabelValue: "owner"},
+		{Name: "signetd_fake_handles", Help: "Handles in use.", Value: 2, Label: "hierarchy", LabelValue: "platform"},
 	}
 }
 
@@ -42,16 +42,16 @@ func (noMetrics) Metrics() []signer.Metric { return nil }
 func TestBackendMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(statsCollector{backendsByName{
-		"chip": fakeTPM{}, "away": noMetrics{}, "mute": struct{ signer.Backend }{},
+		"chip": fakeKMS{}, "away": noMetrics{}, "mute": struct{ signer.Backend }{},
 	}})
 
-	const want = `# HELP signetd_tpm_commands_total Commands sent.
-# TYPE signetd_tpm_commands_total counter
-signetd_tpm_commands_total{backend="chip"} 3
-# HELP signetd_tpm_handles Handles in use.
-# TYPE signetd_tpm_handles gauge
-signetd_tpm_handles{backend="chip",hierarchy="owner"} 1
-signetd_tpm_handles{backend="chip",hierarchy="platform"} 2
+	const want = `# HELP signetd_fake_commands_total Commands sent.
+# TYPE signetd_fake_commands_total counter
+signetd_fake_commands_total{backend="chip"} 3
+# HELP signetd_fake_handles Handles in use.
+# TYPE signetd_fake_handles gauge
+signetd_fake_handles{backend="chip",hierarchy="owner"} 1
+signetd_fake_handles{backend="chip",hierarchy="platform"} 2
 `
 	page := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))

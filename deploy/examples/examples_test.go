@@ -116,9 +116,10 @@ func membersOf(typ reflect.Type) (members []string) {
 }
 
 // TestEveryMemberIsExplained holds that each member of the config is in an example and in
-// the operator's manual.
+// the operator's manual. A backend may bring both in its own folder.
 func TestEveryMemberIsExplained(t *testing.T) {
-	text, manual := read(t, example)+read(t, awsExample)+read(t, gcpExample), read(t, "../../docs/operations.md")
+	text := read(t, example) + read(t, awsExample) + read(t, gcpExample) + readAll(t, "../../backends/*/example.yaml")
+	manual := read(t, "../../docs/operations.md") + readAll(t, "../../backends/*/README.md")
 	members := slices.Concat(membersOf(reflect.TypeFor[config.Config]()), membersOf(reflect.TypeFor[backends.Config]()))
 	if len(members) < 30 {
 		t.Fatalf("found %d members of the config, want all", len(members))
@@ -240,6 +241,19 @@ func check(t *testing.T, config string) (string, error) {
 	}
 	out, err := exec.CommandContext(t.Context(), bin, "check", "--config", config).CombinedOutput()
 	return string(out), err
+}
+
+// readAll returns all files that match a pattern, one after the other.
+func readAll(t *testing.T, pattern string) (text string) {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		text += read(t, name)
+	}
+	return text
 }
 
 func read(t *testing.T, name string) string {
