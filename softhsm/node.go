@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// NodeModules returns the node_modules folder into which `sh
-// deploy/packaging/install-deps.sh node-packages` puts what the tests need from npm.
-// Without it the test is skipped, or fails if REQUIRE_TOOLS is 1.
+// NodeModules returns the node_modules folder with the packages of npm that the tests need.
+// `sh deploy/packaging/install-deps.sh node-packages` installs them. Without them the test
+// is skipped, or fails if REQUIRE_TOOLS is 1.
 func NodeModules(t testing.TB) string {
 	t.Helper()
 	cache := os.Getenv("XDG_CACHE_HOME")

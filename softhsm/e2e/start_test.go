@@ -217,7 +217,7 @@ func TestE2ESocketInUse(t *testing.T) {
 	t.Run("a directory that is not there", func(t *testing.T) {
 		gone := *s
 		gone.socket = `{path: "$dir/no/s.sock"}`
-		if got := refused(t, &gone, "serve"); !strings.Contains(got, "directory must be there") {
+		if got := refused(t, &gone, "serve"); !strings.Contains(got, "its directory must exist and be writable") {
 			t.Errorf("%s", got)
 		}
 	})
