@@ -11,13 +11,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,89 +23,46 @@ import (
 	"signetd/daemon/audit"
 )
 
-// A cloudDaemon is a signetd, in a process of its own, whose key oidc is in a fake of
-// AWS KMS.
+// A cloudDaemon is a daemon whose key oidc is in a fake of AWS KMS.
 type cloudDaemon struct {
-	t      *testing.T
-	dir    string
-	cmd    *exec.Cmd
-	stderr bytes.Buffer // for when it has ended
-	client *http.Client
-	aws    *awskmstest.Server
-	arn    string
+	*process
+
+	aws *awskmstest.Server
+	arn string
 }
 
 const cloudConfig = `
-socket: {path: "%[1]s/s"}
-audit: {path: "%[1]s/audit.jsonl", sync: never}
+socket: {path: "DIR/s"}
+audit: {path: "DIR/audit.jsonl", sync: never}
 limits: {connections: 1000, in_flight: 500, per_peer: 500}
-metrics: {listen: "%[1]s/m"}
+metrics: {listen: "DIR/m"}
 backends:
   - name: cloud
-    awskms: {region: eu-west-1, endpoint: "%[2]s", attempt_timeout: %[5]v, rates: {ecc: %[3]d}}
+    awskms: {region: eu-west-1, endpoint: "%s", attempt_timeout: %v, rates: {ecc: %d}}
 keys:
   - {name: oidc, use: sig, algs: [ES256], versions: [{backend: cloud, ref: alias/oidc}]}
 grants:
-  - {peer: {user: %[4]d}, ops: [sign-jws], keys: [oidc]}
+  - {peer: {user: %d}, ops: [sign-jws], keys: [oidc]}
 `
 
+// startCloud starts a daemon. prepare changes the fake before that.
 func startCloud(t *testing.T, rate int, attemptTimeout time.Duration, prepare ...func(*cloudDaemon)) *cloudDaemon {
 	t.Helper()
-	d := &cloudDaemon{t: t, dir: t.TempDir(), aws: awskmstest.New(t, awskmstest.Config{})}
+	d := &cloudDaemon{aws: awskmstest.New(t, awskmstest.Config{})}
 	d.arn = d.aws.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
 	d.aws.SetAlias("alias/oidc", d.arn)
 	d.aws.Setenv(t)
 	for _, f := range prepare {
 		f(d)
 	}
-	config := fmt.Sprintf(cloudConfig, d.dir, d.aws.URL(), rate, os.Getuid(), attemptTimeout)
-	if err := os.WriteFile(filepath.Join(d.dir, "c.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d.cmd = exec.Command(os.Args[0], "serve", "-c", "c.yaml")
-	d.cmd.Env, d.cmd.Dir, d.cmd.Stderr = append(os.Environ(), "SIGNETD_TEST_MAIN=1"), d.dir, &d.stderr
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.stop)
-	d.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 500, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(d.dir, "s"))
-	}}}
-	for late := time.Now().Add(20 * time.Second); !serves(filepath.Join(d.dir, "s")); time.Sleep(20 * time.Millisecond) {
-		if exited(d.cmd) || time.Now().After(late) {
-			t.Fatal("the daemon does not serve")
+
+	t.Cleanup(func() { // after the daemon has ended
+		if log := d.stderr.String(); !strings.Contains(log, "resolved from alias/oidc") || !strings.Contains(log, d.arn) {
+			t.Errorf("the log does not say which key alias/oidc is:\n%s", log)
 		}
-	}
+	})
+	d.process = startServe(t, fmt.Sprintf(cloudConfig, d.aws.URL(), attemptTimeout, rate, os.Getuid()))
 	return d
-}
-
-// stop ends the daemon, which must go well.
-func (d *cloudDaemon) stop() {
-	d.client.CloseIdleConnections()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		d.t.Error(err)
-	}
-	if err := d.cmd.Wait(); err != nil {
-		d.t.Errorf("the daemon ended with %v", err)
-	}
-	if !strings.Contains(d.stderr.String(), "resolved from alias/oidc") || !strings.Contains(d.stderr.String(), d.arn) {
-		d.t.Errorf("the log does not say what alias/oidc is:\n%s", d.stderr.String())
-	}
-}
-
-// do sends a request and returns status, Retry-After and body.
-func (d *cloudDaemon) do(method, path, body string) (status int, retry string, answer []byte, err error) {
-	r, err := http.NewRequest(method, "http://signetd"+path, strings.NewReader(body))
-	if err != nil {
-		return 0, "", nil, err
-	}
-	resp, err := d.client.Do(r)
-	if err != nil {
-		return 0, "", nil, err
-	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(resp.Body)
-	return resp.StatusCode, resp.Header.Get("Retry-After"), answer, err
 }
 
 const signOIDC = `{"key":"oidc","payload":"e30"}`
@@ -130,7 +85,8 @@ func (d *cloudDaemon) records(n int) []audit.Record {
 	return records[n:]
 }
 
-// metric returns the value of a series.
+// metric returns the value of a series, or 0 if the daemon does not have it: a counter
+// appears when it first counts.
 func (d *cloudDaemon) metric(series string) float64 {
 	d.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -154,10 +110,11 @@ func (d *cloudDaemon) metric(series string) float64 {
 			return n
 		}
 	}
-	return 0 // a counter that did not count yet is not there
+	return 0
 }
 
-// TestCloudFaults: what the answer, the audit log and the metrics say of a fault.
+// TestCloudFaults checks what the answer, the audit log and the metrics say about a fault
+// of the service.
 func TestCloudFaults(t *testing.T) {
 	d := startCloud(t, 100_000, 500*time.Millisecond)
 	tests := []struct {
@@ -185,19 +142,21 @@ func TestCloudFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d.aws.Inject("Sign", 1, tt.times, tt.fault)
 			defer d.aws.Heal()
-			time.Sleep(50 * time.Millisecond) // a throttle holds calls back for a moment
+			time.Sleep(50 * time.Millisecond) // after a throttled call, the next ones are delayed
 			n := len(d.records(0))
 			request := fmt.Sprintf(`signetd_requests_total{alg="ES256",key="oidc",op="sign-jws",outcome=%q}`, tt.outcome)
 			backend := fmt.Sprintf(`signetd_backend_seconds_count{backend="cloud",outcome=%q,use="sig"}`, tt.outcome)
 			const attempts = `signetd_cloud_attempts_total{backend="cloud"}`
 			before := map[string]float64{request: d.metric(request), backend: d.metric(backend), attempts: d.metric(attempts)}
+
 			status, retry, body, err := d.do("POST", "/v1/jws/sign", signOIDC)
 			if err != nil || status != tt.status || retry != tt.retry {
 				t.Errorf("sign = %d, Retry-After %q, %s, %v; want %d and %q", status, retry, body, err, tt.status, tt.retry)
 			}
 			if status == 500 && bytes.Contains(body, []byte("key")) {
-				t.Errorf("%s: what went wrong inside is not for peers", body)
+				t.Errorf("%s: a peer must not learn what failed inside", body)
 			}
+
 			records := d.records(n)
 			if len(records) != 1 || records[0].Outcome != tt.outcome || !strings.Contains(records[0].Reason, tt.reason) || records[0].KID == "" {
 				t.Errorf("audit: %+v, want one record of %q with %q", records, tt.outcome, tt.reason)
@@ -211,14 +170,15 @@ func TestCloudFaults(t *testing.T) {
 	}
 }
 
-// TestCloudKeyComesBack starts a daemon whose only key is disabled in AWS KMS,
-// it starts, says so, and signs once that is mended.
+// TestCloudKeyComesBack starts a daemon whose only key is disabled in AWS KMS. The daemon
+// starts, answers 503, and signs once the key is enabled.
 func TestCloudKeyComesBack(t *testing.T) {
 	d := startCloud(t, 100_000, 500*time.Millisecond, func(d *cloudDaemon) { d.aws.SetState(d.arn, awskmstest.Disabled) })
 	status, _, body, err := d.do("POST", "/v1/jws/sign", signOIDC)
 	if err != nil || status != http.StatusServiceUnavailable {
 		t.Errorf("sign with a disabled key = %d %s, %v; want 503", status, body, err)
 	}
+
 	d.aws.SetState(d.arn, awskmstest.Enabled)
 	for late := time.Now().Add(30 * time.Second); status != http.StatusOK; time.Sleep(50 * time.Millisecond) {
 		if status, _, body, err = d.do("POST", "/v1/jws/sign", signOIDC); err != nil || time.Now().After(late) {
@@ -227,11 +187,10 @@ func TestCloudKeyComesBack(t *testing.T) {
 	}
 }
 
-// TestCloudThrottle has a thousand requests a second come to a key whose service lets
-// 300 through, or whose backend may make 300 calls: that many succeed, and the others are
-// told at once to come back, while the daemon stays well and small. With the race detector,
-// which takes time and memory of its own, there are fewer, and what they took is not
-// judged.
+// TestCloudThrottle sends a thousand requests a second to a key whose service allows 300,
+// or whose backend is configured to make 300 calls. That many succeed, and the others get
+// 429 at once, while the daemon stays healthy and small. The race detector takes time and
+// memory of its own: with it there are fewer requests, and neither is checked.
 func TestCloudThrottle(t *testing.T) {
 	const seconds, unlimited = 5, 100_000
 	perSecond, allowed := 1000, 300
@@ -243,7 +202,7 @@ func TestCloudThrottle(t *testing.T) {
 			d := startCloud(t, tt.rate, 1500*time.Millisecond)
 			d.aws.SetQuota(tt.quota)
 			var slow error
-			for range throttleTries { // another program on the machine may hold up one of them
+			for range throttleTries {
 				l := d.offer(seconds, perSecond)
 				signed, refused := len(l.took[200]), len(l.took[429])
 				if signed+refused != seconds*perSecond {
@@ -272,12 +231,13 @@ func TestCloudThrottle(t *testing.T) {
 	}
 }
 
-// throttleTries is how many measurements there are of what a machine that is busy with
-// something else may spoil.
+// throttleTries is how often the times are measured before the test fails: another program
+// on the machine can spoil a measurement.
 const throttleTries = 4
 
-// slow returns an error unless nearly all that was allowed was signed and what was not
-// was refused within 50 ms, and, where the rate is the backend's own, its metric says so.
+// slow returns an error unless nearly as many requests were signed as the rate allows, and
+// the others were refused within 50 ms. If own is set, the rate is the backend's, and its
+// metric must show that it was used up.
 func (l *cloudLoad) slow(allowed int, own bool) error {
 	refused := l.took[429]
 	p99 := refused[len(refused)*99/100]
@@ -292,16 +252,16 @@ func (l *cloudLoad) slow(allowed int, own bool) error {
 	return nil
 }
 
-// A cloudLoad is what came of one.
+// A cloudLoad is the result of [cloudDaemon.offer].
 type cloudLoad struct {
 	mu     sync.Mutex
-	took   map[int][]time.Duration // by status
-	used   float64                 // of the rate, in its middle
+	took   map[int][]time.Duration // by status; guarded by mu until offer returns
+	used   float64                 // share of the rate, measured during the load
 	lasted time.Duration
 }
 
-// offer sends requests at a steady rate, whether or not those before are answered, and
-// asks for the daemon's health beside them.
+// offer sends requests at a steady rate, without waiting for answers, and asks for the
+// daemon's health once a second.
 func (d *cloudDaemon) offer(seconds, perSecond int) *cloudLoad {
 	d.t.Helper()
 	l := &cloudLoad{took: map[int][]time.Duration{}}
@@ -329,12 +289,13 @@ func (d *cloudDaemon) offer(seconds, perSecond int) *cloudLoad {
 			l.used = d.metric(`signetd_cloud_quota_used{backend="cloud",class="ecc"}`)
 		}
 	}
+
 	wg.Wait()
 	l.lasted = time.Since(begin)
 	return l
 }
 
-// peak is the most memory that the daemon had, in KiB.
+// peak returns the most memory that the daemon has had, in KiB.
 func (d *cloudDaemon) peak() int {
 	d.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))

@@ -19,14 +19,13 @@ import (
 	"signetd/softhsm"
 )
 
-// A doctor is the program, over a token of its own.
+// A doctor is the program with a token of its own.
 type doctor struct {
 	bin   string
 	token *softhsm.Token
 }
 
-// run returns what it printed and its exit status, and sees that the PIN is not
-// in it.
+// run returns what the program printed and its exit status. The PIN must not be in it.
 func (d doctor) run(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, log bytes.Buffer
@@ -47,6 +46,7 @@ func TestDoctor(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", d.bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+
 	d.token.Generate(t, "oidc", provision.ECP256, signer.UseSig)
 	module := d.token.Module()
 	token := []string{"--module", module, "--token", d.token.Label()}
@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 		{"a config without a token", []string{"--config", writeFile(t, "c.yaml", "backends: []\n")}, 2, "nothing to examine"},
 		{"an unknown flag", []string{"--frobnicate"}, 2, "frobnicate"},
 		{"an argument", []string{"hsm"}, 2, "hsm"},
-		{"both ways", []string{"--config", "c.yaml", "--module", module}, 2, "not both"},
+		{"a config and a module", []string{"--config", "c.yaml", "--module", module}, 2, "not both"},
 		{"a PIN for no token", []string{"--module", module, "--pin-file", d.token.PINFile()}, 2, "--token"},
 		{"no time", []string{"--module", module, "--timeout", "0s"}, 2, "--timeout"},
 		{"a token of no module", []string{"--token", "x"}, 2, "--module"},
@@ -109,7 +109,7 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-// checkJSON reads what it prints as a program would.
+// checkJSON reads the JSON as a program would.
 func (d doctor) checkJSON(t *testing.T) {
 	t.Helper()
 	stdout, _, status := d.run(t, "--json", "--config", d.config(t, "ES256"))
@@ -122,6 +122,7 @@ func (d doctor) checkJSON(t *testing.T) {
 	if e.UID != os.Getuid() || e.Verdict != pkcs11.OK || len(e.Backends) != 1 || e.Backends[0].Backend != "hsm" {
 		t.Fatalf("%+v", e)
 	}
+
 	keys := e.Backends[0].Keys
 	if len(keys) != 1 || len(keys[0].Algs) != 1 || keys[0].Algs[0].Alg != signer.ES256 || !keys[0].Algs[0].Proven {
 		t.Errorf("keys: %+v", keys)

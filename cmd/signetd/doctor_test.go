@@ -14,9 +14,9 @@ import (
 	"signetd/backends/pkcs11"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// The reports that the tests of package pkcs11 make, as people see them.
+// TestDoctorText prints the reports that the tests of package pkcs11 make.
 func TestDoctorText(t *testing.T) {
 	const reports = "../../backends/pkcs11/testdata/doctor"
 	files, err := filepath.Glob(filepath.Join(reports, "*.golden"))
@@ -35,6 +35,7 @@ func TestDoctorText(t *testing.T) {
 			if err := dec.Decode(&r); err != nil {
 				t.Fatal(err)
 			}
+
 			e := examination{UID: 999, Verdict: pkcs11.OK}
 			e.add(r)
 			var got bytes.Buffer
@@ -58,6 +59,6 @@ func goldenText(t *testing.T, path, got string) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got; -update writes it anew):\n%s", path, d)
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", path, d)
 	}
 }

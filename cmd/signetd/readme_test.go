@@ -15,13 +15,14 @@ import (
 
 var runnable = regexp.MustCompile("(?s)<!-- run: ([a-z]+) -->\n```[a-z]+\n(.*?)```")
 
-// TestREADME runs the README's examples for issuers against `signetd dev`, as
-// they stand there. Each gives a token.
+// TestREADME runs the README's examples for issuers against `signetd dev`. Each must print
+// a token.
 func TestREADME(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	socket := startDev(t)
 	examples := runnable.FindAllStringSubmatch(string(text), -1)
 	if len(examples) != 3 {
@@ -47,6 +48,7 @@ func startDev(t *testing.T) string {
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
+
 	var stderr bytes.Buffer
 	cmd := exec.Command(bin, "dev", "--dir", dir)
 	cmd.Stderr = &stderr
@@ -61,6 +63,7 @@ func startDev(t *testing.T) string {
 			t.Errorf("signetd dev: %v\n%s", err, stderr.String())
 		}
 	})
+
 	socket := filepath.Join(dir, "signetd.sock")
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(socket); err == nil {
@@ -72,8 +75,8 @@ func startDev(t *testing.T) string {
 	}
 }
 
-// runners says how an example in each language is run: by which program, and
-// from a file of which name.
+// runners has, for each language, the command that runs an example, the program that it
+// needs, and the name of the file to put the example in.
 var runners = map[string]struct {
 	command []string
 	needs   string
@@ -96,10 +99,12 @@ func runExample(t *testing.T, language, code, socket string) string {
 		}
 		t.Skipf("%v: set REQUIRE_TOOLS=1 to fail instead", err)
 	}
+
 	path := filepath.Join(t.TempDir(), r.file)
 	if err := os.WriteFile(path, []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	cmd := exec.Command(r.command[0], append(r.command[1:], path)...)
 	cmd.Env = append(os.Environ(), "SIGNETD_SOCKET="+socket)
 	var stderr strings.Builder

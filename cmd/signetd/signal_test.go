@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,29 +12,8 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be signetd.
-func TestMain(m *testing.M) {
-	if os.Getenv("SIGNETD_TEST_MAIN") != "" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// signetd starts the daemon with args in a directory of its own.
-func signetd(t *testing.T, dir string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "SIGNETD_TEST_MAIN=1")
-	cmd.Dir = dir
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd
-}
-
-// TestHangupAtOddTimes: SIGHUP ends neither a daemon that starts nor one that
-// answers its last requests.
+// TestHangupAtOddTimes: SIGHUP ends neither a daemon that is starting nor one that is
+// answering its last requests.
 func TestHangupAtOddTimes(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
@@ -50,13 +28,18 @@ keys:
 	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := signetd(t, dir, "serve", "-c", "c.yaml")
+
+	cmd := command(t, dir, "serve", "-c", "c.yaml")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for !serves(socket) {
 		time.Sleep(500 * time.Millisecond) // for the runtime to reach main
 		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil || exited(cmd) {
 			t.Fatal("SIGHUP ended the daemon while it started")
 		}
 	}
+
 	c := beginRequest(t, socket)
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		if err := cmd.Process.Signal(s); err != nil {
@@ -64,6 +47,7 @@ keys:
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
+
 	if _, err := io.WriteString(c, "{}"); err != nil {
 		t.Fatal(err)
 	}
@@ -75,18 +59,23 @@ keys:
 	}
 }
 
-// TestDevEndsWithTerminal: dev has no config file, reads none that happens to be
-// there by its name, and does not outlive its terminal.
+// TestDevEndsWithTerminal: dev has no config file that SIGHUP could make it read again,
+// and it ends when its terminal does.
 func TestDevEndsWithTerminal(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "signetd.sock")
-	cmd := signetd(t, dir, "dev", "--dir", dir)
+	cmd := command(t, dir, "dev", "--dir", dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for !serves(socket) {
 		time.Sleep(20 * time.Millisecond)
 	}
+
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
+
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
@@ -95,27 +84,12 @@ func TestDevEndsWithTerminal(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("it goes on")
+		t.Error("it still runs")
 		_ = cmd.Process.Kill()
 	}
 }
 
-func serves(socket string) bool {
-	c, err := net.Dial("unix", socket)
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
-}
-
-func exited(cmd *exec.Cmd) bool {
-	var info syscall.WaitStatus
-	pid, err := syscall.Wait4(cmd.Process.Pid, &info, syscall.WNOHANG, nil)
-	return err != nil || pid != 0
-}
-
-// beginRequest sends all of a request but its body.
+// beginRequest sends a request without its body.
 func beginRequest(t *testing.T, socket string) net.Conn {
 	t.Helper()
 	c, err := net.Dial("unix", socket)

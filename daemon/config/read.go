@@ -201,14 +201,16 @@ func kindName(t reflect.Type) string {
 	}
 }
 
-// At returns err with its place in front: file, line and column of the member at path,
-// such as "$.keys[0].jwt", or of the nearest one above it that the file has, and path.
+// At returns err with its place in front: the file, line and column of the member at path,
+// such as "$.keys[0].jwt", or of the nearest member above it that the file has, and the
+// path itself.
 func (f *File) At(path string, err error) error {
-	text := member(path) + ": " + err.Error()
+	// The sentinel speaks of requests, and a config is none.
+	text := member(path) + ": " + strings.TrimPrefix(err.Error(), signer.ErrInvalid.Error()+": ")
 	if node := f.nearest(path); node != nil {
 		return f.errorAt(node, text, err)
 	}
-	return fmt.Errorf("%s: %s: %w", f.name, member(path), err)
+	return &placedError{f.name + ": " + text, err}
 }
 
 // Invalid is [File.At] with an error that wraps [signer.ErrInvalid].
