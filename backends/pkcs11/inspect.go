@@ -170,7 +170,7 @@ func (in *inspection) askSlot(m *cryptoki.Module, id uint) SlotReport {
 	info, err := m.TokenInfo(id)
 	if err != nil {
 		s.Error = words(err)
-		in.add(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used all the same")
+		in.add(Warn, "slot", fmt.Sprintf("slot %d", id), s.Error, "see whether the device is there; the other slots are used nevertheless")
 		return s
 	}
 

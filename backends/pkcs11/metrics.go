@@ -1,6 +1,20 @@
 package pkcs11
 
-import "signetd/signer"
+import (
+	"signetd/backends/pkcs11/pool"
+	"signetd/signer"
+)
+
+// Stats says what a [Backend] is doing and did since it was opened.
+type Stats struct {
+	pool.Stats // of its sessions
+
+	Down bool // the token is gone, and every operation is refused
+
+	RepairsTotal  uint64 // times that the login and the keys were found again
+	RestartsTotal uint64 // attempts at that which initialised the module anew
+	LoginsTotal   uint64 // calls of C_Login, by all backends of the token in this process
+}
 
 var _ signer.Metered = (*Backend)(nil)
 
@@ -22,7 +36,7 @@ func (b *Backend) Metrics() []signer.Metric {
 		gauge("sessions", "Sessions that may be open.", s.Sessions),
 		gauge("sessions_busy", "Sessions that an operation runs on.", s.Busy),
 		gauge("waiting", "Operations that wait for a session.", s.Waiting),
-		gauge("abandoned", "Operations that still run although who asked has left.", s.Abandoned),
+		gauge("abandoned", "Operations that still run although their caller has left.", s.Abandoned),
 		gauge("down", "1 while the token is gone and every operation is refused.", down),
 		counter("abandoned_total", "Operations whose deadline passed while they ran.", s.AbandonedTotal),
 		counter("expired_total", "Operations whose deadline passed before they reached the token.", s.ExpiredTotal),

@@ -48,7 +48,7 @@ func TestOldSessions(t *testing.T) {
 	r.want(err, p11.CKR_OK)
 }
 
-// A user who was logged out is so by the time that any call is told.
+// The user is logged out in every session before any call returns the fault.
 func TestLogout(t *testing.T) {
 	r := newRig(t)
 	other := r.open()
