@@ -40,7 +40,7 @@ func TestFill(t *testing.T) {
 		}
 	}
 	if !strings.Contains(d.String(), "2 FAILED: overloaded") {
-		t.Errorf("the line does not say that requests failed: %s", d)
+		t.Errorf("the line does not report the failures: %s", d)
 	}
 }
 

@@ -43,12 +43,12 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v, want an error that says %q and names the case", tt.name, err, tt.words)
 		}
 		if !strings.Contains(out.String(), "load average 0.10 before, 1.90 after") {
-			t.Errorf("%s: the load is not told: %s", tt.name, &out)
+			t.Errorf("%s: the load average is missing: %s", tt.name, &out)
 		}
 	}
 }
 
-// A floor that was left out on purpose is not missed, but to leave out all is a mistake.
+// A floor that was left out on purpose is not missed. To leave out all of them is a mistake.
 func TestCheckOfSome(t *testing.T) {
 	r := reached()
 	r.Duels = r.Duels[:1]

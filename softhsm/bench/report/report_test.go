@@ -62,7 +62,7 @@ The disk alone, one writer that appends 400 bytes and calls fsync: p50 150 µs, 
 	}
 }
 
-// Each duel has a row, and what is not shown in the table is there, too.
+// Each duel has a row, also those that the table in the document leaves out.
 func TestCSV(t *testing.T) {
 	r := measured()
 	text, err := r.csv()
@@ -158,7 +158,7 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// Of many clients: what is judged is the worst of all numbers, and whether it can be.
+// The worst number of clients decides, unless a ratio is too noisy.
 func TestLinesOverClients(t *testing.T) {
 	tests := []struct {
 		name                string
@@ -198,7 +198,7 @@ func TestLinesOverClients(t *testing.T) {
 	}
 }
 
-// What was not measured is said to be so, and never held.
+// A line whose figures were not measured says so, and is never held.
 func TestLinesOfNothing(t *testing.T) {
 	for _, l := range (Report{}).lines() {
 		if l.verdict != notMeasured || l.measured != "" {
