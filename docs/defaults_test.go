@@ -154,6 +154,32 @@ func TestClientDefaults(t *testing.T) {
 	}
 }
 
+// TestFixedLimits: the documents give the limits that no config can change as the code has
+// them.
+func TestFixedLimits(t *testing.T) {
+	var source strings.Builder
+	for _, path := range goFiles(t, "../daemon") {
+		source.WriteString(read(t, path))
+	}
+	code := source.String()
+
+	for _, limit := range []struct{ page, says, is string }{
+		{"api/README.md", `\| time for the peer to read the answer \| (\d+) s \|`, `writeTimeout = (\d+) \* time\.Second`},
+		{"api/README.md", `\| a connection without a request \| (\d+) min \|`, `idleTimeout = (\d+) \* time\.Minute`},
+		{"api/README.md", `a second for one user, after a first (\d+) \|`, `refusalBurst = (\d+)\n`},
+		{"operations.md", `after a burst of (\d+),`, `refusalBurst = (\d+)\n`},
+		{"api/README.md", `\| request line and headers \| (\d+) KiB`, `maxHeader = (\d+) << 10`},
+		{"api/README.md", `non-empty string of at most (\d+) bytes`, `MaxJTI = (\d+)`},
+		{"operations.md", `and ` + "`claim`" + `, (\d+) at most`, `maxWould = (\d+)`},
+		{"operations.md", `where the claims are 1; (\d+) at most`, `maxDepth = (\d+)`},
+	} {
+		says, is := match(t, read(t, limit.page), limit.says), match(t, code, limit.is)
+		if says != is {
+			t.Errorf("%s says %s where it matches %s, and the code has %s", limit.page, says, limit.says, is)
+		}
+	}
+}
+
 // short writes a duration as configs do: "1m", not "1m0s".
 func short(d time.Duration) string {
 	return strings.TrimSuffix(d.String(), "0s")
@@ -274,7 +300,6 @@ func apiDefaults(t *testing.T) []place {
 		{"request_bytes", `\| body \| ([^|]+) \|`},
 		{"timeout", `\| time for a request to arrive \| ([^|]+) \|`},
 		{"timeout", `\| time for the work \| ([^|]+) \|`},
-		{"timeout", `\| time for the peer to read the answer \| ([^|]+) \|`},
 		{"connections", `\| connections \| (\d+), and half of them for one user \|`},
 		{"in_flight", `\| requests in flight \| (\d+), and \d+ for one user \|`},
 		{"per_peer", `\| requests in flight \| \d+, and (\d+) for one user \|`},
