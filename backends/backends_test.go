@@ -53,17 +53,20 @@ func TestOpen(t *testing.T) {
 func TestKinds(t *testing.T) {
 	var fields, kinds []string
 	config := reflect.TypeFor[backends.Config]()
+
 	for i := range config.NumField() {
 		if name := config.Field(i).Tag.Get("yaml"); name != "name" {
 			fields = append(fields, name)
 		}
 	}
+
 	for _, k := range backends.Kinds() {
 		kinds = append(kinds, k.Name)
 		if k.Title == "" {
 			t.Errorf("kind %s has no title", k.Name)
 		}
 	}
+
 	if !slices.Equal(kinds, fields) {
 		t.Errorf("Kinds() are %v, and the fields of Config %v", kinds, fields)
 	}
@@ -78,6 +81,7 @@ func TestFileNames(t *testing.T) {
 		"gcpkms": {"expand.go", "permissions.go"},
 	}
 	names := map[string][]string{}
+
 	for backend, only := range own {
 		files, err := filepath.Glob(backend + "/*.go")
 		if err != nil {
@@ -90,9 +94,11 @@ func TestFileNames(t *testing.T) {
 			}
 		}
 	}
+
 	if aws, gcp := names["awskms"], names["gcpkms"]; !slices.Equal(aws, gcp) {
 		t.Errorf("awskms has the files %v\ngcpkms has the files %v\nwant the same names, but for those of one backend alone: %v", aws, gcp, own)
 	}
+
 	for _, name := range []string{"backend.go", "decrypt.go", "doc.go", "key.go", "sign.go", "symmetric.go", "table.go"} {
 		if _, err := os.Stat(filepath.Join("software", name)); err != nil {
 			t.Error(err)

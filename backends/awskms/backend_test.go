@@ -15,7 +15,7 @@ import (
 	"signetd/signer"
 )
 
-// TestPing: a service that is busy, or that refuses this one question, is there.
+// TestPing asks a service that is busy, or refuses this one call: it is there.
 func TestPing(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -29,6 +29,7 @@ func TestPing(t *testing.T) {
 		{"reset", awskmstest.Reset(), signer.ErrUnavailable},
 		{"credentials refused", awskmstest.Error("UnrecognizedClientException", ""), signer.ErrUnavailable},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			server := awskmstest.New(t, awskmstest.Config{})
@@ -50,14 +51,15 @@ func TestPing(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreKept has as many calls at once as the daemon has places by default,
-// again and again: each keeps its connection.
+// TestConnectionsAreKept makes as many calls at once as the daemon runs by default, again
+// and again. They must keep their connections.
 func TestConnectionsAreKept(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server, func(c *awskms.Config) { c.AttemptTimeout = "30s" })
 	k := openSigner(t, b, server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY"))
 	const places, rounds = 64, 20
 	var wg sync.WaitGroup
+
 	for range places {
 		wg.Go(func() {
 			for range rounds {
@@ -68,7 +70,8 @@ func TestConnectionsAreKept(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// net/http dials ahead, and keeps what it then does not need at once.
+
+	// net/http dials ahead, and keeps connections that it does not need at once.
 	if n := server.Connections(); n > 2*places {
 		t.Errorf("%d connections for %d calls of which %d ran at once", n, places*rounds, places)
 	} else {
@@ -76,8 +79,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
-// TestDeadline ends the caller's deadline in the midst of a hang: it comes before
-// the attempt's.
+// TestDeadline hangs until the caller's deadline, which comes before the attempt's.
 func TestDeadline(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)

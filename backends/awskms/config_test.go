@@ -15,6 +15,7 @@ import (
 func TestConfig(t *testing.T) {
 	role := func(r awskms.AssumeRole) awskms.Config { return awskms.Config{Region: "eu-west-1", AssumeRole: &r} }
 	awskmstest.New(t, awskmstest.Config{}).Setenv(t)
+
 	tests := []struct {
 		name   string
 		config awskms.Config
@@ -43,6 +44,7 @@ func TestConfig(t *testing.T) {
 		{name: "rate", config: awskms.Config{Region: "us-east-1", Rates: awskms.Rates{ECC: -1}}, text: "rates"},
 		{name: "rate of ML-DSA", config: awskms.Config{Region: "us-east-1", Rates: awskms.Rates{MLDSA: -1}}, text: "rates"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			for name, value := range tt.env {

@@ -21,7 +21,7 @@ import (
 // HMAC keys do one each.
 var lacks = []signer.Alg{signer.RSAOAEP384, signer.RSAOAEP512, signer.HS384, signer.HS512}
 
-// sorts are the keys for the suite's kinds: KeySpec and KeyUsage.
+// sorts are KeySpec and KeyUsage of the keys for the suite's kinds.
 var sorts = map[signertest.Kind][2]string{
 	signertest.ECP256:    {"ECC_NIST_P256", "SIGN_VERIFY"},
 	signertest.ECP384:    {"ECC_NIST_P384", "SIGN_VERIFY"},
@@ -67,9 +67,10 @@ func TestConformance(t *testing.T) {
 	for kind, sort := range sorts {
 		refs[kind] = server.CreateKey(sort[0], sort[1])
 	}
+
 	signertest.Run(t, signertest.Config{
 		Open: func(t *testing.T) signer.Backend {
-			// With the race detector, 64 agreements on P-521 at once take their time.
+			// With the race detector, 64 agreements on P-521 at once take several seconds.
 			return open(t, server, func(c *awskms.Config) { c.AttemptTimeout = "30s" })
 		},
 		Refs:    refs,
@@ -97,6 +98,7 @@ func TestConformanceElsewhere(t *testing.T) {
 	for _, ref := range refs {
 		missing = ref[:strings.LastIndexByte(ref, '/')+1] + "00000000-0000-0000-0000-000000000000"
 	}
+
 	signertest.Run(t, signertest.Config{
 		Open: func(t *testing.T) signer.Backend {
 			b, err := awskms.Open(t.Context(), config)
@@ -109,7 +111,7 @@ func TestConformanceElsewhere(t *testing.T) {
 	})
 }
 
-// kinds are the suite's, by an algorithm that a key of each does.
+// kinds are the suite's kinds of key, each by one of its algorithms.
 var kinds = map[signer.Alg]signertest.Kind{
 	signer.ES256: signertest.ECP256, signer.ES384: signertest.ECP384, signer.ES512: signertest.ECP521, signer.ES256K: signertest.Secp256k1,
 	signer.MLDSA44: signertest.MLDSA44, signer.MLDSA65: signertest.MLDSA65, signer.MLDSA87: signertest.MLDSA87,
@@ -126,6 +128,7 @@ func readKeys(t *testing.T, path string) map[signertest.Kind]string {
 		t.Fatalf("SIGNETD_TEST_AWS_KEYS: %v", err)
 	}
 	defer f.Close()
+
 	refs := map[signertest.Kind]string{}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		words := strings.Fields(lines.Text())

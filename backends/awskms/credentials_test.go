@@ -42,7 +42,7 @@ func (s *sts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, assumed, s.calls.Add(1), time.Now().Add(time.Hour).UTC().Format(time.RFC3339)) // the SDK sees it, or is gone
 }
 
-// TestAssumeRole takes on a role, keeps to its credentials, and asks for others when
+// TestAssumeRole assumes a role, keeps its credentials, and asks for others when
 // AWS says that they have expired.
 func TestAssumeRole(t *testing.T) {
 	service := &sts{t: t}
@@ -59,6 +59,7 @@ func TestAssumeRole(t *testing.T) {
 	}
 	t.Cleanup(func() { closeOK(t, b) })
 	k := openSigner(t, b, server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY"))
+
 	sign := func(wantCalls int64) {
 		t.Helper()
 		if _, err := k.SignContext(t.Context(), make([]byte, 32), crypto.SHA256); err != nil {
@@ -68,21 +69,24 @@ func TestAssumeRole(t *testing.T) {
 			t.Errorf("%d calls of AssumeRole, want %d", n, wantCalls)
 		}
 	}
+
 	sign(1)
 	sign(1)
 	form := *service.asked.Load()
+
 	for member, want := range map[string]string{"Action": "AssumeRole", "RoleArn": role.ARN, "ExternalId": role.ExternalID, "RoleSessionName": role.SessionName} {
 		if got := form.Get(member); got != want {
 			t.Errorf("AssumeRole with %s %q, want %q", member, got, want)
 		}
 	}
+
 	server.SetCredentials("ASIA2", "secret2", "token2")
 	server.Inject("Sign", 1, 1, awskmstest.ExpiredCredentials())
 	sign(2)
 }
 
-// TestCredentials has the server refuse what is wrong with a request, which the SDK
-// makes itself.
+// TestCredentials sends requests that the SDK has signed with credentials or a clock that
+// are wrong.
 func TestCredentials(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -105,6 +109,7 @@ func TestCredentials(t *testing.T) {
 			s.SetClock(func() time.Time { return time.Now().Add(-10 * time.Minute) })
 		}, nil},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			server := awskmstest.New(t, awskmstest.Config{SessionToken: "token"})
@@ -132,8 +137,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestTLS reaches a server by the CA bundle of the environment, with the retries of
-// the SDK turned up, which must change nothing.
+// TestTLS reaches a server by the CA bundle of the environment. The environment also asks
+// for more retries of the SDK, which must change nothing.
 func TestTLS(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{TLS: true})
 	server.Setenv(t)

@@ -23,9 +23,8 @@ const (
 	pauses         = 150 * time.Millisecond // of two retries at most
 )
 
-// TestFaults makes each fault happen to Sign, and looks at what the caller gets, after
-// how many attempts and how long. No fault may yield a signature that is not the
-// key's.
+// TestFaults makes each fault happen to Sign, and checks what the caller gets, after how
+// many attempts and after how long. No fault may yield a signature that is not the key's.
 func TestFaults(t *testing.T) {
 	const always = -1
 	var internal error // no sentinel: a bug, or a service that answers wrongly
@@ -149,10 +148,11 @@ func openSigner(t *testing.T, b *awskms.Backend, ref string) signer.Signer {
 	return s
 }
 
-// TestFaultsOfOthers makes the faults that the other operations can see of their own.
+// TestFaultsOfOthers makes the faults happen that the other operations check for.
 func TestFaultsOfOthers(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
+
 	get := func(sort ...string) signer.Key {
 		k, err := b.OpenKey(t.Context(), server.CreateKey(sort[0], sort[1]))
 		if err != nil {
@@ -160,12 +160,14 @@ func TestFaultsOfOthers(t *testing.T) {
 		}
 		return k
 	}
+
 	mac := get("HMAC_256", "GENERATE_VERIFY_MAC").(signer.MACer)
 	dec := get("RSA_2048", "ENCRYPT_DECRYPT").(signer.Decrypter)
 	agree := get("ECC_NIST_P256", "KEY_AGREEMENT").(signer.Agreer)
 	blob := get("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").(signer.BlobCipher)
 	peer := peerKey(t)
 	wrapped := encryptTo(t, dec, signer.RSAOAEP256, []byte("x"))
+
 	uses := map[string]func(ctx context.Context) ([]byte, error){
 		"GenerateMac": func(ctx context.Context) ([]byte, error) { return mac.MACContext(ctx, []byte("x"), crypto.SHA256) },
 		"Decrypt": func(ctx context.Context) ([]byte, error) {
@@ -174,8 +176,10 @@ func TestFaultsOfOthers(t *testing.T) {
 		"DeriveSharedSecret": func(ctx context.Context) ([]byte, error) { return agree.AgreeContext(ctx, peer) },
 		"Encrypt":            func(ctx context.Context) ([]byte, error) { return blob.EncryptBlob(ctx, []byte("x"), nil) },
 	}
+
 	results := map[string]string{"GenerateMac": "Mac", "Decrypt": "Plaintext", "DeriveSharedSecret": "SharedSecret", "Encrypt": "CiphertextBlob"}
 	algorithms := map[string]string{"GenerateMac": "MacAlgorithm", "Decrypt": "EncryptionAlgorithm", "DeriveSharedSecret": "KeyAgreementAlgorithm", "Encrypt": "EncryptionAlgorithm"}
+
 	for op, use := range uses {
 		for name, tt := range map[string]struct {
 			fault    awskmstest.Fault

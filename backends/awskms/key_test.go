@@ -15,11 +15,13 @@ import (
 	"signetd/signer"
 )
 
-// TestAlgs opens a key of every sort, and proves each algorithm that it says it has.
+// TestAlgs opens a key of every type and usage, and uses it with each algorithm in its
+// Algs.
 func TestAlgs(t *testing.T) {
 	rs := []signer.Alg{signer.RS256, signer.RS384, signer.RS512, signer.PS256, signer.PS384, signer.PS512}
 	oaep := []signer.Alg{signer.RSAOAEP, signer.RSAOAEP256}
 	agree := []signer.Alg{signer.ECDHES, signer.ECDHESA128KW, signer.ECDHESA192KW, signer.ECDHESA256KW}
+
 	tests := []struct {
 		spec, usage string
 		want        []signer.Alg // none: refused
@@ -47,8 +49,10 @@ func TestAlgs(t *testing.T) {
 		{"HMAC_512", "GENERATE_VERIFY_MAC", []signer.Alg{signer.HS512}, "GenerateMac"},
 		{"HMAC_224", "GENERATE_VERIFY_MAC", nil, ""},
 	}
+
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
+
 	for _, tt := range tests {
 		t.Run(tt.spec+" "+tt.usage, func(t *testing.T) {
 			arn := server.CreateKey(tt.spec, tt.usage)
@@ -88,6 +92,7 @@ func TestStates(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
 	arn := server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
+
 	for state, text := range map[string]string{
 		awskmstest.Disabled: "enable it", awskmstest.PendingDeletion: "cancel its deletion", awskmstest.PendingImport: "import its key material",
 		awskmstest.Unavailable: "key store", "Creating": "wait", "SomethingNew": "SomethingNew",
@@ -97,6 +102,7 @@ func TestStates(t *testing.T) {
 			t.Errorf("OpenKey(%s) = %v, want ErrUnavailable that may pass, with %q", state, err, text)
 		}
 	}
+
 	server.SetState(arn, awskmstest.Enabled)
 	if _, err := b.OpenKey(t.Context(), arn); err != nil {
 		t.Errorf("OpenKey(enabled again) = %v", err)
@@ -109,6 +115,7 @@ func TestRefs(t *testing.T) {
 	arn := server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
 	alias := server.SetAlias("alias/oidc", arn)
 	other := server.SetAlias("alias/rsa", server.CreateKey("RSA_2048", "SIGN_VERIFY"))
+
 	tests := []struct {
 		ref  string
 		want error
@@ -132,6 +139,7 @@ func TestRefs(t *testing.T) {
 		{"awskms:" + arn, signer.ErrInvalid, "ARN"},
 		{"alias/" + strings.Repeat("a", 300), signer.ErrInvalid, "ARN"},
 	}
+
 	for _, tt := range tests {
 		k, err := b.OpenKey(t.Context(), tt.ref)
 		if tt.want == nil {
@@ -146,12 +154,13 @@ func TestRefs(t *testing.T) {
 	}
 }
 
-// TestAliasMoves points an alias elsewhere while it is resolved and after: the key
-// stays the one that was described.
+// TestAliasMoves points an alias at another key while it is resolved, and afterwards. The
+// open key stays the one that was described.
 func TestAliasMoves(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
 	first, second := server.CreateKey("RSA_2048", "SIGN_VERIFY"), server.CreateKey("ECC_NIST_P256", "SIGN_VERIFY")
+
 	for _, moveAt := range []string{"GetPublicKey", "Sign"} {
 		server.SetAlias("alias/a", first)
 		server.Inject(moveAt, 1, 1, awskmstest.Before(func() { server.SetAlias("alias/a", second) }))
@@ -167,12 +176,13 @@ func TestAliasMoves(t *testing.T) {
 		}
 		server.Heal()
 	}
+
 	if k := openSigner(t, b, "alias/a"); !strings.Contains(k.(signer.Describer).Describe(), second) {
 		t.Errorf("opened again: Describe() = %q, want %s", k.(signer.Describer).Describe(), second)
 	}
 }
 
-// TestOpenKeyFaults has the answers that a key is opened with go wrong.
+// TestOpenKeyFaults makes the calls fail with which a key is opened.
 func TestOpenKeyFaults(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
@@ -180,6 +190,7 @@ func TestOpenKeyFaults(t *testing.T) {
 	describes := func(arn string) awskmstest.Fault {
 		return awskmstest.With("KeyMetadata", map[string]any{"Arn": arn, "KeyId": "x", "KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY", "KeyState": "Enabled"})
 	}
+
 	tests := []struct {
 		name, op string
 		fault    awskmstest.Fault
@@ -197,6 +208,7 @@ func TestOpenKeyFaults(t *testing.T) {
 		{"throttling", "GetPublicKey", awskmstest.Throttling(), "overloaded"},
 		{"hang", "DescribeKey", awskmstest.Hang(), "unavailable"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.op+" "+tt.name, func(t *testing.T) {
 			server.Inject(tt.op, 1, -1, tt.fault)
@@ -232,7 +244,7 @@ func TestPermissions(t *testing.T) {
 				t.Errorf("OpenKey() = %v, want ErrUnavailable that names kms:%s", err, tt.lacks)
 			}
 			if err := b.Ping(t.Context()); err != nil {
-				t.Errorf("Ping() = %v: what the credentials may do is no matter of health", err)
+				t.Errorf("Ping() = %v: a missing permission does not mean that AWS is down", err)
 			}
 		})
 	}

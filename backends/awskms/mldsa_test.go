@@ -14,11 +14,12 @@ import (
 	"signetd/signer"
 )
 
-// TestMLDSA signs messages of every length, verifies with the key as the server has
-// it, and keeps back what is not the key's signature.
+// TestMLDSA signs messages of every length, and verifies with the server's key. It never
+// gets a signature that is not the key's.
 func TestMLDSA(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
+
 	for _, spec := range []string{"ML_DSA_44", "ML_DSA_65", "ML_DSA_87"} {
 		arn := server.CreateKey(spec, "SIGN_VERIFY")
 		k := openSigner(t, b, arn)
@@ -49,7 +50,7 @@ func TestMLDSA(t *testing.T) {
 	}
 }
 
-// TestMLDSAPermission: the probe at open says that the key may not sign.
+// TestMLDSAPermission opens a key without the permission to sign, which the probe finds.
 func TestMLDSAPermission(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)

@@ -13,14 +13,15 @@ import (
 	"signetd/signer"
 )
 
-// TestMultiRegion has a multi-Region key and its replica stand for one version: both
-// have one public half, and where one region fails the other signs.
+// TestMultiRegion makes one version of a multi-Region key and its replica, which have the
+// same public half. Where one region fails the other signs.
 func TestMultiRegion(t *testing.T) {
 	home, away := awskmstest.New(t, awskmstest.Config{}), awskmstest.New(t, awskmstest.Config{Region: "us-east-1"})
 	primary := home.CreateMultiRegionKey("ECC_NIST_P256", "SIGN_VERIFY")
 	stranger := away.CreateMultiRegionKey("ECC_NIST_P256", "SIGN_VERIFY")
 	once := func(c *awskms.Config) { c.Attempts = 1 }
 	backends := map[*awskmstest.Server]*awskms.Backend{home: open(t, home, once), away: open(t, away, once)}
+
 	key := func(s *awskmstest.Server, arn string) signer.Key {
 		t.Helper()
 		k, err := backends[s].OpenKey(t.Context(), arn)
@@ -29,6 +30,7 @@ func TestMultiRegion(t *testing.T) {
 		}
 		return k
 	}
+
 	first := key(home, primary)
 	var failovers atomic.Int64
 	failover := func() { failovers.Add(1) }

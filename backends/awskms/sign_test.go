@@ -20,6 +20,7 @@ func TestMessageLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for size, want := range map[int]error{0: signer.ErrInvalid, 1: nil, 4096: nil, 4097: signer.ErrInvalid, 100_000: signer.ErrInvalid} {
 		before := server.Calls()
 		if _, err := ed.SignContext(t.Context(), make([]byte, size), crypto.Hash(0)); !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "4096") {

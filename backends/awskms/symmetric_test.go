@@ -16,6 +16,7 @@ import (
 func TestBlob(t *testing.T) {
 	server := awskmstest.New(t, awskmstest.Config{})
 	b := open(t, server)
+
 	get := func() signer.BlobCipher {
 		k, err := b.OpenKey(t.Context(), server.CreateKey("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"))
 		if err != nil {
@@ -23,10 +24,12 @@ func TestBlob(t *testing.T) {
 		}
 		return k.(signer.BlobCipher)
 	}
+
 	k, other := get(), get()
 	if k.Public() != (signer.Secret{Type: signer.SecretBlob, Size: 32}) {
 		t.Errorf("Public() = %#v", k.Public())
 	}
+
 	for _, aad := range [][]byte{nil, []byte("aad"), bytes.Repeat([]byte{0xff}, 4096)} {
 		for _, size := range []int{1, 32, 4096} {
 			want := make([]byte, size)
@@ -53,6 +56,7 @@ func TestBlob(t *testing.T) {
 			}
 		}
 	}
+
 	for name, in := range map[string][2][]byte{"empty": {nil, nil}, "long": {make([]byte, 4097), nil}, "long aad": {{1}, make([]byte, 4097)}} {
 		if _, err := k.EncryptBlob(t.Context(), in[0], in[1]); !errors.Is(err, signer.ErrInvalid) {
 			t.Errorf("EncryptBlob(%s) = %v, want ErrInvalid", name, err)

@@ -41,6 +41,7 @@ func hang(ctx context.Context) error {
 func TestDo(t *testing.T) {
 	fails := func(err error) func(context.Context) error { return func(context.Context) error { return err } }
 	ok := fails(nil)
+
 	tests := []struct {
 		name     string
 		calls    []func(context.Context) error // one for each attempt
@@ -77,6 +78,7 @@ func TestDo(t *testing.T) {
 			text: "(1 attempt)", attempts: 1,
 		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -114,6 +116,7 @@ func TestDo(t *testing.T) {
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cloud.New(cloud.Config{AttemptTimeout: time.Second, Classify: classify})
+
 		for wait, call := range map[time.Duration]func(context.Context) error{
 			500 * time.Millisecond: hang,                                           // an attempt
 			10 * time.Millisecond:  func(context.Context) error { return errDown }, // the pause
@@ -139,6 +142,7 @@ func TestRate(t *testing.T) {
 		var done, refused atomic.Int64
 		var wg sync.WaitGroup
 		const seconds = 5
+
 		for range seconds * 1000 {
 			wg.Go(func() {
 				start := time.Now()
@@ -157,6 +161,7 @@ func TestRate(t *testing.T) {
 			})
 			time.Sleep(time.Millisecond)
 		}
+
 		if used := c.Stats().Used["rsa"]; used < 0.95 || used > 1.05 {
 			t.Errorf("Stats().Used = %v, want about 1", used)
 		}
@@ -167,11 +172,13 @@ func TestRate(t *testing.T) {
 		if s := c.Stats(); s.AttemptsTotal != uint64(done.Load()) || s.LimitedTotal != uint64(refused.Load()) || s.LimitedTotal == 0 {
 			t.Errorf("Stats() = %+v, want %d attempts and %d limited", s, done.Load(), refused.Load())
 		}
+
 		for range 1000 {
 			if err := c.Do(t.Context(), "free", func(context.Context) error { return nil }); err != nil {
 				t.Fatalf("Do(a class without a rate) = %v", err)
 			}
 		}
+
 		time.Sleep(2 * time.Second)
 		if used := c.Stats().Used["rsa"]; used != 0 {
 			t.Errorf("Stats().Used = %v after two seconds without a call, want 0", used)
@@ -188,6 +195,7 @@ func TestThrottle(t *testing.T) {
 		var done, refused atomic.Int64
 		var wg sync.WaitGroup
 		const seconds = 5
+
 		for range seconds * 1000 {
 			wg.Go(func() {
 				start := time.Now()
@@ -213,6 +221,7 @@ func TestThrottle(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		wg.Wait()
+
 		s := c.Stats()
 		if n := done.Load(); n < seconds*290 || n > seconds*300+40 {
 			t.Errorf("%d calls succeeded in %d s, want about 300 a second", n, seconds)
@@ -226,7 +235,7 @@ func TestThrottle(t *testing.T) {
 	})
 }
 
-// TestThrottledFor holds a class back as long as its service asks for.
+// TestThrottledFor throttles for as long as the service asks for.
 func TestThrottledFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cloud.New(cloud.Config{Classify: func(err error) cloud.Fault {
@@ -234,11 +243,13 @@ func TestThrottledFor(t *testing.T) {
 		}})
 		calls := 0
 		call := func(context.Context) error { calls++; return errBusy }
+
 		for range 3 {
 			if err := c.Do(t.Context(), "rsa", call); !errors.Is(err, signer.ErrOverloaded) || signer.RetryAfter(err) != 3*time.Second {
 				t.Errorf("Do() = %v with a hint of %v, want ErrOverloaded with 3s", err, signer.RetryAfter(err))
 			}
 		}
+
 		time.Sleep(3 * time.Second)
 		_ = c.Do(t.Context(), "rsa", call) // for its call
 		if calls != 2 {
@@ -247,11 +258,12 @@ func TestThrottledFor(t *testing.T) {
 	})
 }
 
-// TestRetriesKeepTheRate has a service that is down answer callers that use the
-// whole rate: their retries must not go above it.
+// TestRetriesKeepTheRate uses the whole rate of a service that is down: the retries must
+// not go above it.
 func TestRetriesKeepTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cloud.New(cloud.Config{Rates: map[string]int{"rsa": 10}, Classify: classify})
+
 		for range 10 {
 			for range 5 {
 				err := c.Do(t.Context(), "rsa", func(context.Context) error { return errDown })
@@ -261,6 +273,7 @@ func TestRetriesKeepTheRate(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
+
 		if n := c.Stats().AttemptsTotal; n > 10*11+1 {
 			t.Errorf("%d attempts in 10 s, want 10 a second at most", n)
 		}
@@ -274,6 +287,7 @@ func TestPing(t *testing.T) {
 		ping := func(class string, answer error) error {
 			return c.Ping(t.Context(), class, func(context.Context) error { probes++; return answer })
 		}
+
 		for i, tt := range []struct {
 			class  string
 			wait   time.Duration
@@ -282,7 +296,7 @@ func TestPing(t *testing.T) {
 			probes int
 		}{
 			{"rsa", 0, errDown, signer.ErrUnavailable, 1},
-			{"rsa", 0, errDown, signer.ErrUnavailable, 2}, // what is down is asked again
+			{"rsa", 0, errDown, signer.ErrUnavailable, 2}, // a service that is down is asked again
 			{"rsa", 0, nil, nil, 3},
 			{"rsa", 4 * time.Second, errDown, nil, 3}, // not asked
 			{"rsa", 2 * time.Second, errBusy, nil, 4}, // a throttle is an answer
@@ -296,6 +310,7 @@ func TestPing(t *testing.T) {
 				t.Errorf("%d: Ping() = %v after %d probes, want %v after %d", i, err, probes, tt.want, tt.probes)
 			}
 		}
+
 		c.Close()
 		if err := ping("rsa", nil); !errors.Is(err, signer.ErrUnavailable) {
 			t.Errorf("Ping() after Close = %v, want ErrUnavailable", err)
@@ -303,8 +318,8 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// TestPingAfterUse takes a call's answer for a Ping's, and a call's failure for
-// a reason to ask.
+// TestPingAfterUse pings after a call: Ping takes the call's answer for its own, and
+// probes after a call that failed.
 func TestPingAfterUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := cloud.New(cloud.Config{Classify: classify})

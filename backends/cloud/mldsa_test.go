@@ -11,8 +11,8 @@ import (
 	"signetd/signer"
 )
 
-// lastOfOID is where the last byte of the OID is, after the headers of the two
-// sequences, of four and two bytes, and its own.
+// lastOfOID is the offset of the last byte of the OID. Before it are the headers of the two
+// sequences, of four and two bytes, and the OID's own.
 const lastOfOID = 4 + 2 + 2 + 8
 
 // TestMLDSAKey reads keys that another implementation wrote, and verifies what they

@@ -37,6 +37,7 @@ func TestPublicKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, pub := range map[string]crypto.PublicKey{"RSA": &rs.PublicKey, "P-384": &ec.PublicKey, "Ed25519": ed, "secp256k1": koblitz.PubKey().ToECDSA()} {
 		t.Run(name, func(t *testing.T) {
 			der, err := cloud.MarshalPublicKey(pub)
@@ -102,6 +103,7 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	digest := sha256.Sum256([]byte("x"))
+
 	sign := func(key crypto.Signer, opts crypto.SignerOpts) []byte {
 		sig, err := key.Sign(rand.Reader, digest[:], opts)
 		if err != nil {
@@ -109,6 +111,7 @@ func TestVerify(t *testing.T) {
 		}
 		return sig
 	}
+
 	tests := []struct {
 		alg  signer.Alg
 		pub  crypto.PublicKey
@@ -126,6 +129,7 @@ func TestVerify(t *testing.T) {
 		{signer.ES256, &ec.PublicKey, nil, false},
 		{signer.EdDSA, ed.Public(), nil, false},
 	}
+
 	for i, tt := range tests {
 		if err := cloud.Verify(tt.pub, tt.alg, digest[:], tt.sig); (err == nil) != tt.want {
 			t.Errorf("%d: Verify(%s) = %v, want success %t", i, tt.alg, err, tt.want)

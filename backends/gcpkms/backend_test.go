@@ -13,7 +13,7 @@ import (
 	"signetd/signer"
 )
 
-// TestRate keeps below the service's quota, and shows what the service refuses.
+// TestRate offers more calls than the service's quota, with a rate and without.
 func TestRate(t *testing.T) {
 	for _, rate := range []int{0, 300} {
 		kms := gcpkmstest.New(t)

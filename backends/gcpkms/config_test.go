@@ -17,6 +17,7 @@ import (
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
@@ -24,6 +25,7 @@ func TestConfig(t *testing.T) {
 		}
 		return path
 	}
+
 	bad := map[string]gcpkms.Config{
 		"endpoint without a port":   {Endpoint: "kms.example"},
 		"a URL":                     {Endpoint: "https://kms.example/"},
@@ -40,6 +42,7 @@ func TestConfig(t *testing.T) {
 		"no JSON":                   {CredentialsFile: write("text", `secret-value`, 0o600)},
 		"unknown type":              {CredentialsFile: write("other", `{"type":"secret-value"}`, 0o600)},
 	}
+
 	for name, c := range bad {
 		b, err := gcpkms.Open(t.Context(), c)
 		if !errors.Is(err, signer.ErrInvalid) || strings.Contains(err.Error(), "secret-value") {
@@ -49,6 +52,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("Open(%s) returned a backend and an error", name)
 		}
 	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := gcpkms.Open(ctx, gcpkms.Config{}); !errors.Is(err, context.Canceled) {

@@ -19,8 +19,8 @@ import (
 	"signetd/signer/signertest"
 )
 
-// plain is the config for a fake that may take its time: it makes its signatures on
-// the CPUs of the test, and no test but those of faults is about time.
+// plain returns a config with a long timeout: the fake signs on the CPUs of the test, and
+// only the tests of faults are about time.
 func plain(kms *gcpkmstest.Server) gcpkms.Config {
 	return gcpkms.Config{Endpoint: kms.Endpoint(), Plaintext: true, AttemptTimeout: "30s"}
 }
@@ -53,13 +53,14 @@ var kinds = map[signer.Alg]signertest.Kind{
 	signer.HS256: signertest.HMAC, signer.HS384: signertest.HMAC, signer.HS512: signertest.HMAC,
 }
 
-// conform runs the suite that every backend runs, once for each algorithm: a version
-// of Google's has one.
+// conform runs the suite that every backend runs, once for each algorithm, since a version
+// has only one.
 func conform(t *testing.T, c gcpkms.Config, keys map[signer.Alg]string) {
 	ec, ok := keys[signer.ES256]
 	if !ok {
 		t.Fatal("no key for ES256, which each run of the suite needs")
 	}
+
 	missing := regexp.MustCompile(`[0-9]+$`).ReplaceAllString(ec, "999999")
 	for alg, ref := range keys {
 		kind, ok := kinds[alg]
@@ -141,6 +142,7 @@ func TestConformanceElsewhere(t *testing.T) {
 func TestEveryAlgorithm(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	b := mustOpen(t, plain(kms))
+
 	for algorithm, algs := range gcpkms.Table() {
 		t.Run(algorithm, func(t *testing.T) {
 			key, err := b.OpenKey(t.Context(), "gcpkms:///"+create(kms, algorithm, algorithm))
@@ -164,7 +166,7 @@ func TestEveryAlgorithm(t *testing.T) {
 	}
 }
 
-// TestTable holds the table to the enumeration of Google's client.
+// TestTable compares the table with the enumeration of Google's client.
 func TestTable(t *testing.T) {
 	known := gcpkms.Known()
 	for name := range maps.Keys(kmspb.CryptoKeyVersion_CryptoKeyVersionAlgorithm_value) {

@@ -26,6 +26,7 @@ func TestExpand(t *testing.T) {
 		t.Errorf("Expand() without versions = %v, want ErrUnavailable that may pass", err)
 	}
 	start := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
 	var want []signer.Expanded
 	for i := range 12 {
 		v := kms.CreateVersion(key)
@@ -39,6 +40,7 @@ func TestExpand(t *testing.T) {
 			want = append(want, signer.Expanded{Ref: v, NotBefore: start.Add(time.Duration(i) * time.Hour)})
 		}
 	}
+
 	slices.Reverse(want)
 	got, err := b.Expand(t.Context(), "gcpkms:///"+key)
 	if err != nil || !slices.Equal(got, want) {
@@ -54,11 +56,13 @@ func TestExpand(t *testing.T) {
 	if text := newest.(signer.Describer).Describe(); !strings.HasPrefix(text, want[0].Ref+", EC_SIGN_P256_SHA256, protection level SOFTWARE; the credentials have cloudkms.") {
 		t.Errorf("Describe() of the CryptoKey's key = %q, want %s", text, want[0].Ref)
 	}
+
 	for _, ref := range []string{want[0].Ref, create(kms, "one", "HMAC_SHA256")} {
 		if got, err := b.Expand(t.Context(), ref); err != nil || len(got) != 1 || got[0] != (signer.Expanded{Ref: ref}) {
 			t.Errorf("Expand(%q) = %v, %v; want itself", ref, got, err)
 		}
 	}
+
 	create(kms, "kek", "GOOGLE_SYMMETRIC_ENCRYPTION")
 	if got, err := b.Expand(t.Context(), gcpkmstest.KeyRing+"/cryptoKeys/kek"); err != nil || len(got) != 1 || strings.Contains(got[0].Ref, "Versions") {
 		t.Errorf("Expand(a key that encrypts) = %v, %v; want itself", got, err)

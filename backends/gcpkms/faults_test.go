@@ -20,14 +20,14 @@ import (
 	"signetd/signer"
 )
 
-// attempt is the time of one attempt in these tests, and pauses what the two pauses
-// between three of them take at most, with room for a busy machine.
+// attempt is how long an attempt may take in these tests, and pauses is how long the two
+// pauses between three attempts take at most, with room for a busy machine.
 const (
 	attempt = time.Second
 	pauses  = 800 * time.Millisecond
 )
 
-// A faultCase is what goes wrong in a call, and what its caller got.
+// A faultCase is what goes wrong in a call, and what its caller must get.
 type faultCase struct {
 	name     string
 	kind     gcpkmstest.Kind
@@ -59,7 +59,7 @@ var transport = []faultCase{
 	{name: "permission taken away", kind: gcpkmstest.Denied, times: -1, want: signer.ErrUnavailable, text: "grant the role", attempts: 1},
 }
 
-// states are the faults of a version that is changed under the caller.
+// states are the faults of a version that is changed while it is in use.
 var states = []faultCase{
 	{name: "disabled in flight", kind: gcpkmstest.Disable, times: 1, want: signer.ErrUnavailable, text: "current state is: DISABLED", attempts: 1},
 	{name: "scheduled for destruction in flight", kind: gcpkmstest.Destroy, times: 1, want: signer.ErrUnavailable, text: "current state is: DESTROY_SCHEDULED", attempts: 1},
@@ -80,10 +80,11 @@ var (
 	wrongName   = faultCase{name: "another version's name", kind: gcpkmstest.WrongName, times: -1, want: signer.ErrUnavailable, text: "names another key version", attempts: 3}
 )
 
-// runFaults makes one call for each case and checks who got what, after how many
-// attempts and how long. use returns an error, too, if it got a wrong answer.
+// runFaults makes one call for each case, and checks what the caller gets, after how many
+// attempts and after how long. use fails the test itself if it gets a wrong answer.
 func runFaults(t *testing.T, kms *gcpkmstest.Server, method, version string, use func(context.Context) error, cases ...[]faultCase) {
 	t.Helper()
+
 	for _, set := range cases {
 		for _, tt := range set {
 			t.Run(tt.name, func(t *testing.T) {
@@ -151,6 +152,7 @@ func TestSignFaults(t *testing.T) {
 	kms, version, key := faulty(t, "EC_SIGN_P256_SHA256")
 	public := key.Public().(*ecdsa.PublicKey)
 	digest := sha256.Sum256([]byte("x"))
+
 	runFaults(t, kms, "AsymmetricSign", version, func(ctx context.Context) error {
 		sig, err := key.(signer.Signer).SignContext(ctx, digest[:], signer.ES256.SignerOpts())
 		if err != nil && sig != nil {
@@ -206,6 +208,7 @@ func TestBlobFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	open := func(ctx context.Context) error {
 		got, err := cipher.DecryptBlob(ctx, blob, []byte("aad"))
 		if err == nil && string(got) != "secret" || err != nil && got != nil || errors.Is(err, signer.ErrDecrypt) {
@@ -213,7 +216,9 @@ func TestBlobFaults(t *testing.T) {
 		}
 		return err
 	}
+
 	t.Run("decrypt", func(t *testing.T) { runFaults(t, kms, "Decrypt", version, open, transport, integrity) })
+
 	t.Run("encrypt", func(t *testing.T) {
 		runFaults(t, kms, "Encrypt", version, func(ctx context.Context) (err error) {
 			sealed, err := cipher.EncryptBlob(ctx, []byte("secret"), []byte("aad"))
@@ -226,7 +231,7 @@ func TestBlobFaults(t *testing.T) {
 	})
 }
 
-// TestOpenFaults has the faults of GetPublicKey: a key is opened as it is, or not
+// TestOpenFaults makes GetPublicKey fail: a key is opened with its own public half, or not
 // at all.
 func TestOpenFaults(t *testing.T) {
 	t.Parallel()
@@ -239,12 +244,14 @@ func TestOpenFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var open []faultCase
 	for _, tt := range transport {
 		if tt.kind != gcpkmstest.Denied { // GetPublicKey alone: the version itself is asked then
 			open = append(open, tt)
 		}
 	}
+
 	runFaults(t, kms, "GetPublicKey", version, func(ctx context.Context) error {
 		key, err := b.OpenKey(ctx, version)
 		if err == nil && !key.Public().(*ecdsa.PublicKey).Equal(right.Public()) {
@@ -258,7 +265,8 @@ func TestOpenFaults(t *testing.T) {
 		{name: "disabled", kind: gcpkmstest.Disable, times: 1, want: signer.ErrUnavailable, text: "the version is DISABLED: only an ENABLED one can be used", attempts: 1},
 		{name: "scheduled for destruction", kind: gcpkmstest.Destroy, times: 1, want: signer.ErrUnavailable, text: "DESTROY_SCHEDULED", attempts: 1},
 	})
-	// A stranger's public key cannot be told from the right one before it is used.
+
+	// The public key of another key looks right until it is used.
 	kms.Inject(gcpkmstest.Fault{Method: "GetPublicKey", Kind: gcpkmstest.AnotherKey})
 	key, err := b.OpenKey(t.Context(), version)
 	if err != nil {
@@ -269,7 +277,7 @@ func TestOpenFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := v.Prove(t.Context()); err == nil || !strings.Contains(err.Error(), "does not verify") {
-		t.Errorf("Prove() with a stranger's public key = %v, want an error", err)
+		t.Errorf("Prove() with another key's public half = %v, want an error", err)
 	}
 }
 

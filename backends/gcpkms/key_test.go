@@ -13,7 +13,7 @@ import (
 	"signetd/signer"
 )
 
-// TestOpenKeyRefuses says at start what cannot work later.
+// TestOpenKeyRefuses opens keys that cannot be used, or not now.
 func TestOpenKeyRefuses(t *testing.T) {
 	t.Parallel()
 	kms := gcpkmstest.New(t)
@@ -28,6 +28,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 	pending := create(kms, "pending", "EC_SIGN_P256_SHA256")
 	kms.SetState(pending, kmspb.CryptoKeyVersion_PENDING_GENERATION)
 	b := mustOpen(t, plain(kms))
+
 	tests := []struct {
 		name, ref string
 		want      error
@@ -49,19 +50,21 @@ func TestOpenKeyRefuses(t *testing.T) {
 		{"raw AES", create(kms, "aes", "AES_256_GCM"), signer.ErrUnsupported, "raw AES"},
 		{"post-quantum", create(kms, "pq", "PQ_SIGN_SLH_DSA_SHA2_128S"), signer.ErrUnsupported, "post-quantum"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := b.OpenKey(t.Context(), tt.ref)
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("OpenKey(%q) = %v, want %v with %q", tt.ref, err, tt.want, tt.text)
 			}
-			// A state that somebody can change in Google's console must not keep the daemon
-			// from starting; a mistake in the config must.
+			// A state that can change at Google must not keep the daemon from starting; a
+			// mistake in the config must.
 			if passes := errors.Is(tt.want, signer.ErrUnavailable); signer.Passing(err) != passes {
 				t.Errorf("Passing(%v) = %t, want %t", err, !passes, passes)
 			}
 		})
 	}
+
 	key, err := b.OpenKey(t.Context(), hmac)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +83,7 @@ func TestOpenKeyRefuses(t *testing.T) {
 	}
 }
 
-// TestPermissions opens keys with credentials that lack something.
+// TestPermissions opens keys with credentials that have few permissions.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	const view, sign, get, use = "cloudkms.cryptoKeyVersions.viewPublicKey", "cloudkms.cryptoKeyVersions.useToSign", "cloudkms.cryptoKeyVersions.get", "cloudkms.cryptoKeyVersions.useToDecrypt"
@@ -88,6 +91,7 @@ func TestPermissions(t *testing.T) {
 	ec, mac := create(kms, "ec", "EC_SIGN_P256_SHA256"), create(kms, "mac", "HMAC_SHA256")
 	rs := create(kms, "rsa", "RSA_DECRYPT_OAEP_2048_SHA256")
 	b := mustOpen(t, plain(kms))
+
 	tests := []struct {
 		name, ref string
 		has       []string
@@ -103,6 +107,7 @@ func TestPermissions(t *testing.T) {
 		{"a decrypter", rs, []string{view, use}, ""},
 		{"a decrypter's viewer", rs, []string{view, sign}, "roles/cloudkms.cryptoKeyDecrypter"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			kms.SetPermissions(tt.has...)
@@ -115,6 +120,7 @@ func TestPermissions(t *testing.T) {
 			}
 		})
 	}
+
 	kms.SetPermissions(gcpkmstest.NoPermission)
 	if err := b.Ping(t.Context()); err != nil {
 		t.Errorf("Ping() without permissions = %v: the service answers", err)

@@ -38,14 +38,15 @@ func openMLDSA(t *testing.T, b *gcpkms.Backend, ref string) (signer.Signer, *mld
 	return key.(signer.Signer), pub
 }
 
-// TestMLDSA signs messages up to the limit of each sort of version, with no more
-// permissions than signers have, and keeps back what is not the key's signature.
+// TestMLDSA signs messages up to the limit of each type of version, with no more
+// permissions than signers have. It never gets a signature that is not the key's.
 func TestMLDSA(t *testing.T) {
 	t.Parallel()
 	kms := gcpkmstest.New(t)
 	kms.SetPermissions("cloudkms.cryptoKeyVersions.viewPublicKey", "cloudkms.cryptoKeyVersions.useToSign")
 	b := mustOpen(t, plain(kms))
 	const limit = 64 << 10
+
 	for algorithm, tests := range map[string]map[int]error{
 		mldsaData: {0: signer.ErrInvalid, 1: nil, limit: nil, limit + 1: signer.ErrInvalid},
 		mldsaMu:   {0: nil, 1: nil, limit: nil, 3 * limit: nil},
@@ -70,13 +71,14 @@ func TestMLDSA(t *testing.T) {
 	}
 }
 
-// TestMLDSAOpenFaults has the faults of GetPublicKey in the format of ML-DSA, which
-// is asked for second.
+// TestMLDSAOpenFaults makes GetPublicKey fail in the format of ML-DSA, which is asked for
+// after PEM.
 func TestMLDSAOpenFaults(t *testing.T) {
 	t.Parallel()
 	kms := gcpkmstest.New(t)
 	version := create(kms, "pq", mldsaData)
 	b := mustOpen(t, plain(kms))
+
 	for _, tt := range []struct {
 		kind gcpkmstest.Kind
 		want error // nil: one without a sentinel
@@ -95,7 +97,8 @@ func TestMLDSAOpenFaults(t *testing.T) {
 		}
 		kms.Heal()
 	}
-	// A stranger's public key cannot be told from the right one before it is used.
+
+	// The public key of another key looks right until it is used.
 	kms.Inject(gcpkmstest.Fault{Method: "GetPublicKey", Kind: gcpkmstest.AnotherKey, Skip: 1})
 	k, _ := openMLDSA(t, b, version)
 	if sig, err := k.SignContext(t.Context(), []byte("m"), crypto.Hash(0)); sig != nil || err == nil || !strings.Contains(err.Error(), "does not verify") {

@@ -13,7 +13,8 @@ import (
 	"signetd/signer"
 )
 
-// TestBlob opens what a rotated key encrypted, and nothing that was tampered with.
+// TestBlob decrypts what a key has encrypted before it was rotated, and nothing that was
+// tampered with.
 func TestBlob(t *testing.T) {
 	t.Parallel()
 	kms := gcpkmstest.New(t)
@@ -40,6 +41,7 @@ func TestBlob(t *testing.T) {
 	}
 	bad := slices.Clone(blob)
 	bad[len(bad)-1] ^= 1
+
 	for what, in := range map[string][2][]byte{
 		"tampered": {bad, []byte("aad")}, "other aad": {blob, []byte("add")}, "empty": {nil, nil}, "short": {blob[:3], nil},
 		"of no version": {append([]byte{0, 0, 0, 99}, blob[4:]...), []byte("aad")}, "too long": {make([]byte, 2<<20), nil},
@@ -48,6 +50,7 @@ func TestBlob(t *testing.T) {
 			t.Errorf("DecryptBlob(%s) = %v, want ErrDecrypt and nothing else", what, err)
 		}
 	}
+
 	if _, err := key.EncryptBlob(t.Context(), make([]byte, 64<<10+1), nil); !errors.Is(err, signer.ErrInvalid) {
 		t.Errorf("EncryptBlob(64 KiB + 1) = %v, want ErrInvalid", err)
 	}

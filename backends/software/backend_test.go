@@ -30,6 +30,7 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	hmacFile := write(t, jwk, 0o600)
+
 	signertest.Run(t, signertest.Config{
 		Open: func(t *testing.T) signer.Backend {
 			b, err := software.Open(t.Context(), software.Config{})
@@ -95,6 +96,7 @@ func TestFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	tests := map[string]struct {
 		data []byte
 	}{
@@ -103,6 +105,7 @@ func TestFiles(t *testing.T) {
 		"PKCS #1": {data: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rs)})},
 		"JWK":     {data: jwk},
 	}
+
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			k, err := open(t).OpenKey(t.Context(), write(t, tt.data, 0o600))
@@ -117,7 +120,8 @@ func TestFiles(t *testing.T) {
 }
 
 func TestBadFiles(t *testing.T) {
-	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ" // #nosec G101 -- of nobody
+	const secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQ" // #nosec G101 -- an example
+
 	tests := []struct {
 		name string
 		ref  string
@@ -131,6 +135,7 @@ func TestBadFiles(t *testing.T) {
 		{"garbage", write(t, []byte(secret), 0o600), signer.ErrInvalid, "no private key"},
 		{"broken JWK", write(t, []byte(`{"kty":"EC","d":"`+secret+`"}`), 0o600), signer.ErrInvalid, "no private key"},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := open(t).OpenKey(t.Context(), tt.ref)
@@ -163,6 +168,7 @@ func TestGenerateIsStable(t *testing.T) {
 // larger RSA keys are left out: they take long, and differ in nothing but size.
 func TestKeysFor(t *testing.T) {
 	b := open(t)
+
 	for _, typ := range []string{
 		"ec-p256", "ec-p384", "ec-p521", "ec-secp256k1", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87",
 		"rsa-2048", "hmac-512", "aes-128", "aes-192", "aes-256",

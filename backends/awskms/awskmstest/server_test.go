@@ -73,7 +73,7 @@ func (c *client) do(op, body string) (int, map[string]any, string) {
 	}
 	var answer map[string]any
 	if err := json.Unmarshal(data, &answer); err != nil {
-		c.t.Fatalf("%s: %q is no JSON: %v", op, data, err)
+		c.t.Fatalf("%s: %q is not JSON: %v", op, data, err)
 	}
 	if got := resp.Header.Get("Content-Type"); got != "application/x-amz-json-1.1" {
 		c.t.Errorf("Content-Type = %q", got)
@@ -103,6 +103,7 @@ func TestSignature(t *testing.T) {
 	setHeader := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
+
 	rewrite := func(old, new string) func(*http.Request) {
 		return func(r *http.Request) {
 			before := r.Header.Get("Authorization")
@@ -113,7 +114,9 @@ func TestSignature(t *testing.T) {
 			r.Header.Set("Authorization", after)
 		}
 	}
+
 	const bad, none, incomplete, unknown = "InvalidSignatureException", "MissingAuthenticationTokenException", "IncompleteSignatureException", "UnrecognizedClientException"
+
 	tests := []struct {
 		name  string
 		token string // that the server wants
@@ -183,6 +186,7 @@ func TestSignature(t *testing.T) {
 			}
 		}, code: bad},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := awskmstest.New(t, awskmstest.Config{SessionToken: tt.token})
@@ -224,6 +228,7 @@ func TestRefusals(t *testing.T) {
 	const shake, external = `"SigningAlgorithm":"ML_DSA_SHAKE_256"`, `"MessageType":"EXTERNAL_MU"`
 	const es256, digest, hs256 = `"SigningAlgorithm":"ECDSA_SHA_256"`, `"MessageType":"DIGEST"`, `"MacAlgorithm":"HMAC_SHA_256"`
 	blob, _ := c.ok("Encrypt", body(sym, `"Plaintext":"eA=="`))["CiphertextBlob"].(string)
+
 	tests := []struct{ op, body, code string }{
 		{"Sign", body(ec, message(32), digest, es256, `"Color":"red"`), "SerializationException"},
 		{"Sign", body(ec, message(32), digest, es256, es256), "SerializationException"},
@@ -287,6 +292,7 @@ func TestRefusals(t *testing.T) {
 		{"DeriveSharedSecret", body(agree, `"PublicKey":"eA=="`), "ValidationException"},
 		{"DeriveSharedSecret", body(ec, `"KeyAgreementAlgorithm":"ECDH"`, `"PublicKey":"eA=="`), "InvalidKeyUsageException"},
 	}
+
 	for _, tt := range tests {
 		c.want(tt.op, tt.body, tt.code)
 	}
@@ -295,7 +301,7 @@ func TestRefusals(t *testing.T) {
 	c.ok("DescribeKey", body(deleted))
 }
 
-// TestSalt: a salt of PSS is as long as the hash, by a verifier that takes no other.
+// TestSalt verifies that the salt of PSS is as long as the hash.
 func TestSalt(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)
@@ -312,7 +318,8 @@ func TestSalt(t *testing.T) {
 	}
 }
 
-// TestHashEdDSA: the DIGEST form of Ed25519 is no signature of the message.
+// TestHashEdDSA signs with the DIGEST form of Ed25519, whose result is not a signature of
+// the message.
 func TestHashEdDSA(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)
@@ -322,6 +329,7 @@ func TestHashEdDSA(t *testing.T) {
 		answer := c.ok("Sign", `{"KeyId":"`+arn+`","Message":"`+b64(message)+`","MessageType":"`+typ+`","SigningAlgorithm":"`+algorithm+`"}`)
 		return answer["Signature"].(string)
 	}
+
 	for _, tt := range []struct {
 		algorithm, typ string
 		pure           bool
@@ -336,10 +344,11 @@ func TestHashEdDSA(t *testing.T) {
 	}
 }
 
-// TestMu: the signature of a mu is one of the message that it is of.
+// TestMu signs the mu of a message, whose result is a signature of the message.
 func TestMu(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)
+
 	for _, spec := range []string{"ML_DSA_44", "ML_DSA_65", "ML_DSA_87"} {
 		arn := s.CreateKey(spec, "SIGN_VERIFY")
 		pub, _ := s.Public(arn).(*mldsa.PublicKey)
@@ -351,20 +360,20 @@ func TestMu(t *testing.T) {
 			sig, _ := answer["Signature"].(string)
 			raw, err := base64.StdEncoding.DecodeString(sig)
 			if err != nil || mldsa.Verify(pub, message, raw, nil) != nil {
-				t.Errorf("%s, %s: the signature is none of the message", spec, typ)
+				t.Errorf("%s, %s: the signature is not one of the message", spec, typ)
 			}
 			c.ok("Verify", `{"KeyId":"`+arn+`","Message":"`+b64(message)+`","SigningAlgorithm":"ML_DSA_SHAKE_256","Signature":"`+sig+`"}`)
 		}
 	}
 }
 
-// TestQuota: above the quota there is ThrottlingException, for the operations with
-// keys alone.
+// TestQuota goes above the quota, which counts only the operations with keys.
 func TestQuota(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{Quota: 10})
 	c := newClient(t, s)
 	arn := s.CreateKey("HMAC_256", "GENERATE_VERIFY_MAC")
 	done, throttled := 0, 0
+
 	for range 20 {
 		status, answer, _ := c.do("GenerateMac", `{"KeyId":"`+arn+`","Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`)
 		switch {
@@ -377,6 +386,7 @@ func TestQuota(t *testing.T) {
 		}
 		c.ok("DescribeKey", `{"KeyId":"`+arn+`"}`)
 	}
+
 	if done == 0 || throttled == 0 {
 		t.Errorf("%d done and %d throttled, want some of both", done, throttled)
 	}
@@ -385,18 +395,20 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// TestInject: of several faults each finds its call.
+// TestInject injects several faults, which each happen to their own calls.
 func TestInject(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)
 	s.Inject("DescribeKey", 2, 1, awskmstest.Error("KMSInternalException", "second"))
 	s.Inject("", 3, 2, awskmstest.Error("KMSInternalException", "any"))
 	s.Inject("Sign", 1, -1, awskmstest.Throttling())
+
 	for i, want := range []string{"NotFoundException", "second", "NotFoundException", "any", "any", "NotFoundException"} {
 		if _, _, text := c.do("DescribeKey", `{"KeyId":"alias/none"}`); !strings.Contains(text, want) {
 			t.Errorf("call %d = %s, want %q", i+1, text, want)
 		}
 	}
+
 	for range 3 {
 		c.want("Sign", `{}`, "ThrottlingException")
 	}
@@ -404,7 +416,7 @@ func TestInject(t *testing.T) {
 	c.want("Sign", `{}`, "ValidationException")
 }
 
-// TestKeyGeneration: no key of a sort that AWS does not have.
+// TestKeyGeneration creates keys that AWS does not have.
 func TestKeyGeneration(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	for _, sort := range [][2]string{{"RSA_1024", "SIGN_VERIFY"}, {"ECC_SECG_P256K1", "KEY_AGREEMENT"}, {"HMAC_256", "SIGN_VERIFY"}, {"RSA_2048", "SIGN"}} {
@@ -419,7 +431,7 @@ func TestKeyGeneration(t *testing.T) {
 	}
 }
 
-// TestBlobs: two blobs of one plaintext differ, and Decrypt finds the key by itself.
+// TestBlobs encrypts one plaintext twice, and decrypts without naming the key.
 func TestBlobs(t *testing.T) {
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)

@@ -15,9 +15,9 @@ import (
 )
 
 // The SDK's module has, for the tests of the SDK, what a request of each operation
-// and each answer look like. They are read where the module cache has them.
+// and each answer look like. They are read from the module cache.
 
-// operations are those that the server has.
+// operations are the operations of the server.
 var operations = []string{"DescribeKey", "GetPublicKey", "Sign", "Verify", "GenerateMac", "VerifyMac", "Encrypt", "Decrypt", "DeriveSharedSecret"}
 
 func sdk(t *testing.T) string {
@@ -41,6 +41,7 @@ func snapshot(t *testing.T, path string) (first string, header http.Header, body
 		t.Fatalf("%s: no body", path)
 	}
 	lines := strings.Split(head, "\n")
+
 	header = http.Header{}
 	for _, line := range lines[1:] {
 		if name, value, ok := strings.Cut(line, ": "); ok {
@@ -65,7 +66,7 @@ func TestRequestSnapshots(t *testing.T) {
 	}
 }
 
-// TestErrorSnapshots has the server answer with every error of the SDK's: status and
+// TestErrorSnapshots makes the server answer with every error of the SDK. Status and
 // body must be the same.
 func TestErrorSnapshots(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join(sdk(t), "response_snapshot", "*.error.snap"))
@@ -74,6 +75,7 @@ func TestErrorSnapshots(t *testing.T) {
 	}
 	s := awskmstest.New(t, awskmstest.Config{})
 	c := newClient(t, s)
+
 	for _, path := range paths {
 		first, _, want := snapshot(t, path)
 		code := strings.TrimSuffix(filepath.Base(path), ".error.snap")
@@ -98,6 +100,7 @@ func TestResponseSnapshots(t *testing.T) {
 		"VerifyMac": "MacValid", "Encrypt": "CiphertextBlob", "Decrypt": "Plaintext", "DeriveSharedSecret": "SharedSecret",
 	}
 	dir := sdk(t)
+
 	for _, op := range operations {
 		first, _, body := snapshot(t, filepath.Join(dir, "response_snapshot", op+".response.snap"))
 		var want map[string]any
@@ -114,7 +117,7 @@ func TestResponseSnapshots(t *testing.T) {
 	}
 }
 
-// answersOf does every operation once.
+// answersOf calls every operation once.
 func answersOf(c *client, s *awskmstest.Server) map[string]map[string]any {
 	key := func(sort ...string) string { return `{"KeyId":"` + s.CreateKey(sort[0], sort[1]) + `"` }
 	ec, mac, sym := key("ECC_NIST_P256", "SIGN_VERIFY"), key("HMAC_256", "GENERATE_VERIFY_MAC"), key("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
@@ -134,7 +137,7 @@ func answersOf(c *client, s *awskmstest.Server) map[string]map[string]any {
 	return answers
 }
 
-// compare wants each member of got in want, with a value of the same JSON type.
+// compare checks that each member of got is in want, with a value of the same JSON type.
 func compare(t *testing.T, at string, got, want map[string]any) {
 	t.Helper()
 	for name, value := range got {

@@ -16,7 +16,8 @@ import (
 	"signetd/backends/gcpkms/gcpkmstest"
 )
 
-// dial returns a client without any of Google's own library, in memory.
+// dial returns a client that uses nothing of Google's library, over a connection in
+// memory.
 func dial(t *testing.T, kms *gcpkmstest.Server) (kmspb.KeyManagementServiceClient, iampb.IAMPolicyClient) {
 	t.Helper()
 	conn, err := kms.Dial()
@@ -39,7 +40,7 @@ func sha256Digest(digest []byte) *kmspb.Digest {
 	return &kmspb.Digest{Digest: &kmspb.Digest_Sha256{Sha256: digest}}
 }
 
-// TestSignRefuses has the requests to sign that Google refuses.
+// TestSignRefuses sends the requests to sign that Google refuses.
 func TestSignRefuses(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	client, _ := dial(t, kms)
@@ -53,6 +54,7 @@ func TestSignRefuses(t *testing.T) {
 		return &kmspb.Digest{Digest: &kmspb.Digest_ExternalMu{ExternalMu: make([]byte, size)}}
 	}
 	digest, long := sha256.Sum256([]byte("x")), sha512.Sum384([]byte("x"))
+
 	tests := []struct {
 		name string
 		req  *kmspb.AsymmetricSignRequest
@@ -84,6 +86,7 @@ func TestSignRefuses(t *testing.T) {
 		{"no key", &kmspb.AsymmetricSignRequest{Name: gcpkmstest.KeyRing + "/cryptoKeys/none/cryptoKeyVersions/1", Data: []byte("x")}, codes.NotFound},
 		{"no version", &kmspb.AsymmetricSignRequest{Name: ec + "1", Data: []byte("x")}, codes.NotFound},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			resp, err := client.AsymmetricSign(t.Context(), tt.req)
@@ -102,6 +105,7 @@ func TestStates(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	client, _ := dial(t, kms)
 	version := kms.CreateVersion(kms.CreateKey("k", kmspb.CryptoKeyVersion_HMAC_SHA512))
+
 	for number := range kmspb.CryptoKeyVersion_CryptoKeyVersionState_name {
 		state := kmspb.CryptoKeyVersion_CryptoKeyVersionState(number)
 		kms.SetState(version, state)
@@ -126,12 +130,14 @@ func TestMACVerify(t *testing.T) {
 	if err != nil || len(made.GetMac()) != 28 || !made.GetVerifiedDataCrc32C() {
 		t.Fatalf("MacSign() = %v, %v", made, err)
 	}
+
 	for data, want := range map[string]bool{"x": true, "y": false} {
 		resp, err := client.MacVerify(t.Context(), &kmspb.MacVerifyRequest{Name: version, Data: []byte(data), Mac: made.GetMac(), MacCrc32C: made.GetMacCrc32C()})
 		if err != nil || resp.GetSuccess() != want || !resp.GetVerifiedMacCrc32C() || resp.GetVerifiedSuccessIntegrity() != want {
 			t.Errorf("MacVerify(%q) = %v, %v; want success %t", data, resp, err, want)
 		}
 	}
+
 	if _, err := client.MacSign(t.Context(), &kmspb.MacSignRequest{Name: version}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("MacSign(nothing) = %v, want INVALID_ARGUMENT", err)
 	}
@@ -146,17 +152,19 @@ func TestEncryptLimits(t *testing.T) {
 		t.Errorf("Encrypt() without a version = %v, want FAILED_PRECONDITION", err)
 	}
 	version := kms.CreateVersion(key)
+
 	for size, want := range map[int]codes.Code{0: codes.OK, 64 << 10: codes.OK, 64<<10 + 1: codes.InvalidArgument} {
 		if _, err := client.Encrypt(t.Context(), &kmspb.EncryptRequest{Name: version, Plaintext: make([]byte, size)}); status.Code(err) != want {
 			t.Errorf("Encrypt(%d bytes) = %v, want %v", size, err, want)
 		}
 	}
+
 	if c, err := client.GetCryptoKey(t.Context(), &kmspb.GetCryptoKeyRequest{Name: key}); err != nil || c.GetPrimary().GetName() != version {
 		t.Errorf("GetCryptoKey() = %v, %v; want primary version %s", c, err, version)
 	}
 }
 
-// TestFaults has faults begin and end where they were told to.
+// TestFaults checks at which call a fault begins and ends.
 func TestFaults(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	client, _ := dial(t, kms)
@@ -167,6 +175,7 @@ func TestFaults(t *testing.T) {
 		_, err := client.MacSign(t.Context(), &kmspb.MacSignRequest{Name: name, Data: []byte("x")})
 		return status.Code(err)
 	}
+
 	for i, want := range []codes.Code{codes.OK, codes.ResourceExhausted, codes.ResourceExhausted, codes.OK} {
 		if got := call(version); got != want {
 			t.Errorf("call %d: %v, want %v", i+1, got, want)
@@ -175,6 +184,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("call %d of another key: %v, want OK", i+1, got)
 		}
 	}
+
 	if n := kms.Calls("MacSign"); n != 8 {
 		t.Errorf("Calls() = %d, want 8", n)
 	}
