@@ -57,7 +57,8 @@ func (t algorithmTable) titles() []string {
 
 // text prints a table without the names of keys, which would be too wide.
 func (t algorithmTable) text(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var w io.Writer = table // whose errors Flush returns
 	fmt.Fprintln(w, strings.Join(t.titles(), "\t"))
 	for _, alg := range signer.Known() {
 		fmt.Fprint(w, alg)
@@ -73,7 +74,7 @@ func (t algorithmTable) text(out io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
-	return w.Flush()
+	return table.Flush()
 }
 
 func (t algorithmTable) markdown(out io.Writer) {
