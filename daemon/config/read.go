@@ -176,29 +176,17 @@ func (f *File) yamlError(err error) error {
 
 	text := ye.GetMessage()
 	var mismatch *yaml.TypeError
-	if errors.As(err, &mismatch) {
-		text = "must be " + kindName(mismatch.DstType)
+	if errors.As(err, &mismatch) && kindNames[mismatch.DstType.Kind()] != "" {
+		text = "must be " + kindNames[mismatch.DstType.Kind()]
 	}
 	at := ye.GetToken().Position
 	return fmt.Errorf("%s:%d:%d: %s", f.name, at.Line, at.Column, text)
 }
 
-// kindName says in an operator's words what a value of type t is in a config file.
-func kindName(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Pointer:
-		return kindName(t.Elem())
-	case reflect.Bool:
-		return "true or false"
-	case reflect.String:
-		return "a text"
-	case reflect.Slice:
-		return "a list"
-	case reflect.Struct, reflect.Map:
-		return "a section with members"
-	default:
-		return "a whole number"
-	}
+// kindNames says in an operator's words what a value of a Go kind is in a config file.
+var kindNames = map[reflect.Kind]string{
+	reflect.Bool: "true or false", reflect.String: "a text", reflect.Int: "a whole number", reflect.Int64: "a whole number",
+	reflect.Slice: "a list", reflect.Struct: "a section with members", reflect.Map: "a section with members",
 }
 
 // At returns err with its place in front: the file, line and column of the member at path,

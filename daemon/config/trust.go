@@ -181,9 +181,5 @@ func readJWKS(path string) (*signer.JWKSet, error) {
 	if len(data) > maxJWKS {
 		return nil, fmt.Errorf("%w: %s is longer than %d bytes", signer.ErrInvalid, path, maxJWKS)
 	}
-	set, err := signer.ParseJWKSet(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return set, nil
+	return signer.ParseJWKSet(data)
 }
