@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"encoding/base64"
@@ -96,8 +97,19 @@ type headerReader struct {
 }
 
 // text returns the value of a member that is a string, or "" if the member is missing.
-func (r *headerReader) text(name string) (s string) {
-	if v, ok := r.h[name]; ok && josejson.Unmarshal(v, &s) != nil {
+func (r *headerReader) text(name string) string {
+	v, ok := r.h[name]
+	if !ok {
+		return ""
+	}
+
+	// Nearly all are ASCII without escapes, and are not parsed a second time.
+	escaped := func(c rune) bool { return c == '\\' || c < ' ' || c > '~' }
+	if n := len(v); n >= 2 && v[0] == '"' && bytes.IndexFunc(v[1:n-1], escaped) < 0 {
+		return string(v[1 : n-1])
+	}
+	var s string
+	if josejson.Unmarshal(v, &s) != nil {
 		r.ok = false
 	}
 	return s

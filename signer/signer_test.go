@@ -12,6 +12,7 @@ import (
 
 	"signetd/backends/software"
 	"signetd/signer"
+	"signetd/signer/p256"
 )
 
 func open(t testing.TB, ref string) signer.Key {
@@ -34,7 +35,7 @@ func open(t testing.TB, ref string) signer.Key {
 
 func version(t testing.TB, ref string, algs ...signer.Alg) *signer.Version {
 	t.Helper()
-	v, err := signer.NewVersion(open(t, ref), signer.VersionConfig{Algs: algs, Places: []signer.PlaceConfig{{Backend: "memory"}}})
+	v, err := signer.NewVersion(open(t, ref), signer.VersionConfig{Algs: algs, VerifyES256: p256.Verifier, Places: []signer.PlaceConfig{{Backend: "memory"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func (g *generation) expand(ctx context.Context, at, key string, entry config.Ve
 	if err != nil && !g.tolerates(ctx, err) {
 		return nil, g.file.At(at+".ref", fmt.Errorf("key %q: %w", key, err))
 	}
-	expanded = g.lastExpanded(place, expanded, err == nil)
+	expanded = g.keyring.lastExpanded(place, expanded, err == nil)
 	if len(expanded) == 0 {
 		return []config.Version{entry}, nil
 	}

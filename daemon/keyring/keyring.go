@@ -65,8 +65,8 @@ func New(metrics *daemon.Metrics, log *slog.Logger) *Keyring {
 }
 
 // Open opens the backends and keys of f, and uses each key once with each of its
-// algorithms. Keys that are away are missing from the ring; the setup's Finish opens them
-// later.
+// algorithms. A version that is away is in the ring all the same, as missing, and the
+// setup's Finish opens it later.
 //
 // served is the ring that is in use now, or nil at start. A config that would leave a key
 // of it without any version that is open is refused: the config in use serves better.
@@ -86,11 +86,12 @@ func (k *Keyring) OpenAll(ctx context.Context, f *config.File, backends []Backen
 // A generation is the keys of one config while they are being opened. One goroutine uses
 // it at a time: that of Open, and after that the one that runs Finish.
 type generation struct {
-	*Keyring
-	file   *config.File
-	served *signer.Ring // nil at start
-	strict bool         // what is away is an error, as everything else is
-	log    *slog.Logger
+	// These are set at the start and never again.
+	keyring *Keyring
+	log     *slog.Logger
+	file    *config.File
+	served  *signer.Ring // nil at start
+	strict  bool         // what is away is an error, as everything else is
 
 	backends map[string]signer.Backend
 	keys     []signer.NamedKey
@@ -100,7 +101,7 @@ type generation struct {
 }
 
 func (k *Keyring) generation(f *config.File, served *signer.Ring) *generation {
-	return &generation{Keyring: k, file: f, served: served, log: k.log, backends: map[string]signer.Backend{}, round: newRound()}
+	return &generation{keyring: k, log: k.log, file: f, served: served, backends: map[string]signer.Backend{}, round: newRound()}
 }
 
 func (g *generation) open(ctx context.Context, backends []Backend) (setup daemon.Setup, err error) {
@@ -204,14 +205,14 @@ func closeWithin(s *daemon.Setup, wait time.Duration) error {
 func (k *Keyring) LogFound(ctx context.Context, ring *signer.Ring) {
 	for _, key := range ring.Keys() {
 		for _, v := range key.Versions {
-			k.logFound(ctx, key.Name, v)
+			logFound(ctx, k.log, key.Name, v)
 		}
 	}
 }
 
-func (k *Keyring) logFound(ctx context.Context, key string, v *signer.Version) {
+func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Version) {
 	if found := v.Describe(); found != "" {
-		k.log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
+		log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
 	}
 }
 

@@ -79,7 +79,7 @@ func (g *generation) lookFor(ctx context.Context, m *missingPlace, swap func(*si
 	if err == nil {
 		v := g.keys[m.key].Versions[m.version]
 		g.log.InfoContext(ctx, "version is there", "key", m.keyName, "kid", v.KID(), "backend", m.backend())
-		g.logFound(ctx, m.keyName, v)
+		logFound(ctx, g.log, m.keyName, v)
 		return true
 	}
 

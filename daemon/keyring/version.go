@@ -69,9 +69,9 @@ func (g *generation) plan(at string, key config.Key, v config.Version) (*plan, e
 		}
 		p.config.Places = append(p.config.Places, signer.PlaceConfig{
 			Backend:  place.Backend,
-			Observe:  g.metrics.ObserveBackend(place.Backend),
+			Observe:  g.keyring.metrics.ObserveBackend(place.Backend),
 			Changed:  func(err error) { g.logChange(key.Name, place.Backend, err) },
-			Failover: func() { g.metrics.ObserveFailover(key.Name, place.Backend) },
+			Failover: func() { g.keyring.metrics.ObserveFailover(key.Name, place.Backend) },
 		})
 	}
 	return p, nil
@@ -159,7 +159,7 @@ func (g *generation) openPlace(ctx context.Context, p *plan, i int) (signer.Key,
 		return nil, g.file.At(at, fmt.Errorf("key %q: %w", p.keyName, err))
 	}
 
-	g.remember(placeOfKey{p.keyName, place}, key.Public())
+	g.keyring.remember(placeOfKey{p.keyName, place}, key.Public())
 	return key, nil
 }
 
@@ -203,7 +203,7 @@ func (g *generation) assemble(ctx context.Context, p *plan, keys []signer.Key) (
 			break
 		}
 		if c.Public == nil {
-			c.Public = g.remembered(placeOfKey{p.keyName, place})
+			c.Public = g.keyring.remembered(placeOfKey{p.keyName, place})
 		}
 	}
 
