@@ -99,6 +99,53 @@ func (v *Version) SignJWS(ctx context.Context, alg Alg, header Header, payload [
 	return j, nil
 }
 
+// A protectedHeader is a header of a JWS that a version has signed before.
+type protectedHeader struct {
+	alg    Alg
+	header Header
+	text   string // in base64url
+}
+
+// The bounds of the headers that a version keeps. Most keys sign a few headers again and
+// again, but where any payload may be signed, each request may bring another header.
+const (
+	maxHeaders    = 8
+	maxHeaderText = 64 // bytes of typ and cty
+)
+
+// protected returns the protected header of a JWS in base64url. The first few of a version
+// are kept, since most of its tokens have the same.
+func (v *Version) protected(alg Alg, header Header) (string, error) {
+	var known []protectedHeader
+	if list := v.headers.Load(); list != nil {
+		known = *list
+	}
+	for i := range known {
+		if k := &known[i]; k.alg == alg && k.header == header {
+			return k.text, nil
+		}
+	}
+
+	data, err := json.Marshal(struct {
+		Alg Alg    `json:"alg"`
+		KID string `json:"kid"`
+		Typ string `json:"typ,omitempty"`
+		Cty string `json:"cty,omitempty"`
+	}{alg, v.kid, header.Typ, header.Cty})
+	if err != nil {
+		return "", fmt.Errorf("header: %w", err)
+	}
+	text := b64(data)
+
+	if len(known) < maxHeaders && len(header.Typ)+len(header.Cty) <= maxHeaderText {
+		// Another request may store its header at the same time, and one of the two is
+		// lost. It is stored when it comes again.
+		list := append(slices.Clone(known), protectedHeader{alg, header, text})
+		v.headers.Store(&list)
+	}
+	return text, nil
+}
+
 // appendInputDigest appends the hash of a signing input that names its token in records.
 func appendInputDigest(b []byte, alg Alg, input []byte) []byte {
 	hash := alg.Hash()

@@ -129,7 +129,7 @@ func openIn(m *cryptoki.Module, cfg Config, pin []byte) (*Backend, error) {
 		Queue: cfg.queue(),
 		Open:  b.openSession,
 		Close: b.closeSession,
-		Stale: func(s *session) bool { return s.stamp != *b.healer.repaired.Load() },
+		Stale: b.healer.stale,
 		Lost:  cryptoki.Lost,
 		Full:  cryptoki.Full,
 	})
@@ -201,20 +201,6 @@ func (b *Backend) Close() error {
 	return b.closeErr
 }
 
-// errRestarting means that a call could not be made because the module is being
-// initialised anew. It had no effect.
-var errRestarting = fmt.Errorf("%w: pkcs11: the module is being initialised anew", signer.ErrUnavailable)
-
-// inside runs f, which calls into the module, so that the module is not finalised
-// meanwhile. It does not wait for a module that is being initialised.
-func (b *Backend) inside(f func() error) error {
-	if !b.module.TryEnter() {
-		return errRestarting
-	}
-	defer b.module.Leave()
-	return f()
-}
-
 func (b *Backend) openSession() (s *session, err error) {
 	err = b.inside(func() error {
 		s, err = b.healer.openSession()
@@ -237,43 +223,6 @@ func (b *Backend) readCredential() (cryptoki.Credential, error) {
 		return cryptoki.Credential{}, unavailable(err)
 	}
 	return cryptoki.Credential{PIN: pin, File: b.cfg.PINFile}, nil
-}
-
-// onSession runs f on a session of b. If the session, the login or the token turns out to
-// be lost, it has that repaired and runs f once more, so f must be something that may
-// happen twice.
-func onSession[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
-	again := false
-	for patient := time.Now().Add(patience); ; {
-		if err := b.healer.admit(ctx); err != nil {
-			var zero T
-			return zero, err
-		}
-
-		repairs := b.healer.repairs()
-		v, err := pool.Do(ctx, b.sessions, func(s *session) (v T, err error) {
-			err = b.inside(func() error {
-				if !b.healer.current(s) {
-					return errRestarting
-				}
-				v, err = f(s)
-				return err
-			})
-			return v, err
-		})
-
-		switch {
-		case err == nil:
-			return v, nil
-		case errors.Is(err, errRestarting) && time.Now().Before(patient) && hiccup(ctx):
-			// Another backend restarts the module. The next admit begins our own repair,
-			// which finds our keys again.
-		case !b.healer.retry(ctx, err, repairs, again):
-			return v, err
-		default:
-			again = true
-		}
-	}
 }
 
 // keepAlive uses sessions that were idle for d, until Close.

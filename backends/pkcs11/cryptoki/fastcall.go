@@ -53,6 +53,23 @@ func functionsOf(ctx *p11.Ctx) functions {
 	return functions{(*C.fast_functions)(words[1])}
 }
 
+// A Mechanism is a CK_MECHANISM with a parameter that has no pointers in it but NULL.
+type Mechanism struct {
+	typ    uint
+	params [5]uint // CK_ULONGs
+	n      int     // of params
+}
+
+// NewMechanism returns the mechanism typ with a parameter of at most 5 CK_ULONGs.
+func NewMechanism(typ uint, params ...uint) Mechanism {
+	m := Mechanism{typ: typ}
+	m.n = copy(m.params[:], params)
+	return m
+}
+
+// Name returns the name of the mechanism, see [MechanismName].
+func (m Mechanism) Name() string { return MechanismName(m.typ) }
+
 // tryLoad loads the library at path for the error text of the dynamic loader, which the
 // binding drops. The library stays loaded as long as the process lives.
 func tryLoad(path string) error {

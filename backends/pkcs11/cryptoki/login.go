@@ -9,34 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"signetd/signer"
 )
-
-// A Login is a token that this process is logged in to. PKCS#11 logs in a process and not
-// a session, so all backends of the token share one. It is safe for concurrent use.
-type Login struct {
-	module *Module
-	token  TokenID
-
-	users int  // under module.mu
-	pin   mark // under module.mu; of the PIN that the token took, or zero
-	slot  uint // under module.mu
-
-	// keeper is a session that does nothing. When a process closes its last session
-	// with a token, the token logs it out. It is nil when it was lost. Under module.mu.
-	keeper *Session
-
-	epoch atomic.Uint64 // see Epoch; written under module.mu
-	count atomic.Uint64 // of C_Login; written under module.mu
-
-	// showing is held while a key that wants the PIN for each operation gets it: one at
-	// a time, so that a PIN that the token begins to refuse is shown once.
-	showing sync.Mutex
-}
 
 // A mark tells PINs apart without holding them: their HMAC under a key that only this
 // process has.
@@ -97,31 +74,6 @@ func (m *Module) Login(slot uint, c Credential) (*Login, error) {
 	}
 	m.logins[l.token] = l
 	return l, nil
-}
-
-// Token returns the ID of the token.
-func (l *Login) Token() TokenID { return l.token }
-
-// Module returns the module of the token.
-func (l *Login) Module() *Module { return l.module }
-
-// Epoch returns a number that goes up with each C_Initialize of the module and before
-// each C_Login to the token. From then on the handles of sessions and objects of an
-// earlier epoch may be dead, or those of other sessions and keys.
-func (l *Login) Epoch() uint64 { return l.epoch.Load() }
-
-// Count returns how many times C_Login was called.
-func (l *Login) Count() uint64 { return l.count.Load() }
-
-// OpenSession opens a session with the token. The caller has entered the module.
-func (l *Login) OpenSession() (*Session, error) {
-	return l.module.openSession(l.slotNow())
-}
-
-func (l *Login) slotNow() uint {
-	l.module.mu.Lock()
-	defer l.module.mu.Unlock()
-	return l.slot
 }
 
 // ErrTokenGone means that the slot of the token holds another one, or none.

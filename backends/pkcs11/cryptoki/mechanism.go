@@ -19,23 +19,6 @@ const (
 	AESKeyWrapKWP = 0x210b // CKM_AES_KEY_WRAP_KWP, section 2.14
 )
 
-// A Mechanism is a CK_MECHANISM with a parameter that has no pointers in it but NULL.
-type Mechanism struct {
-	typ    uint
-	params [5]uint // CK_ULONGs
-	n      int     // of params
-}
-
-// NewMechanism returns the mechanism typ with a parameter of at most 5 CK_ULONGs.
-func NewMechanism(typ uint, params ...uint) Mechanism {
-	m := Mechanism{typ: typ}
-	m.n = copy(m.params[:], params)
-	return m
-}
-
-// Name returns the name of the mechanism, see [MechanismName].
-func (m Mechanism) Name() string { return MechanismName(m.typ) }
-
 // A Hash is a hash function in the words of PKCS#11.
 type Hash struct {
 	Mechanism uint // the hash itself
