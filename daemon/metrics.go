@@ -105,6 +105,7 @@ func NewMetrics(version string) *Metrics {
 			Name: "signetd_failovers_total", Help: "Attempts that a backend did not serve, so that the request went on to another place or version of the key.",
 		}, []string{"key", "backend"}),
 	}
+
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "signetd_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	})

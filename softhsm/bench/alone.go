@@ -77,6 +77,7 @@ func (w *world) startUps(r *report.Report) error {
 	if err != nil {
 		return err
 	}
+
 	for _, s := range []struct {
 		hsm     *hsm
 		keys    []keySpec
