@@ -210,9 +210,9 @@ func (k *Keyring) LogFound(ctx context.Context, ring *signer.Ring) {
 	}
 }
 
-func logFound(ctx context.Context, log *slog.Logger, key string, v *signer.Version) {
+func logFound(ctx context.Context, logger *slog.Logger, key string, v *signer.Version) {
 	if found := v.Describe(); found != "" {
-		log.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
+		logger.InfoContext(ctx, "key opened", "key", key, "kid", v.KID(), "backend", v.Backend(), "found", found)
 	}
 }
 
