@@ -173,7 +173,7 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 }
 
 // stop answers the requests in flight and closes the backends. The order is such that no
-// request is lost: first nobody can connect any more, then the backlog is accepted, then
+// request is lost: first the socket's path goes, then the backlog is accepted, then
 // the server waits for its requests, and only then the backends close.
 func (r *running) stop(ctx context.Context, srv *server.Server, sockets []net.Listener, stopReloads func(context.Context)) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)

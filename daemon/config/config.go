@@ -4,7 +4,7 @@
 // [Read] reads the file and opens nothing. [File.Settings] and [File.Setup] check what
 // it says: the first for the process (socket, limits, audit log, logging), the second
 // for the keys and who may use them. Neither opens a key. The package knows no backend:
-// whoever calls Read hands in the type of a backend's config.
+// the caller of Read hands in the type of a backend's config.
 package config
 
 import (

@@ -193,7 +193,7 @@ var kindNames = map[reflect.Kind]string{
 // such as "$.keys[0].jwt", or of the nearest member above it that the file has, and the
 // path itself.
 func (f *File) At(path string, err error) error {
-	// The sentinel speaks of requests, and a config is none.
+	// The text of the sentinel is about requests: it would only confuse here.
 	text := member(path) + ": " + strings.TrimPrefix(err.Error(), signer.ErrInvalid.Error()+": ")
 	if node := f.nearest(path); node != nil {
 		return f.errorAt(node, text, err)

@@ -102,7 +102,7 @@ func (f *File) socket() (server.SocketConfig, error) {
 	return c, nil
 }
 
-// metrics lets nobody outside this host read the metrics: they name keys.
+// metrics refuses addresses that other hosts can reach, because the metrics name keys.
 func (f *File) metrics() (Metrics, error) {
 	where := f.Metrics.Listen
 	switch {
