@@ -18,7 +18,8 @@ import (
 	"signetd/signer"
 )
 
-// cryptoKey is a config with one key, whose versions are those of a CryptoKey.
+// cryptoKey returns a config with one key and the given version of it, in a fake of Google
+// Cloud KMS.
 func cryptoKey(t *testing.T, kms *gcpkmstest.Server, version string) *document {
 	t.Helper()
 	text := strings.NewReplacer(
@@ -55,12 +56,12 @@ func TestExpand(t *testing.T) {
 	}
 	tests := []struct {
 		name, version string
-		active        string        // the version that is
-		offset        time.Duration // of the not_before of the newest, from when it was made
+		active        string        // the ref of the active version, or empty
+		offset        time.Duration // of the newest version's not_before, from the time when it was made
 	}{
 		{"as they were made", `{backend: gcp, ref: "` + key + `"}`, refs[1], 0},
-		{"from a day that is past", `{backend: gcp, ref: "gcpkms:///` + key + `", not_before: 2026-01-01T00:00:00Z}`, refs[1], 0},
-		{"from a day that comes", fmt.Sprintf(`{backend: gcp, ref: %q, not_before: %q}`, key, now.Add(time.Hour).Format(time.RFC3339Nano)), "", 2 * time.Hour},
+		{"from a past day", `{backend: gcp, ref: "gcpkms:///` + key + `", not_before: 2026-01-01T00:00:00Z}`, refs[1], 0},
+		{"from a future day", fmt.Sprintf(`{backend: gcp, ref: %q, not_before: %q}`, key, now.Add(time.Hour).Format(time.RFC3339Nano)), "", 2 * time.Hour},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -69,6 +70,7 @@ func TestExpand(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { closeSetup(t, setup) })
+
 			k, err := setup.Ring.Key("oidc")
 			if err != nil || len(k.Versions) != 2 {
 				t.Fatalf("Key() = %d versions, %v; want 2", len(k.Versions), err)
@@ -78,9 +80,11 @@ func TestExpand(t *testing.T) {
 					t.Errorf("version %d is %q, want %s", i, text, refs[len(refs)-1-i])
 				}
 			}
+
 			if got, want := k.Versions[0].NotBefore(), now.Add(tt.offset-time.Hour); got.Sub(want).Abs() > time.Second {
 				t.Errorf("NotBefore() of the newest = %v, want %v", got, want)
 			}
+
 			active, err := k.Active(now)
 			if tt.active == "" {
 				if !errors.Is(err, signer.ErrNotFound) {
@@ -93,14 +97,15 @@ func TestExpand(t *testing.T) {
 			}
 		})
 	}
+
 	_, err := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`", kid: x}`).openAll(t.Context())
 	if !errors.Is(err, signer.ErrInvalid) || !strings.Contains(err.Error(), "test.yaml:17:") || !strings.Contains(err.Error(), "cannot have one kid") {
-		t.Errorf("build() with one kid for two versions = %v, want ErrInvalid at its place", err)
+		t.Errorf("openAll() with one kid for two versions = %v, want ErrInvalid at its place", err)
 	}
 }
 
-// TestExpandAway builds a setup while Google is away: what the entry stands for is
-// what it did before, or one missing version if that is not known.
+// TestExpandAway opens the config while Google is away. The entry then stands for the
+// versions that it had before, or for one missing version if they are not known.
 func TestExpandAway(t *testing.T) {
 	kms := gcpkmstest.New(t)
 	key := kms.CreateKey("oidc", kmspb.CryptoKeyVersion_EC_SIGN_P256_SHA256)
@@ -108,7 +113,7 @@ func TestExpandAway(t *testing.T) {
 	kms.CreateVersion(key)
 	d := cryptoKey(t, kms, `{backend: gcp, ref: "`+key+`"}`)
 	keys := keyring.New(daemon.NewMetrics("test"), slog.New(slog.DiscardHandler))
-	build := func() (missing, seen int) {
+	open := func() (missing, seen int) {
 		t.Helper()
 		list, err := d.toOpen()
 		if err != nil {
@@ -119,6 +124,7 @@ func TestExpandAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer closeSetup(t, setup)
+
 		k, err := setup.Ring.Key("oidc")
 		if err != nil {
 			t.Fatal(err)
@@ -133,6 +139,7 @@ func TestExpandAway(t *testing.T) {
 		}
 		return missing, seen
 	}
+
 	away := gcpkmstest.Fault{Kind: gcpkmstest.Unavailable, Times: -1}
 	for _, step := range []struct {
 		name          string
@@ -143,11 +150,11 @@ func TestExpandAway(t *testing.T) {
 		if step.away {
 			kms.Inject(away)
 		}
-		if missing, seen := build(); missing != step.missing || seen != step.seen {
+		if missing, seen := open(); missing != step.missing || seen != step.seen {
 			t.Errorf("%s: %d versions missing and %d known, want %d and %d", step.name, missing, seen, step.missing, step.seen)
 		}
 	}
 	if _, err := d.openAll(t.Context()); !errors.Is(err, signer.ErrUnavailable) {
-		t.Errorf("build() of a check = %v, want ErrUnavailable", err)
+		t.Errorf("openAll() = %v, want ErrUnavailable", err)
 	}
 }
