@@ -43,9 +43,9 @@ func (l Limits) WithDefaults() Limits {
 }
 
 // An admission hands out the right to work on a request: a place among those of the peer's
-// user, and then one among all. A request waits for it for at most half of its time. Never
-// more wait than there are connections, times half of a user's places where they bring
-// batches. It is safe for concurrent use.
+// user, and then one among all. A request waits for it for at most half of its time. The
+// number of requests that wait is bounded, too: each connection has one, or a batch, which
+// has at most half of a user's places. It is safe for concurrent use.
 type admission struct {
 	all     chan struct{} // holds one value for each place that is taken
 	perPeer int
@@ -104,7 +104,8 @@ func (a *admission) crowded(uid uint32) bool {
 	return 2*len(a.all) >= cap(a.all) || p != nil && 2*len(p.taken) >= cap(p.taken)
 }
 
-// take takes a place of c, and waits no longer than a request may that came at start.
+// take takes a place of c. It waits until half of the time of a request that came at start
+// is over.
 func (a *admission) take(ctx context.Context, c chan struct{}, start time.Time, whose string) error {
 	select {
 	case c <- struct{}{}:

@@ -45,7 +45,7 @@ func TestDocsNameWhatTheCodeHas(t *testing.T) {
 		{"member", find(t, "api/*.go", "json:\"([a-z_]+)", 50), apiDoc, "[`\"]%s[`\"]"},
 		{"error code", find(t, "../signer/errors.go", `\{(?:Err|context)[\w.]+, "(\w+)"\}`, 9), apiDoc, "(?m)^\\| `%s` \\| \\d{3}"},
 		{"metric", append(find(t, "metrics.go", `Name: "(\w+)"`, 9), find(t, "server/*.go", `Name: "(signetd_\w+)"`, 1)...), opsDoc, "(?m)^\\| `%s` \\|"},
-		{"audit member", find(t, "audit/record.go", "json:\"([a-z_0-9]+)", 15), opsDoc, "`%s`"},
+		{"audit member", find(t, "audit/audit.go", "json:\"([a-z_0-9]+)", 15), opsDoc, "`%s`"},
 	}
 	for _, tt := range tests {
 		doc := text(t, tt.doc)

@@ -2,14 +2,13 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
-
-	"crypto/sha256"
 
 	"signetd/daemon/api"
 	"signetd/daemon/audit"
@@ -174,9 +173,10 @@ func (c *call) chosen(want string, v *signer.Version, err error) (*signer.Versio
 	return v, alg, nil
 }
 
-// sign has f sign with the versions of the key that may sign now, one after the other until
-// one is not unavailable, and returns that one. With a kid it is the version of that kid
-// alone. The record names the version that was used last.
+// sign calls f with the versions of the key that may sign now, one after the other, until f
+// returns anything but ErrUnavailable, and returns the version that it was called with then.
+// With a kid, only the version of that kid is tried. The record names the version that was
+// tried last.
 func (c *call) sign(ctx context.Context, kid, want string, f func(*signer.Version, signer.Alg) error) (*signer.Version, error) {
 	if kid != "" {
 		v, alg, err := c.version(kid, want)
@@ -195,7 +195,7 @@ func (c *call) sign(ctx context.Context, kid, want string, f func(*signer.Versio
 		return nil, err
 	}
 
-	var first error // the trouble of the version that is tried first causes all that follows
+	var first error // of the version that was tried first: the other versions were tried only because of it
 	for i, v := range versions {
 		alg, err := v.Alg(signer.Alg(want))
 		if err != nil {
@@ -239,13 +239,14 @@ func anyUnseen(ring *signer.Ring, names []string) bool {
 	return slices.ContainsFunc(ring.Unseen(), func(k signer.NamedKey) bool { return slices.Contains(names, k.Name) })
 }
 
-// inRecord is how the audit record has bytes: base64url without padding.
+// inRecord encodes bytes for the audit record: base64url without padding.
 func inRecord(data []byte) string {
 	var text [128]byte // most are a hash, of 86 characters at most
 	return string(base64.RawURLEncoding.AppendEncode(text[:0], data))
 }
 
-// hashInRecord is how the audit record has what may be long or secret: its SHA-256.
+// hashInRecord encodes the SHA-256 of an object, which may be long or secret, for the audit
+// record.
 func hashInRecord(object []byte) string {
 	sum := sha256.Sum256(object)
 	return inRecord(sum[:])

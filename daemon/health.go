@@ -15,14 +15,15 @@ import (
 const readyFor = time.Second
 
 type readiness struct {
-	mu       sync.Mutex // held while the backends are asked: who asks meanwhile gets the same answer
+	mu       sync.Mutex // held while the backends are asked, so that all who ask meanwhile get one answer
 	at       time.Time
 	of       *generation
 	backends map[string]string // by name, the code of what it answered
 }
 
 // usable reports whether a key has a version whose time has come, in a backend that has
-// opened it and answers. A key none of whose versions has begun is as its config wants it.
+// opened it and answers. A key whose versions all begin later counts as usable, because its
+// config says so.
 func usable(k signer.NamedKey, now time.Time, backends map[string]string) bool {
 	begun := false
 	for _, v := range k.Versions {

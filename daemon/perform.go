@@ -35,8 +35,8 @@ type access[Q any] struct {
 	// grant asks the policy, and returns the name of the key that the grant is on. It is
 	// nil for most operations, which need Endpoint.Op on the key that the request names.
 	grant func(*applicant, *Q) (key string, err error)
-	// note writes into the record what it says of the request even if that is refused.
-	// Optional.
+	// note fills in the members of the record that are known before the grant, so that the
+	// record of a refusal has them, too. Optional.
 	note func(*audit.Record, *Q)
 	// unsupervised is set for an operation that may take longer than other requests.
 	unsupervised bool
@@ -120,7 +120,7 @@ func (t *task) refuse(ctx context.Context, why error) *record {
 	return rec
 }
 
-// withTimeLimit is ctx with the time limit of a request, unless it has that already.
+// withTimeLimit returns ctx with the time limit of a request, unless it has one already.
 func (s *Service) withTimeLimit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if supervise.Supervised(ctx) {
 		return ctx, func() {}
@@ -135,7 +135,7 @@ func (op *operation[Q, A]) keyOf(body *Q) string {
 	return op.key(body)
 }
 
-// opOf is what the grant and the record of a request call the operation.
+// opOf returns the op that the grant and the record of a request name.
 func (op *operation[Q, A]) opOf(body *Q) api.Op {
 	if op.keyless != nil && op.keyless(body) {
 		return op.Keyless

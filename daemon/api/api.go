@@ -1,5 +1,5 @@
-// Package api is what goes over the socket: the JSON of each request and answer.
-// The daemon and its clients share it. Binary values are base64url without
+// Package api declares what goes over the socket: the endpoints, and the JSON of each request
+// and answer. The daemon and its clients share it. Binary values are base64url without
 // padding, as everywhere in JOSE. Members are added, never changed or removed.
 package api
 
@@ -14,7 +14,7 @@ import (
 	"signetd/signer"
 )
 
-// DefaultSocket is where the daemon listens and clients look unless told.
+// DefaultSocket is the path of the socket that clients use unless told otherwise.
 const DefaultSocket = "/run/signetd/signetd.sock"
 
 // Bytes is binary data, in JSON a string of base64url without padding.
@@ -22,8 +22,8 @@ type Bytes []byte
 
 var errBase64 = errors.New("not base64url without padding")
 
-// AppendText implements [encoding.TextAppender]: an encoder has no second copy of b, which
-// may be secret.
+// AppendText implements [encoding.TextAppender], so that an encoder makes no second copy of
+// b, which may be secret.
 func (b Bytes) AppendText(text []byte) ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode(text, b), nil
 }
@@ -31,11 +31,11 @@ func (b Bytes) AppendText(text []byte) ([]byte, error) {
 // MarshalText implements [encoding.TextMarshaler].
 func (b Bytes) MarshalText() ([]byte, error) { return b.AppendText(nil) }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It takes one encoding of
-// each value only; its error does not hold the text.
+// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts only one encoding of each
+// value (unused bits must be zero), and its error does not contain the text.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	for _, c := range text {
-		if c == '\r' || c == '\n' { // which package base64 passes over
+		if c == '\r' || c == '\n' { // package base64 ignores these
 			return errBase64
 		}
 	}
@@ -47,8 +47,8 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Header holds the members of a protected header that a request may set, where
-// the key's policy leaves them free. alg and kid are the daemon's.
+// Header holds the members of a protected header that a request may set, if the key's
+// policy allows it. The daemon sets alg and kid.
 type Header struct {
 	Typ string `json:"typ,omitempty"`
 	Cty string `json:"cty,omitempty"`
@@ -86,8 +86,7 @@ type SignJWSRequest struct {
 	Serialization string  `json:"serialization,omitempty"` // compact (if absent), flattened or general
 }
 
-// SignJWSResponse holds the JWS and its parts, which are base64url as they stand
-// in it.
+// SignJWSResponse holds the JWS and its parts, in base64url as they appear in it.
 type SignJWSResponse struct {
 	JWS       string `json:"jws"`
 	Protected string `json:"protected"`
@@ -111,16 +110,16 @@ type SignDigestResponse struct {
 	KID       string `json:"kid"`
 }
 
-// UnwrapCEKRequest asks for the content encryption key of a JWE that the client
-// decrypts itself: crypto.Decrypter over the socket. A kid pins the version;
-// without one the active version opens.
+// UnwrapCEKRequest asks for the content encryption key of a JWE that the client decrypts
+// itself: crypto.Decrypter over the socket. A kid chooses the version; without a kid the
+// active version decrypts.
 type UnwrapCEKRequest struct {
 	Key          string `json:"key,omitempty"` // key or kid or both
 	KID          string `json:"kid,omitempty"`
 	Alg          string `json:"alg"`
 	EncryptedKey Bytes  `json:"encrypted_key"` // empty for ECDH-ES
 
-	// What the header of the JWE says of the key (RFC 7518 sections 4.6.1 and 4.7.1).
+	// Members of the JWE's header about the key (RFC 7518 sections 4.6.1 and 4.7.1).
 	Enc string           `json:"enc,omitempty"` // needed for ECDH-ES
 	EPK *jose.JSONWebKey `json:"epk,omitempty"` // of ECDH-ES and ECDH-ES+A*KW
 	APU Bytes            `json:"apu,omitempty"`
@@ -135,9 +134,9 @@ type UnwrapCEKResponse struct {
 	KID string `json:"kid"`
 }
 
-// DecryptJWERequest asks to open a JWE (RFC 7516) in compact or flattened form.
-// Its kid names the version; without one, each of the peer's keys is tried, or
-// only those of the key that is named.
+// DecryptJWERequest asks to decrypt a JWE (RFC 7516) in any serialization. The kid of the
+// JWE names the version. Without a kid, the versions of the peer's keys are tried, or only
+// those of Key if it is set.
 type DecryptJWERequest struct {
 	JWE string `json:"jwe"`
 	Key string `json:"key,omitempty"`
@@ -231,7 +230,7 @@ type KeyPlace struct {
 	State   string `json:"state"`
 }
 
-// Health is the answer of a process that lives.
+// Health is the answer of a process that is alive.
 type Health struct {
 	Status string `json:"status"` // "ok"
 }
@@ -241,10 +240,10 @@ type Health struct {
 type Ready struct {
 	Ready    bool              `json:"ready"`
 	Backends map[string]string `json:"backends"`
-	// MissingVersions counts what Missing would be for a peer with grants on all keys.
+	// MissingVersions is the length that Missing has for a peer with grants on all keys.
 	MissingVersions int `json:"missing_versions,omitzero"`
-	// Missing are the places of versions that no backend has opened yet, of the keys on
-	// which the peer has a grant.
+	// Missing are the places that have not been opened yet, of versions of the keys on which
+	// the peer has a grant.
 	Missing []MissingVersion `json:"missing,omitempty"`
 }
 
@@ -257,7 +256,7 @@ type MissingVersion struct {
 	NotBefore *time.Time `json:"not_before,omitempty"`
 }
 
-// Version says which build answers.
+// Version is the version of the build.
 type Version struct {
 	Version string `json:"version"`
 }
@@ -270,8 +269,8 @@ type Reloaded struct {
 	Keys int `json:"keys"` // how many keys are served now
 }
 
-// Batch is a POST that asks for several things of one kind at once. The requests
-// are done independently: one that is refused does not concern the others.
+// Batch is a POST with several requests of one kind. They are independent: a request that
+// is refused does not affect the others.
 type Batch[Q any] struct {
 	Batch []Q `json:"batch"`
 }
@@ -282,7 +281,7 @@ type Results[A any] struct {
 	Results []A `json:"results"`
 }
 
-// ErrorResponse is the body of every answer that is no success.
+// ErrorResponse is the body of every answer but 200.
 type ErrorResponse struct {
 	Error Error `json:"error"`
 }

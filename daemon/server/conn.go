@@ -65,8 +65,9 @@ func (t *tracker) each(f func(*conn)) {
 	}
 }
 
-// track counts a connection in, as surplus if need be, or returns false. A user has at most
-// half of either kind: whatever one user does, another gets in.
+// track counts a new connection, and reports false if it must be closed. Above the limit, as
+// many connections again are counted as surplus: they get a typed error. One user has at most
+// half of either kind, so that another user always gets in.
 func (t *tracker) track(c *conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -111,8 +111,8 @@ func (f *fastConn) step() next {
 	}
 }
 
-// read sends the responses that are ready, and reads a part of a request that will have
-// need bytes at least.
+// read sends the responses that are ready, and then reads more of a request, which will have
+// at least need bytes.
 func (f *fastConn) read(need int) error {
 	if err := f.queue.send(f.conn); err != nil {
 		return err
@@ -140,9 +140,10 @@ func (f *fastConn) read(need int) error {
 	return nil
 }
 
-// setReadBy sets the read deadline, unless it is about right: to set it costs more than to
-// look at it. A request that has begun has it set once, and no further bytes put it off.
-// The first request of a connection has what is left of the time since that began.
+// setReadBy sets the read deadline, unless the present one is nearly the same, because
+// setting it costs more than checking it. It is set once for a request that has
+// begun: further bytes do not move it. The time of the first request begins with its
+// connection.
 func (f *fastConn) setReadBy(wait time.Duration) {
 	if f.begun {
 		return
