@@ -181,8 +181,3 @@ func signed(n []byte) []byte {
 	}
 	return n
 }
-
-// coordinateSize is the length of r and of s in bytes: 32, 48 or 66.
-func coordinateSize(pub *ecdsa.PublicKey) int {
-	return (pub.Curve.Params().BitSize + 7) / 8
-}

@@ -114,6 +114,11 @@ func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, diges
 	return sig, err
 }
 
+// coordinateSize is the length of r and of s in bytes: 32, 48 or 66.
+func coordinateSize(pub *ecdsa.PublicKey) int {
+	return (pub.Curve.Params().BitSize + 7) / 8
+}
+
 // mac makes a MAC. No public key could verify it before it leaves, so only its length is
 // checked.
 func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, error) {
