@@ -30,7 +30,7 @@ type fallback struct {
 	once     sync.Once // for serve
 }
 
-func newFallback(h Handler, limits daemon.Limits, draining *atomic.Bool, log *slog.Logger) *fallback {
+func newFallback(h Handler, limits daemon.Limits, draining *atomic.Bool, logger *slog.Logger) *fallback {
 	f := &fallback{
 		handler: h, limit: limits.RequestBytes, draining: draining,
 		listener: &fallbackListener{conns: make(chan net.Conn), closed: make(chan struct{})},
@@ -41,7 +41,7 @@ func newFallback(h Handler, limits daemon.Limits, draining *atomic.Bool, log *sl
 		ReadHeaderTimeout: limits.Timeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what peers do wrong, mostly
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what peers do wrong, mostly
 		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			if c, ok := nc.(*fallbackConn); ok {

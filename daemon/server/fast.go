@@ -131,7 +131,7 @@ func (f *fastConn) read(need int) error {
 	f.setReadBy(wait)
 
 	f.grow(need)
-	n, err := f.UnixConn.Read(f.in[len(f.in):cap(f.in)])
+	n, err := f.Read(f.in[len(f.in):cap(f.in)])
 	if n == 0 {
 		return err
 	}
@@ -232,7 +232,7 @@ func (f *fastConn) drained() bool {
 	f.grow(1)
 	f.readBy = time.Now().Add(f.limits.Timeout) // that of the request before may be over
 	_ = f.SetReadDeadline(f.readBy)
-	n, _ := f.UnixConn.Read(f.in[:cap(f.in)]) // an end, or an error after which nothing can be read either
+	n, _ := f.Read(f.in[:cap(f.in)]) // an end, or an error after which nothing can be read either
 	f.in = f.in[:n]
 	return n == 0
 }
