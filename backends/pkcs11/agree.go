@@ -18,20 +18,22 @@ import (
 	"signetd/signer"
 )
 
-// agreeing is the half of a key that implements signer.Agreer.
-type agreeing struct{ k *key }
+// agreeing is a key that implements signer.Agreer.
+type agreeing struct{ *key }
+
+var _ signer.Agreer = agreeing{}
 
 // AgreeContext agrees on a secret; see [signer.Agreer].
 func (a agreeing) AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
-	own, err := a.k.ecdh()
+	own, err := a.ecdh()
 	if err != nil {
 		return nil, err
 	}
 	if peer == nil || peer.Curve() != own.Curve() {
 		return nil, signer.ErrDecrypt
 	}
-	return a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return a.k.agree(s, h, a.k.agrees, peer)
+	return a.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return a.agree(s, h, a.agrees, peer)
 	})
 }
 

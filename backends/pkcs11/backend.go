@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,11 +123,12 @@ func openIn(m *cryptoki.Module, cfg Config, pin []byte) (*Backend, error) {
 		return nil, err
 	}
 
+	queue := cmp.Or(cfg.Queue, defaultQueue)
 	b := &Backend{cfg: cfg, module: m, login: login}
 	b.healer = newHealer(login, b.readCredential, b.askToken)
 	b.sessions = pool.New(pool.Config[*session]{
 		Size:  cfg.sessions(token.MaxSessionCount),
-		Queue: cfg.queue(),
+		Queue: queue,
 		Open:  b.openSession,
 		Close: b.closeSession,
 		Stale: b.healer.stale,
@@ -135,7 +137,7 @@ func openIn(m *cryptoki.Module, cfg Config, pin []byte) (*Backend, error) {
 	})
 	b.pings = pool.New(pool.Config[struct{}]{
 		Size:  1,
-		Queue: cfg.queue(),
+		Queue: queue,
 		Open:  func() (none struct{}, err error) { return none, nil },
 		Close: func(struct{}) {},
 		Lost:  func(error) bool { return false },

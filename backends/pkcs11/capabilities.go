@@ -82,67 +82,24 @@ func (k *key) probe(p *probe) error {
 	return err
 }
 
-// What OpenKey returns: a key with the operations that worked.
+// What OpenKey returns: signing and the like for a key that does one thing, and these for
+// one that does more.
 type (
-	signKey struct {
-		*key
-		signing
-	}
-	decryptKey struct {
-		*key
-		opening
-	}
 	dualKey struct { // RSA
 		*key
 		signing
 		opening
-	}
-	agreeKey struct {
-		*key
-		agreeing
 	}
 	signAgreeKey struct {
 		*key
 		signing
 		agreeing
 	}
-	macKey struct {
-		*key
-		macing
-	}
-	wrapKey struct {
-		*key
-		wrapping
-	}
-	sealKey struct {
-		*key
-		sealing
-	}
 	aesKey struct {
 		*key
 		wrapping
 		sealing
 	}
-)
-
-var (
-	_ signer.MessageSigner       = signKey{}
-	_ signer.RawSigner           = signKey{}
-	_ signer.ContentDecrypter    = decryptKey{}
-	_ signer.SessionKeyDecrypter = decryptKey{}
-	_ signer.MessageSigner       = dualKey{}
-	_ signer.RawSigner           = dualKey{}
-	_ signer.ContentDecrypter    = dualKey{}
-	_ signer.Agreer              = agreeKey{}
-	_ signer.MessageSigner       = signAgreeKey{}
-	_ signer.RawSigner           = signAgreeKey{}
-	_ signer.Agreer              = signAgreeKey{}
-	_ signer.MACer               = macKey{}
-	_ signer.Wrapper             = wrapKey{}
-	_ signer.AEAD                = sealKey{}
-	_ signer.Wrapper             = aesKey{}
-	_ signer.AEAD                = aesKey{}
-	_ signer.AlgLister           = aesKey{}
 )
 
 // withCapabilities returns k with the operations that worked.
@@ -154,19 +111,19 @@ func (k *key) withCapabilities() signer.Key {
 	case signs && agrees:
 		return signAgreeKey{k, signing{k}, agreeing{k}}
 	case signs:
-		return signKey{k, signing{k}}
+		return signing{k}
 	case opens:
-		return decryptKey{k, opening{k}}
+		return opening{k}
 	case agrees:
-		return agreeKey{k, agreeing{k}}
+		return agreeing{k}
 	case wraps && k.seals:
 		return aesKey{k, wrapping{k}, sealing{k}}
 	case wraps:
-		return wrapKey{k, wrapping{k}}
+		return wrapping{k}
 	case k.seals:
-		return sealKey{k, sealing{k}}
+		return sealing{k}
 	default:
-		return macKey{k, macing{k}}
+		return macing{k}
 	}
 }
 

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -80,28 +81,14 @@ func (c Config) check() error {
 
 // keepAlive returns KeepAlive as a duration, or 0 if it is not one.
 func (c Config) keepAlive() time.Duration {
-	d, err := time.ParseDuration(c.KeepAlive)
-	if err != nil {
-		return 0
-	}
+	d, _ := time.ParseDuration(c.KeepAlive)
 	return d
-}
-
-// queue returns how many operations may wait.
-func (c Config) queue() int {
-	if c.Queue == 0 {
-		return defaultQueue
-	}
-	return c.Queue
 }
 
 // sessions returns how many sessions to use on a token that allows limit of them, or any
 // number if limit is 0. One of them keeps the login alive.
 func (c Config) sessions(limit uint) int {
-	n := c.Sessions
-	if n == 0 {
-		n = min(4*runtime.NumCPU(), maxSessions)
-	}
+	n := cmp.Or(c.Sessions, min(4*runtime.NumCPU(), maxSessions))
 	if limit > 0 && limit <= maxSessions {
 		n = min(n, max(int(limit)-1, 1))
 	}

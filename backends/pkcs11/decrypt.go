@@ -21,9 +21,14 @@ import (
 	"signetd/signer"
 )
 
-// opening is the half of a key that implements signer.ContentDecrypter and
+// opening is a key that implements signer.ContentDecrypter and
 // signer.SessionKeyDecrypter.
-type opening struct{ k *key }
+type opening struct{ *key }
+
+var (
+	_ signer.ContentDecrypter    = opening{}
+	_ signer.SessionKeyDecrypter = opening{}
+)
 
 // Decrypt is DecryptContext without a deadline.
 func (o opening) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
@@ -32,7 +37,7 @@ func (o opening) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOp
 
 // DecryptContext decrypts RSA-OAEP; see [signer.Decrypter].
 func (o opening) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	alg, err := signer.CheckCiphertext(o.k.public, ciphertext, opts)
+	alg, err := signer.CheckCiphertext(o.public, ciphertext, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -45,13 +50,13 @@ func (o opening) DecryptContext(ctx context.Context, ciphertext []byte, opts cry
 	}
 
 	ciphertext = bytes.Clone(ciphertext) // the token may read it after the caller has left
-	return o.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return o.k.decrypt(s, h, strategy, alg.Hash(), ciphertext)
+	return o.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return o.decrypt(s, h, strategy, alg.Hash(), ciphertext)
 	})
 }
 
 func (o opening) strategy(alg signer.Alg) (oaepStrategy, error) {
-	strategy, ok := o.k.opens[alg.Hash()]
+	strategy, ok := o.opens[alg.Hash()]
 	if !ok || alg.Family() != signer.FamilyOAEP {
 		return 0, fmt.Errorf("%w: the token cannot decrypt %.32q with this key", signer.ErrUnsupported, string(alg))
 	}
@@ -110,7 +115,7 @@ func (o opening) DecryptContent(ctx context.Context, alg signer.Alg, c signer.Co
 	if !strategy.holdsCEK() || !known {
 		return nil, fmt.Errorf("%w: the token decrypts no content of %.32q with a CEK of %s", signer.ErrUnsupported, c.Enc, alg)
 	}
-	if _, err := signer.CheckCiphertext(o.k.public, c.EncryptedKey, alg.DecrypterOpts()); err != nil {
+	if _, err := signer.CheckCiphertext(o.public, c.EncryptedKey, alg.DecrypterOpts()); err != nil {
 		return nil, err
 	}
 	if len(c.IV) != signer.GCMIVSize || len(c.Tag) != signer.GCMTagSize {
@@ -124,8 +129,8 @@ func (o opening) DecryptContent(ctx context.Context, alg signer.Alg, c signer.Co
 		sealed:       slices.Concat(c.Ciphertext, c.Tag),
 		size:         size,
 	}
-	return o.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return o.k.decryptContent(s, h, strategy, alg.Hash(), in)
+	return o.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return o.decryptContent(s, h, strategy, alg.Hash(), in)
 	})
 }
 

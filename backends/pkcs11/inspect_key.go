@@ -59,7 +59,8 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 	}
 
 	before := len(in.Findings)
-	if err := r.read(ctx, b, u); err != nil {
+	read, err := readKey(ctx, b, u, r)
+	if err != nil {
 		r.Error = words(err)
 		code, fix := "key-unreadable", "name one key by its label and id, and see what the token says"
 		if errors.Is(err, signer.ErrNotFound) {
@@ -69,6 +70,7 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 		return r
 	}
 
+	r = read
 	in.tryKey(ctx, b, ref, subject, &r)
 	in.checkAttributes(subject, r)
 	if len(in.Findings) == before {
@@ -77,47 +79,38 @@ func (in *inspection) examine(ctx context.Context, b *Backend, ref KeyRef) KeyRe
 	return r
 }
 
-// read finds the key and reads its attributes.
-func (r *KeyReport) read(ctx context.Context, b *Backend, u URI) error {
-	read, err := onSession(ctx, b, func(s *session) (KeyReport, error) {
-		read := *r
+// readKey finds the key that u names, and adds its attributes to r.
+func readKey(ctx context.Context, b *Backend, u URI, r KeyReport) (KeyReport, error) {
+	return onSession(ctx, b, func(s *session) (KeyReport, error) {
+		read := r
 		h, err := (&key{backend: b, ref: u}).find(s)
 		if err != nil {
-			return read, err
+			return r, err
 		}
-		read.Found = true
-		return read, read.readAttributes(s, h)
+
+		read.Found, read.Attributes = true, make(map[string]bool)
+		for _, f := range keyFlags {
+			v, err := s.Attribute(h, f.typ)
+			if err != nil && cryptoki.Lost(err) {
+				return r, err
+			}
+			if err == nil && len(v) == 1 { // else the token does not tell
+				read.Attributes[f.name] = v[0] != 0
+			}
+		}
+		if typ, err := s.Attribute(h, p11.CKA_KEY_TYPE); err == nil {
+			read.Type = typeName(ulong(typ))
+		}
+
+		// Many tokens do not know this attribute, and say so in many ways.
+		if allowed, err := s.Attribute(h, p11.CKA_ALLOWED_MECHANISMS); err == nil {
+			const size = strconv.IntSize / 8 // of a CK_ULONG, a long in C
+			for number := range slices.Chunk(allowed, size) {
+				read.AllowedMechanisms = append(read.AllowedMechanisms, cryptoki.MechanismName(uint(ulong(number))))
+			}
+		}
+		return read, nil
 	})
-	if err == nil {
-		*r = read
-	}
-	return err
-}
-
-func (r *KeyReport) readAttributes(s *session, h p11.ObjectHandle) error {
-	r.Attributes = make(map[string]bool)
-	for _, f := range keyFlags {
-		v, err := s.Attribute(h, f.typ)
-		if err != nil && cryptoki.Lost(err) {
-			return err
-		}
-		if err == nil && len(v) == 1 { // else the token does not tell
-			r.Attributes[f.name] = v[0] != 0
-		}
-	}
-	if typ, err := s.Attribute(h, p11.CKA_KEY_TYPE); err == nil {
-		r.Type = typeName(ulong(typ))
-	}
-
-	allowed, err := s.Attribute(h, p11.CKA_ALLOWED_MECHANISMS)
-	if err != nil {
-		return nil //nolint:nilerr // many tokens do not know it, and say so in many ways
-	}
-	const size = strconv.IntSize / 8 // of a CK_ULONG, a long in C
-	for number := range slices.Chunk(allowed, size) {
-		r.AllowedMechanisms = append(r.AllowedMechanisms, cryptoki.MechanismName(uint(ulong(number))))
-	}
-	return nil
 }
 
 // checkAttributes reports what makes a key unsafe, or less safe than it could be.
@@ -137,22 +130,18 @@ func (in *inspection) checkAttributes(subject string, r KeyReport) {
 	if is("CKA_PRIVATE", false) {
 		in.add(Fail, "key-not-private", subject, "it is not private: a program that does not log in can use it", renew)
 	}
-	if twoUses(is, r.Type) {
+	// Tokens like to set CKA_DECRYPT on EC keys, which cannot.
+	opens := is("CKA_DERIVE", true)
+	if strings.HasPrefix(r.Type, "RSA") {
+		opens = is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true)
+	}
+	if is("CKA_SIGN", true) && opens {
 		in.add(Warn, "key-two-uses", subject, "it signs, and opens secrets too: what is signed for one protocol may open a secret of the other",
 			"make two keys with signetd hsm keygen, one for each use")
 	}
 	if is("CKA_ALWAYS_AUTHENTICATE", true) {
 		in.add(Warn, "key-always-authenticate", subject, "it wants the PIN for each operation (CKA_ALWAYS_AUTHENTICATE)", "make a key without it: the login guards it already")
 	}
-}
-
-// twoUses reports whether a key has more than one use. Tokens like to set
-// CKA_DECRYPT on EC keys, which cannot.
-func twoUses(is func(string, bool) bool, typ string) bool {
-	if strings.HasPrefix(typ, "RSA") {
-		return is("CKA_SIGN", true) && (is("CKA_DECRYPT", true) || is("CKA_UNWRAP", true))
-	}
-	return is("CKA_SIGN", true) && is("CKA_DERIVE", true)
 }
 
 // tryKey opens the key as the daemon does, runs each algorithm, and measures.

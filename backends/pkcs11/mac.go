@@ -17,22 +17,24 @@ import (
 	"signetd/signer"
 )
 
-// macing is the half of a key that implements signer.MACer.
-type macing struct{ k *key }
+// macing is a key that implements signer.MACer.
+type macing struct{ *key }
+
+var _ signer.MACer = macing{}
 
 // MACContext makes a MAC; see [signer.MACer].
 func (m macing) MACContext(ctx context.Context, message []byte, hash crypto.Hash) ([]byte, error) {
-	alg, err := signer.CheckMAC(m.k.public, hash)
+	alg, err := signer.CheckMAC(m.public, hash)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(m.k.algs, alg) {
+	if !slices.Contains(m.algs, alg) {
 		return nil, fmt.Errorf("%w: the token makes no MACs of %s with this key", signer.ErrUnsupported, alg)
 	}
 
 	message = bytes.Clone(message) // the token may read it after the caller has left
-	return m.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return m.k.mac(s, h, hash, message)
+	return m.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return m.mac(s, h, hash, message)
 	})
 }
 

@@ -130,11 +130,12 @@ func readEC(s *session, private p11.ObjectHandle) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	curve := curveOf(params)
-	if curve == nil {
-		return nil, fmt.Errorf("%w: a curve other than P-256, P-384, P-521 and secp256k1", signer.ErrUnsupported)
+	for _, c := range curves {
+		if bytes.Equal(c.params, params) {
+			return readPoint(s, private, p11.CKK_EC, [][]byte{params}, func(v []byte) (publicKey, error) { return parsePoint(c.curve, v) })
+		}
 	}
-	return readPoint(s, private, p11.CKK_EC, [][]byte{params}, func(v []byte) (publicKey, error) { return parsePoint(curve, v) })
+	return nil, fmt.Errorf("%w: a curve other than P-256, P-384, P-521 and secp256k1", signer.ErrUnsupported)
 }
 
 // readEd25519 is readEC for Ed25519.
@@ -181,15 +182,6 @@ func readPoint(s *session, private p11.ObjectHandle, keyType uint, params [][]by
 		return nil, fmt.Errorf("%w: an EC private key without its public half: the token needs a public key object with the same id and label", signer.ErrInvalid)
 	}
 	return pub, nil
-}
-
-func curveOf(params []byte) elliptic.Curve {
-	for _, c := range curves {
-		if bytes.Equal(c.params, params) {
-			return c.curve
-		}
-	}
-	return nil
 }
 
 // findPublic returns the public key objects whose id and label are those of the private

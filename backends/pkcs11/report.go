@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"slices"
 	"time"
 
 	"signetd/signer"
@@ -133,6 +134,12 @@ const (
 	Fail Severity = "fail" // it does not work, or a key is not safe
 )
 
+// Worst returns the worse of s and t.
+func (s Severity) Worst(t Severity) Severity {
+	order := []Severity{OK, Warn, Fail}
+	return order[max(slices.Index(order, s), slices.Index(order, t))]
+}
+
 // A Finding is one thing that is right or wrong.
 type Finding struct {
 	Severity Severity `json:"severity"`
@@ -146,12 +153,7 @@ type Finding struct {
 func (r Report) Verdict() Severity {
 	worst := OK
 	for _, f := range r.Findings {
-		if f.Severity == Fail || worst == OK {
-			worst = f.Severity
-		}
-		if worst == Fail {
-			break
-		}
+		worst = f.Severity.Worst(worst)
 	}
 	return worst
 }

@@ -26,20 +26,20 @@ import (
 // OpenKey does not try it. [signer.Version.Prove] does, for keys whose config lists the
 // algorithm.
 func (o opening) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error) {
-	if !slices.Contains(o.k.oaepStrategies(), oaepRaw) {
+	if !slices.Contains(o.oaepStrategies(), oaepRaw) {
 		return nil, fmt.Errorf("%w: %s is decrypted by the raw operation, which this key is not for: it needs CKA_DECRYPT, without CKA_SIGN and hold_cek", signer.ErrUnsupported, signer.RSA15)
 	}
 	random := make([]byte, size)
 	rand.Read(random)
-	pub, ok := o.k.public.(*rsa.PublicKey)
+	pub, ok := o.public.(*rsa.PublicKey)
 	if !ok || !signer.FitsModulus(pub, ciphertext) {
 		return random, nil
 	}
 
 	ciphertext = bytes.Clone(ciphertext) // the token may read it after the caller has left
-	em, err := o.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+	em, err := o.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
 		out := make([]byte, len(ciphertext))
-		n, err := o.k.withPIN(func(pin []byte) (int, error) {
+		n, err := o.withPIN(func(pin []byte) (int, error) {
 			return s.Decrypt(oaepRaw.mechanism(0), h, pin, ciphertext, out)
 		})
 		if err != nil {

@@ -18,14 +18,16 @@ import (
 
 var aesGCM = cryptoki.NewMechanism(p11.CKM_AES_GCM)
 
-// sealing is the half of a key that implements signer.AEAD, with AES-GCM.
-type sealing struct{ k *key }
+// sealing is a key that implements signer.AEAD, with AES-GCM.
+type sealing struct{ *key }
+
+var _ signer.AEAD = sealing{}
 
 // SealContext encrypts; see [signer.AEAD].
 func (a sealing) SealContext(ctx context.Context, plaintext, aad []byte) (iv, sealed []byte, err error) {
 	plaintext, aad = bytes.Clone(plaintext), bytes.Clone(aad) // the token may read them after the caller has left
-	out, err := a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return a.k.seal(s, h, aad, plaintext)
+	out, err := a.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return a.seal(s, h, aad, plaintext)
 	})
 	if err == nil || ctx.Err() == nil { // else a call may still read it
 		clear(plaintext)
@@ -42,8 +44,8 @@ func (a sealing) OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byt
 		return nil, err
 	}
 	g, sealed := cryptoki.GCM{IV: bytes.Clone(iv), AAD: bytes.Clone(aad)}, bytes.Clone(sealed)
-	return a.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return a.k.openSealed(s, h, g, sealed)
+	return a.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return a.openSealed(s, h, g, sealed)
 	})
 }
 

@@ -30,8 +30,13 @@ var digestInfo = map[crypto.Hash][]byte{
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// signing is the half of a key that implements signer.MessageSigner and signer.RawSigner.
-type signing struct{ k *key }
+// signing is a key that implements signer.MessageSigner and signer.RawSigner.
+type signing struct{ *key }
+
+var (
+	_ signer.MessageSigner = signing{}
+	_ signer.RawSigner     = signing{}
+)
 
 // Sign is SignContext without a deadline. The token has its own randomness.
 func (s signing) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
@@ -40,7 +45,7 @@ func (s signing) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 
 // SignContext signs a digest; see [signer.Signer].
 func (s signing) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	alg, err := signer.CheckDigest(s.k.public, digest, opts)
+	alg, err := signer.CheckDigest(s.public, digest, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +61,7 @@ func (s signing) SignMessageContext(ctx context.Context, message []byte, opts cr
 	if opts != nil && opts.HashFunc() != 0 && opts.HashFunc().Available() {
 		digest = digestOf(opts.HashFunc(), message)
 	}
-	alg, err := signer.CheckDigest(s.k.public, digest, opts)
+	alg, err := signer.CheckDigest(s.public, digest, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func (s signing) signDER(ctx context.Context, alg signer.Alg, digest, message []
 
 // SignRaw signs a digest, or its message if the token wants that; see [signer.RawSigner].
 func (s signing) SignRaw(ctx context.Context, alg signer.Alg, digest, message []byte) ([]byte, error) {
-	strategy, ok := s.k.signs[alg]
+	strategy, ok := s.signs[alg]
 	if !ok {
 		return nil, fmt.Errorf("%w: the token cannot sign %s with this key", signer.ErrUnsupported, alg)
 	}
@@ -94,8 +99,8 @@ func (s signing) SignRaw(ctx context.Context, alg signer.Alg, digest, message []
 		data = bytes.Clone(data) // the token may read it after the caller has left
 	}
 
-	sig, err := s.k.use(ctx, func(session *session, h p11.ObjectHandle) ([]byte, error) {
-		return s.k.sign(session, h, alg, strategy, data)
+	sig, err := s.use(ctx, func(session *session, h p11.ObjectHandle) ([]byte, error) {
+		return s.sign(session, h, alg, strategy, data)
 	})
 	if err != nil || alg.Family() != signer.FamilyECDSA {
 		return sig, err

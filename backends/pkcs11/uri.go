@@ -52,7 +52,12 @@ func parseURI(s string) (URI, error) {
 	}
 	path, query, hasQuery := strings.Cut(path, "?")
 	if hasQuery {
-		return URI{}, refuseQuery(query)
+		// The query attributes of RFC 7512 section 2.4 name module and PIN, which the
+		// configuration does here.
+		if name, _, _ := strings.Cut(query, "="); name == "module-name" || name == "module-path" {
+			return URI{}, fmt.Errorf("attribute %s is not supported: set module in the backend's configuration", name)
+		}
+		return URI{}, errors.New("it has a query part")
 	}
 
 	var u URI
@@ -115,18 +120,6 @@ func (u *URI) set(name, value string) error {
 	}
 	*member = decoded
 	return nil
-}
-
-// refuseQuery returns why a query part is refused: the query attributes of RFC 7512
-// section 2.4 name module and PIN, which the configuration does here.
-func refuseQuery(query string) error {
-	name, _, _ := strings.Cut(query, "=")
-	switch name {
-	case "module-name", "module-path":
-		return fmt.Errorf("attribute %s is not supported: set module in the backend's configuration", name)
-	default:
-		return errors.New("it has a query part")
-	}
 }
 
 // printable returns the name of an attribute for an error text, unless it has bytes that

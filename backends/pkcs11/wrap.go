@@ -14,8 +14,10 @@ import (
 	"signetd/signer"
 )
 
-// wrapping is the half of a key that implements signer.Wrapper.
-type wrapping struct{ k *key }
+// wrapping is a key that implements signer.Wrapper.
+type wrapping struct{ *key }
+
+var _ signer.Wrapper = wrapping{}
 
 // WrapContext wraps a key; see [signer.Wrapper].
 func (w wrapping) WrapContext(ctx context.Context, form signer.WrapForm, value []byte) ([]byte, error) {
@@ -28,8 +30,8 @@ func (w wrapping) WrapContext(ctx context.Context, form signer.WrapForm, value [
 	}
 
 	value = bytes.Clone(value) // the token may read it after the caller has left
-	wrapped, err := w.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return w.k.wrapKey(s, h, form, strategy.wrap, value)
+	wrapped, err := w.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return w.wrapKey(s, h, form, strategy.wrap, value)
 	})
 	if err == nil || ctx.Err() == nil { // else a call may still read it
 		clear(value)
@@ -48,13 +50,13 @@ func (w wrapping) UnwrapContext(ctx context.Context, form signer.WrapForm, wrapp
 	}
 
 	wrapped = bytes.Clone(wrapped)
-	return w.k.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
-		return w.k.unwrapKey(s, h, form, strategy.unwrap, wrapped)
+	return w.use(ctx, func(s *session, h p11.ObjectHandle) ([]byte, error) {
+		return w.unwrapKey(s, h, form, strategy.unwrap, wrapped)
 	})
 }
 
 func (w wrapping) strategy(form signer.WrapForm) (wrapStrategy, error) {
-	strategy, ok := w.k.wraps[form]
+	strategy, ok := w.wraps[form]
 	if !ok {
 		return strategy, fmt.Errorf("%w: the token does not wrap with this key in form %d", signer.ErrUnsupported, form)
 	}
