@@ -88,12 +88,6 @@ func (r *headerReader) epk() *ecdh.PublicKey {
 	return nil
 }
 
-// A headerError says what is wrong with a header. Its text holds no value of the header.
-type headerError string
-
-// Error implements error.
-func (e headerError) Error() string { return string(e) }
-
 // DecodeBase64URL decodes base64url as RFC 7515 section 2 defines it: without padding and
 // line breaks, and with spare bits of zero, so that no token can be written in two ways.
 func DecodeBase64URL(text string) (data []byte, ok bool) {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -17,10 +18,6 @@ import (
 
 // DefaultEnc is the content encryption of a JWE unless the caller asks for another one.
 const DefaultEnc = jose.A256GCM
-
-var contentEncryptions = []jose.ContentEncryption{
-	jose.A128GCM, jose.A192GCM, jose.A256GCM, jose.A128CBC_HS256, jose.A192CBC_HS384, jose.A256CBC_HS512,
-}
 
 // The lengths of AES-GCM in JOSE, in bytes (RFC 7518 sections 4.7 and 5.3).
 const (
@@ -197,9 +194,7 @@ func openContent(enc jose.ContentEncryption, cek []byte, c Content) ([]byte, err
 	if err != nil || len(c.IV) != aead.NonceSize() || len(c.Tag) != tagSize(len(cek), aead) {
 		return nil, ErrDecrypt
 	}
-	sealed := make([]byte, 0, len(c.Ciphertext)+len(c.Tag))
-	sealed = append(append(sealed, c.Ciphertext...), c.Tag...)
-	plaintext, err := aead.Open(nil, c.IV, sealed, c.AAD)
+	plaintext, err := aead.Open(nil, c.IV, slices.Concat(c.Ciphertext, c.Tag), c.AAD)
 	if err != nil {
 		return nil, ErrDecrypt
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,34 +34,24 @@ type k1JWK struct {
 	Alg string `json:"alg,omitempty"`
 }
 
-func newK1JWK(pub *ecdsa.PublicKey) (k1JWK, error) {
-	key, ok := k1Key(pub)
-	if !ok {
-		return k1JWK{}, errors.New("a public key that is no point of secp256k1")
-	}
-	point := key.SerializeUncompressed()
-	return k1JWK{Crv: "secp256k1", Kty: "EC", X: b64(point[1:33]), Y: b64(point[33:])}, nil
-}
-
 // MarshalJSON implements [json.Marshaler].
 func (k JWK) MarshalJSON() ([]byte, error) {
-	if akp, ok := k.Key.(*AKP); ok {
-		j := newAKPJWK(akp)
-		j.Use, j.KID = k.Use, k.KeyID
-		return json.Marshal(j)
-	}
+	switch pub := k.Key.(type) {
+	case *AKP:
+		return json.Marshal(akpJWK{Alg: pub.alg, Kty: "AKP", Pub: b64(pub.pub), Use: k.Use, KID: k.KeyID})
 
-	pub, ok := k.Key.(*ecdsa.PublicKey)
-	if !ok || !isK1(pub) {
-		return k.JSONWebKey.MarshalJSON()
+	case *ecdsa.PublicKey:
+		if !isK1(pub) {
+			break
+		}
+		key, ok := k1Key(pub)
+		if !ok {
+			return nil, errors.New("a public key that is no point of secp256k1")
+		}
+		point := key.SerializeUncompressed()
+		return json.Marshal(k1JWK{Crv: "secp256k1", Kty: "EC", X: b64(point[1:33]), Y: b64(point[33:]), Use: k.Use, KID: k.KeyID, Alg: k.Algorithm})
 	}
-
-	j, err := newK1JWK(pub)
-	if err != nil {
-		return nil, err
-	}
-	j.Use, j.KID, j.Alg = k.Use, k.KeyID, k.Algorithm
-	return json.Marshal(j)
+	return k.JSONWebKey.MarshalJSON()
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -97,24 +86,17 @@ func (k *JWK) UnmarshalJSON(data []byte) error {
 // Thumbprint returns the RFC 7638 thumbprint of pub with SHA-256, in base64url
 // without padding: 43 characters, the kid of a key whose config names none.
 func Thumbprint(pub crypto.PublicKey) (string, error) {
-	if ec, ok := pub.(*ecdsa.PublicKey); ok && isK1(ec) {
-		j, err := newK1JWK(ec)
-		if err != nil {
-			return "", fmt.Errorf("thumbprint: %w: %w", ErrUnsupported, err)
-		}
-		text, err := json.Marshal(j)
-		sum := sha256.Sum256(text)
-		return b64(sum[:]), err
+	jwk := JWK{jose.JSONWebKey{Key: pub}}
+	var sum []byte
+	var err error
+	ec, isEC := pub.(*ecdsa.PublicKey)
+	if _, isAKP := pub.(*AKP); isAKP || isEC && isK1(ec) {
+		var text []byte // the JSON that is made here has the form that is hashed
+		text, err = jwk.MarshalJSON()
+		sum = appendHash(nil, crypto.SHA256, text)
+	} else {
+		sum, err = jwk.Thumbprint(crypto.SHA256)
 	}
-
-	if akp, ok := pub.(*AKP); ok {
-		text, err := json.Marshal(newAKPJWK(akp))
-		sum := sha256.Sum256(text)
-		return b64(sum[:]), err
-	}
-
-	jwk := jose.JSONWebKey{Key: pub}
-	sum, err := jwk.Thumbprint(crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("thumbprint: %w: %w", ErrUnsupported, err)
 	}
@@ -249,8 +231,6 @@ type akpJWK struct {
 	Use string `json:"use,omitempty"`
 	KID string `json:"kid,omitempty"`
 }
-
-func newAKPJWK(k *AKP) akpJWK { return akpJWK{Alg: k.alg, Kty: "AKP", Pub: b64(k.pub)} }
 
 // parseAKP reads a public JWK of type AKP. A private one is an error.
 func parseAKP(data []byte) (*AKP, akpJWK, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -274,25 +275,25 @@ func splitJWS(jws string) (payload string, signatures []jwsSignature, ok bool) {
 }
 
 // readSignature reads the headers of one signature over a payload, which is text in
-// base64url.
+// base64url. Its errors hold no value of a header.
 func readSignature(s jwsSignature, text string, payload []byte) (*SignedToken, error) {
 	head, good := DecodeBase64URL(s.Protected)
 	signature, ok := DecodeBase64URL(s.Signature)
 	if !good || !ok {
-		return nil, headerError("a part is not base64url as RFC 7515 defines it")
+		return nil, errors.New("a part is not base64url as RFC 7515 defines it")
 	}
 	var protected joseHeader
 	if s.Protected == "" || json.Unmarshal(head, &protected) != nil {
-		return nil, headerError("the protected header is not a JSON object")
+		return nil, errors.New("the protected header is not a JSON object")
 	}
 
 	all := joseHeader{}
 	if !all.add(protected) || !all.add(s.Header) {
-		return nil, headerError("a member of the header appears twice")
+		return nil, errors.New("a member of the header appears twice")
 	}
 	for _, name := range []string{"crit", "b64"} {
 		if _, ok := all[name]; ok {
-			return nil, headerError(`header "` + name + `" is not supported`)
+			return nil, errors.New(`header "` + name + `" is not supported`)
 		}
 	}
 
@@ -300,7 +301,7 @@ func readSignature(s jwsSignature, text string, payload []byte) (*SignedToken, e
 	t := &SignedToken{KID: h.text("kid"), Alg: Alg(h.text("alg")), Typ: h.text("typ"), Cty: h.text("cty")}
 	// An alg outside the protected header is not signed: anybody could have changed it.
 	if _, ok := protected["alg"]; !ok || !h.ok || t.Alg.Use() != UseSig {
-		return nil, headerError("the protected header has no alg that signetd knows, or a member of the wrong type")
+		return nil, errors.New("the protected header has no alg that signetd knows, or a member of the wrong type")
 	}
 
 	t.input, t.payload, t.signature = []byte(s.Protected+"."+text), payload, signature

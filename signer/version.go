@@ -64,7 +64,16 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		c.Public = key.Public()
 	}
 	for _, alg := range c.Algs {
-		if err := checkAlg(key, c.Public, alg); err != nil {
+		var err error
+		switch {
+		case key != nil:
+			err = checkKey(key, alg)
+		case c.Public != nil:
+			err = alg.Fits(c.Public)
+		case alg.Family() == 0:
+			err = fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(alg))
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := CanVerify(c.Public); err != nil && !c.SkipVerify {
@@ -102,19 +111,6 @@ func NewVersion(key Key, c VersionConfig) (*Version, error) {
 		v.places[0].join(key)
 	}
 	return v, nil
-}
-
-// checkAlg reports why a version cannot be pinned to alg. Both key and public may be nil.
-func checkAlg(key Key, public crypto.PublicKey, alg Alg) error {
-	switch {
-	case key != nil:
-		return checkKey(key, alg)
-	case public != nil:
-		return alg.Fits(public)
-	case alg.Family() == 0:
-		return fmt.Errorf("%w: unknown algorithm %.32q", ErrUnsupported, string(alg))
-	}
-	return nil
 }
 
 // checkKey reports why key cannot do alg.
