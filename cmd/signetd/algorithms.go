@@ -46,50 +46,47 @@ keys. What a PKCS#11 key does is up to the token: "signetd doctor" asks it.`,
 // for each algorithm, and a column for each kind.
 type algorithmTable []backends.Kind
 
-// titles returns the titles of the columns, that of the algorithm first.
-func (t algorithmTable) titles() []string {
+// rows returns the titles and then a row for each algorithm. With names, the cells have
+// the names of the keys.
+func (t algorithmTable) rows(names bool) [][]string {
 	titles := []string{"alg"}
 	for _, kind := range t {
 		titles = append(titles, kind.Title)
 	}
-	return titles
-}
 
-// text prints a table without the names of keys, which would be too wide.
-func (t algorithmTable) text(out io.Writer) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	var w io.Writer = table // whose errors Flush returns
-	fmt.Fprintln(w, strings.Join(t.titles(), "\t"))
+	rows := [][]string{titles}
 	for _, alg := range signer.Known() {
-		fmt.Fprint(w, alg)
+		row := []string{string(alg)}
 		for _, kind := range t {
 			cell := "yes"
 			switch keys := kind.KeysFor(alg); {
 			case len(keys) == 0:
 				cell = "no"
-			case kind.ByDevice:
+			case names || kind.ByDevice:
 				cell = strings.Join(keys, ", ")
 			}
-			fmt.Fprintf(w, "\t%s", cell)
+			row = append(row, cell)
 		}
-		fmt.Fprintln(w)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// text prints a table without the names of keys, which would be too wide.
+func (t algorithmTable) text(out io.Writer) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range t.rows(false) {
+		_, _ = io.WriteString(table, strings.Join(row, "\t")+"\n") // Flush returns its error
 	}
 	return table.Flush()
 }
 
 func (t algorithmTable) markdown(out io.Writer) {
-	titles := t.titles()
-	fmt.Fprintf(out, "| %s |\n|%s\n", strings.Join(titles, " | "), strings.Repeat("---|", len(titles)))
-	for _, alg := range signer.Known() {
-		fmt.Fprintf(out, "| %s", alg)
-		for _, kind := range t {
-			cell := "no"
-			if keys := kind.KeysFor(alg); len(keys) > 0 {
-				cell = strings.Join(keys, ", ")
-			}
-			fmt.Fprintf(out, " | %s", cell)
+	for i, row := range t.rows(true) {
+		fmt.Fprintf(out, "| %s |\n", strings.Join(row, " | "))
+		if i == 0 {
+			fmt.Fprintf(out, "|%s\n", strings.Repeat("---|", len(row)))
 		}
-		fmt.Fprintln(out, " |")
 	}
 }
 
@@ -98,30 +95,22 @@ func (t algorithmTable) markdown(out io.Writer) {
 func (t algorithmTable) json(out io.Writer) error {
 	var rows []json.RawMessage
 	for _, alg := range signer.Known() {
-		row, err := t.jsonRow(alg)
-		if err != nil {
-			return err
+		// Written by hand, because a struct cannot have a member for each kind, and a map
+		// would lose their order.
+		var row bytes.Buffer
+		fmt.Fprintf(&row, `{"alg":%q,"use":%q`, alg, alg.Use())
+		for _, kind := range t {
+			keys, err := json.Marshal(append([]string{}, kind.KeysFor(alg)...)) // [] rather than null
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&row, `,%q:%s`, kind.Name, keys)
 		}
-		rows = append(rows, row)
+		row.WriteByte('}')
+		rows = append(rows, row.Bytes())
 	}
 
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
 	return e.Encode(rows)
-}
-
-// jsonRow writes an object by hand, because a struct cannot have a member for each
-// kind, and a map would lose their order.
-func (t algorithmTable) jsonRow(alg signer.Alg) (json.RawMessage, error) {
-	var row bytes.Buffer
-	fmt.Fprintf(&row, `{"alg":%q,"use":%q`, alg, alg.Use())
-	for _, kind := range t {
-		keys, err := json.Marshal(append([]string{}, kind.KeysFor(alg)...)) // [] rather than null
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(&row, `,%q:%s`, kind.Name, keys)
-	}
-	row.WriteByte('}')
-	return row.Bytes(), nil
 }

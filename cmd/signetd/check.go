@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"signetd/signer"
 )
 
 func checkCommand() *cobra.Command {
@@ -40,7 +38,15 @@ daemon runs as. It opens no socket and writes no audit log.`,
 		out := cmd.OutOrStdout()
 		for _, k := range setup.Ring.Keys() {
 			for _, v := range k.Versions {
-				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok%s\n", k.Name, v.KID(), backendsOf(v), v.Algs(), described(v))
+				var in []string
+				for _, p := range v.Places() {
+					in = append(in, p.Backend)
+				}
+				fmt.Fprintf(out, "key %s: kid %s in %s: %v: ok", k.Name, v.KID(), strings.Join(in, ", "), v.Algs())
+				if text := v.Describe(); text != "" {
+					fmt.Fprintf(out, ": %s", text)
+				}
+				fmt.Fprintln(out)
 			}
 			if rules := setup.Policy.Rules(k.Name); rules != nil && rules.DryRun() {
 				fmt.Fprintf(out, "key %s: its claim policy is in dry-run: it signs claims that it would deny\n", k.Name)
@@ -57,21 +63,4 @@ daemon runs as. It opens no socket and writes no audit log.`,
 		return setup.Close()
 	}
 	return cmd
-}
-
-// described returns what the backend says about a version's key, for the end of a line.
-func described(v *signer.Version) string {
-	if text := v.Describe(); text != "" {
-		return ": " + text
-	}
-	return ""
-}
-
-// backendsOf returns the names of the backends that hold v.
-func backendsOf(v *signer.Version) string {
-	var names []string
-	for _, p := range v.Places() {
-		names = append(names, p.Backend)
-	}
-	return strings.Join(names, ", ")
 }

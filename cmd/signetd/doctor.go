@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"signetd/backends/pkcs11"
-	"signetd/daemon/config"
 )
 
 // A usageError is a mistake in how a command was called. The exit status is 2.
@@ -108,9 +107,7 @@ func (o doctorOptions) run(cmd *cobra.Command) error {
 
 func (e *examination) add(r pkcs11.Report) {
 	e.Backends = append(e.Backends, r)
-	if v := r.Verdict(); v == pkcs11.Fail || e.Verdict == pkcs11.OK {
-		e.Verdict = v
-	}
+	e.Verdict = e.Verdict.Worst(r.Verdict())
 }
 
 // A target is a backend to examine.
@@ -172,9 +169,14 @@ func configured(path string) ([]target, error) {
 		for _, k := range d.Keys {
 			for i, v := range k.Versions {
 				for _, ref := range v.Places() {
-					if ref.Backend == b.Name {
-						t.keys = append(t.keys, keyRef(k, i, ref.Ref))
+					if ref.Backend != b.Name {
+						continue
 					}
+					name := k.Name
+					if len(k.Versions) > 1 {
+						name = fmt.Sprintf("%s, version %d", k.Name, i+1)
+					}
+					t.keys = append(t.keys, pkcs11.KeyRef{Name: name, Ref: ref.Ref, Algs: k.Algs})
 				}
 			}
 		}
@@ -185,16 +187,6 @@ func configured(path string) ([]target, error) {
 		return nil, fmt.Errorf("%s: there is nothing to examine: no backend is PKCS#11", path)
 	}
 	return targets, nil
-}
-
-// keyRef names version i of a key by the ref of one of its places. A key with a single
-// version needs no number.
-func keyRef(k config.Key, i int, place string) pkcs11.KeyRef {
-	ref := pkcs11.KeyRef{Name: k.Name, Ref: place, Algs: k.Algs}
-	if len(k.Versions) > 1 {
-		ref.Name = fmt.Sprintf("%s, version %d", k.Name, i+1)
-	}
-	return ref
 }
 
 // writeExamination prints e for people.

@@ -17,7 +17,12 @@ import (
 func (r *running) reload(ctx context.Context) (keys int, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
-	defer func() { r.metrics.ObserveReload(err) }()
+	defer func() {
+		r.metrics.ObserveReload(err)
+		if err != nil {
+			r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
+		}
+	}()
 
 	// A program that rotates logs renames the file and then asks for a reload.
 	if err := r.audit.Reopen(); err != nil {
@@ -43,18 +48,9 @@ func (r *running) reload(ctx context.Context) (keys int, err error) {
 	return len(setup.Ring.Keys()), nil
 }
 
-// reloadOnRequest reloads for a peer. The peer's deadline does not end the reload: keys
-// that are open by then would have to be closed again.
-func (r *running) reloadOnRequest(ctx context.Context) (int, error) {
-	keys, err := r.reload(context.WithoutCancel(ctx))
-	if err != nil {
-		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
-	}
-	return keys, err
-}
-
-// reloadOnSignal reloads at each SIGHUP until stop is called. stop waits for a reload that
-// has begun, until its context ends.
+// reloadOnSignal reloads at each SIGHUP until stop is called, and records the signal in the
+// audit log with the daemon itself as the peer. stop waits for a reload that has begun,
+// until its context ends.
 func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context)) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() { // ends when stop closes quit
@@ -62,7 +58,13 @@ func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context
 		for {
 			select {
 			case <-r.hup:
-				r.reloadAndRecord(ctx)
+				notify(r.log, sddaemon.SdNotifyReloading)
+				_, err := r.reload(ctx)
+				own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
+				if err := r.service.RecordSignal(own, err); err != nil {
+					r.log.ErrorContext(ctx, "reload not recorded", "err", err)
+				}
+				notify(r.log, sddaemon.SdNotifyReady)
 			case <-quit:
 				return
 			}
@@ -75,22 +77,5 @@ func (r *running) reloadOnSignal(ctx context.Context) (stop func(context.Context
 		case <-done:
 		case <-ctx.Done():
 		}
-	}
-}
-
-// reloadAndRecord reloads, and records the signal in the audit log with the daemon itself
-// as the peer.
-func (r *running) reloadAndRecord(ctx context.Context) {
-	notify(r.log, sddaemon.SdNotifyReloading)
-	defer notify(r.log, sddaemon.SdNotifyReady)
-
-	_, err := r.reload(ctx)
-	if err != nil {
-		r.log.ErrorContext(ctx, "reload refused, the old config stays", "err", err)
-	}
-
-	own := policy.Peer{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), PID: int32(os.Getpid())} // #nosec G115 -- the kernel's own ids
-	if err := r.service.RecordSignal(own, err); err != nil {
-		r.log.ErrorContext(ctx, "reload not recorded", "err", err)
 	}
 }

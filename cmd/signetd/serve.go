@@ -126,7 +126,9 @@ func (r *running) run(ctx context.Context, setup daemon.Setup, started func()) e
 	limits := r.settings.Limits
 	config := daemon.Config{Limits: limits, Version: version, Audit: r.audit, Metrics: r.metrics, Log: r.log}
 	if r.config.Path != "" {
-		config.Reload = r.reloadOnRequest
+		// The peer's deadline does not end the reload: keys that are open by then would
+		// have to be closed again.
+		config.Reload = func(ctx context.Context) (int, error) { return r.reload(context.WithoutCancel(ctx)) }
 	}
 	r.service = daemon.NewService(setup, config)
 	r.metrics.Registry.MustRegister(statsCollector{r.service}, placesCollector{r.service})
