@@ -147,9 +147,6 @@ func checkEndpoint(endpoint string) error {
 
 // attemptTimeout returns AttemptTimeout as a duration, or 0 if it is empty or is not one.
 func (c Config) attemptTimeout() time.Duration {
-	d, err := time.ParseDuration(c.AttemptTimeout)
-	if err != nil {
-		return 0
-	}
+	d, _ := time.ParseDuration(c.AttemptTimeout)
 	return d
 }

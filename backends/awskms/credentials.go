@@ -3,6 +3,7 @@
 package awskms
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -41,21 +42,14 @@ func loadSDK(ctx context.Context, c Config) (aws.Config, error) {
 	if sdk.Region == "" {
 		return sdk, fmt.Errorf("%w: awskms: no region: set region in the config, AWS_REGION, or the region of the profile", signer.ErrInvalid)
 	}
-	if c.AssumeRole != nil {
-		sdk.Credentials = assume(sdk, *c.AssumeRole)
+	if role := c.AssumeRole; role != nil {
+		// AWS STS gives the role's credentials to those that were found.
+		sdk.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(sdk), role.ARN, func(o *stscreds.AssumeRoleOptions) {
+			o.RoleSessionName = cmp.Or(role.SessionName, "signetd")
+			if role.ExternalID != "" {
+				o.ExternalID = aws.String(role.ExternalID)
+			}
+		}))
 	}
 	return sdk, nil
-}
-
-// assume returns the credentials of a role, which AWS STS gives to those of sdk.
-func assume(sdk aws.Config, role AssumeRole) aws.CredentialsProvider {
-	return aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(sdk), role.ARN, func(o *stscreds.AssumeRoleOptions) {
-		o.RoleSessionName = "signetd"
-		if role.SessionName != "" {
-			o.RoleSessionName = role.SessionName
-		}
-		if role.ExternalID != "" {
-			o.ExternalID = aws.String(role.ExternalID)
-		}
-	}))
 }

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,12 +96,8 @@ type Caller struct {
 
 // New returns a Caller.
 func New(c Config) *Caller {
-	if c.Attempts == 0 {
-		c.Attempts = DefaultAttempts
-	}
-	if c.AttemptTimeout == 0 {
-		c.AttemptTimeout = DefaultAttemptTimeout
-	}
+	c.Attempts = cmp.Or(c.Attempts, DefaultAttempts)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, DefaultAttemptTimeout)
 
 	caller := &Caller{config: c, buckets: map[string]*bucket{}, pinging: make(chan struct{}, 1)}
 	for class, rate := range c.Rates {

@@ -36,41 +36,27 @@ var oidMLDSA = map[string]signer.Alg{
 // an *ecdsa.PublicKey on [signer.Secp256k1] and a *signer.AKP that can verify, which
 // crypto/x509 does not know.
 func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
-	if alg, key, ok := parseMLDSA(der); ok {
-		return mldsa.Public(alg, key)
+	var info spki
+	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) != 0 {
+		return x509.ParsePKIXPublicKey(der) // says what is wrong
+	}
+	algorithm, parameters := info.Algorithm.Algorithm, info.Algorithm.Parameters.FullBytes
+
+	// A key for ML-DSA is in the encoding of FIPS 204, and its algorithm has no parameters.
+	if alg, ok := oidMLDSA[algorithm.String()]; ok && len(parameters) == 0 && info.Key.BitLength%8 == 0 {
+		return mldsa.Public(alg, info.Key.Bytes)
 	}
 
-	curve, point, ok := parseEC(der)
-	if !ok || !curve.Equal(oidSecp256k1) {
+	var curve asn1.ObjectIdentifier
+	rest, err := asn1.Unmarshal(parameters, &curve)
+	if err != nil || len(rest) != 0 || !algorithm.Equal(oidECPublicKey) || !curve.Equal(oidSecp256k1) {
 		return x509.ParsePKIXPublicKey(der)
 	}
-	pub, ok := signer.ParsePoint(signer.Secp256k1(), point)
+	pub, ok := signer.ParsePoint(signer.Secp256k1(), info.Key.RightAlign())
 	if !ok {
 		return nil, errors.New("a public key that is not a point of secp256k1")
 	}
 	return pub, nil
-}
-
-// parseMLDSA reads a key for ML-DSA: its algorithm, and the key in the encoding of FIPS
-// 204. The AlgorithmIdentifier has no parameters (RFC 9881 section 2).
-func parseMLDSA(der []byte) (alg signer.Alg, key []byte, ok bool) {
-	var info spki
-	rest, err := asn1.Unmarshal(der, &info)
-	if err != nil || len(rest) != 0 || len(info.Algorithm.Parameters.FullBytes) != 0 || info.Key.BitLength%8 != 0 {
-		return "", nil, false
-	}
-	alg, ok = oidMLDSA[info.Algorithm.Algorithm.String()]
-	return alg, info.Key.Bytes, ok
-}
-
-// parseEC reads an EC key: its named curve and its point.
-func parseEC(der []byte) (curve asn1.ObjectIdentifier, point []byte, ok bool) {
-	var info spki
-	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) != 0 || !info.Algorithm.Algorithm.Equal(oidECPublicKey) {
-		return nil, nil, false
-	}
-	rest, err := asn1.Unmarshal(info.Algorithm.Parameters.FullBytes, &curve)
-	return curve, info.Key.RightAlign(), err == nil && len(rest) == 0
 }
 
 // MarshalPublicKey is the inverse of [ParsePublicKey], except that it does not write

@@ -74,9 +74,6 @@ func (c Config) loopback() bool {
 
 // attemptTimeout returns AttemptTimeout as a duration, or 0 if it is empty or is not one.
 func (c Config) attemptTimeout() time.Duration {
-	d, err := time.ParseDuration(c.AttemptTimeout)
-	if err != nil {
-		return 0
-	}
+	d, _ := time.ParseDuration(c.AttemptTimeout)
 	return d
 }

@@ -179,11 +179,10 @@ func (k *key) describe(ctx context.Context) error {
 	case versionErr != nil:
 		return versionErr
 	}
-	symmetric, versionErr := k.setVersion("version", v)
-	if versionErr != nil {
+	if versionErr := k.setVersion("version", v); versionErr != nil {
 		return versionErr
 	}
-	if !symmetric && k.row.use != useNone {
+	if k.public == nil && k.row.use != useNone {
 		return err
 	}
 	return nil
@@ -207,29 +206,25 @@ func (k *key) describePrimary(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = k.setVersion("primary version", primary)
-	return err
+	return k.setVersion("primary version", primary)
 }
 
 // setVersion takes over what Google says about the version, which is what in errors.
-// It returns ErrUnavailable for one that is not enabled, and reports whether the
-// version is symmetric, so that nothing is left to read.
-func (k *key) setVersion(what string, v *kmspb.CryptoKeyVersion) (symmetric bool, err error) {
+// It returns ErrUnavailable for one that is not enabled. The public half of a key pair is
+// left to read.
+func (k *key) setVersion(what string, v *kmspb.CryptoKeyVersion) error {
 	if state := v.GetState(); state != kmspb.CryptoKeyVersion_ENABLED {
-		return false, fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
+		return fmt.Errorf("%w: %s: the %s is %v: only an ENABLED one can be used", signer.ErrUnavailable, service, what, state)
 	}
 
 	k.row, k.level = rowOf(v.GetAlgorithm().String()), v.GetProtectionLevel()
 	switch k.row.use { //nolint:exhaustive // the others have a public half
 	case useMAC:
 		k.public = signer.Secret{Type: signer.SecretHMAC, Size: k.row.size}
-		return true, nil
 	case useBlob:
 		k.public = signer.Secret{Type: signer.SecretBlob, Size: k.row.size}
-		return true, nil
-	default:
-		return false, nil
 	}
+	return nil
 }
 
 func (k *key) readVersion(ctx context.Context) (v *kmspb.CryptoKeyVersion, err error) {

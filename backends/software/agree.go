@@ -17,11 +17,10 @@ var _ signer.Agreer = (*agreeKey)(nil)
 
 // AgreeContext implements [signer.Agreer].
 func (k *agreeKey) AgreeContext(ctx context.Context, peer *ecdh.PublicKey) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	z, err := k.private.ECDH(peer)
 	if err != nil {

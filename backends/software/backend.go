@@ -44,14 +44,16 @@ func (b *Backend) Close() error {
 
 // enter keeps b open until leave is called. It returns ErrUnavailable if b is closed,
 // and ctx.Err() if ctx has ended.
-func (b *Backend) enter(ctx context.Context) (leave func(), err error) {
+func (b *Backend) enter(ctx context.Context) error {
 	b.mu.RLock()
-	if err := b.usableLocked(ctx); err != nil {
+	err := b.usableLocked(ctx)
+	if err != nil {
 		b.mu.RUnlock()
-		return nil, err
 	}
-	return b.mu.RUnlock, nil
+	return err
 }
+
+func (b *Backend) leave() { b.mu.RUnlock() }
 
 func (b *Backend) usableLocked(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {

@@ -25,11 +25,10 @@ func (k *decryptKey) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decrypt
 
 // DecryptContext implements [signer.Decrypter].
 func (k *decryptKey) DecryptContext(ctx context.Context, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	alg, err := signer.CheckCiphertext(k.Public(), ciphertext, opts)
 	if err != nil {
@@ -45,11 +44,10 @@ func (k *decryptKey) DecryptContext(ctx context.Context, ciphertext []byte, opts
 
 // DecryptSessionKeyContext implements [signer.SessionKeyDecrypter].
 func (k *decryptKey) DecryptSessionKeyContext(ctx context.Context, ciphertext []byte, size int) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	// Whatever fails, the caller gets a random key and no error, and cannot tell it from
 	// the right one: the reason is an oracle (Bleichenbacher's attack, RFC 7516 section

@@ -77,14 +77,11 @@ func parseK1JWK(data []byte) (k1Key, bool) {
 	if json.Unmarshal(data, &jwk) != nil || jwk.Kty != "EC" || jwk.Crv != "secp256k1" {
 		return k1Key{}, false
 	}
-	d, ok := signer.DecodeBase64URL(jwk.D)
-	if !ok {
-		return k1Key{}, false
-	}
+	d, okD := signer.DecodeBase64URL(jwk.D)
 	defer clear(d)
 	x, okX := signer.DecodeBase64URL(jwk.X)
 	y, okY := signer.DecodeBase64URL(jwk.Y)
-	if !okX || !okY {
+	if !okD || !okX || !okY {
 		return k1Key{}, false
 	}
 	return parseK1(d, x, y)

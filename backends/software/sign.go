@@ -28,11 +28,10 @@ func (k *signKey) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 
 // SignContext implements [signer.Signer].
 func (k *signKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	alg, err := signer.CheckDigest(k.Public(), digest, opts)
 	if err != nil {

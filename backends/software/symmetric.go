@@ -60,11 +60,10 @@ var _ signer.MACer = (*macKey)(nil)
 
 // MACContext implements [signer.MACer].
 func (k *macKey) MACContext(ctx context.Context, message []byte, hash crypto.Hash) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	if _, err := signer.CheckMAC(k.Public(), hash); err != nil {
 		return nil, err
@@ -89,11 +88,10 @@ var (
 
 // WrapContext implements [signer.Wrapper].
 func (k *aesKey) WrapContext(ctx context.Context, form signer.WrapForm, key []byte) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	if err := signer.CheckWrap(form, key); err != nil {
 		return nil, err
@@ -103,11 +101,10 @@ func (k *aesKey) WrapContext(ctx context.Context, form signer.WrapForm, key []by
 
 // UnwrapContext implements [signer.Wrapper].
 func (k *aesKey) UnwrapContext(ctx context.Context, form signer.WrapForm, wrapped []byte) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	if err := signer.CheckWrapped(form, wrapped); err != nil {
 		return nil, err
@@ -117,11 +114,10 @@ func (k *aesKey) UnwrapContext(ctx context.Context, form signer.WrapForm, wrappe
 
 // SealContext implements [signer.AEAD].
 func (k *aesKey) SealContext(ctx context.Context, plaintext, aad []byte) (iv, sealed []byte, err error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	out := k.gcm.Seal(nil, nil, plaintext, aad) // #nosec G407 -- the cipher draws the IV
 	return out[:signer.GCMIVSize], out[signer.GCMIVSize:], nil
@@ -129,11 +125,10 @@ func (k *aesKey) SealContext(ctx context.Context, plaintext, aad []byte) (iv, se
 
 // OpenContext implements [signer.AEAD].
 func (k *aesKey) OpenContext(ctx context.Context, iv, sealed, aad []byte) ([]byte, error) {
-	leave, err := k.backend.enter(ctx)
-	if err != nil {
+	if err := k.backend.enter(ctx); err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer k.backend.leave()
 
 	if err := signer.CheckSealed(iv, sealed); err != nil {
 		return nil, err
