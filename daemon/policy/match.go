@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -94,10 +95,6 @@ func matchesAny(patterns []pattern, s string) bool {
 	return slices.ContainsFunc(patterns, func(p pattern) bool { return p.matches(s) })
 }
 
-func coveredByAny(patterns []pattern, q pattern) bool {
-	return slices.ContainsFunc(patterns, func(p pattern) bool { return p.covers(q) })
-}
-
 // secretNames are the names of members that hold secrets, or numbers that open an
 // account. Anybody who sees a signed token can read them. They are in the form that
 // [normalize] returns.
@@ -114,32 +111,34 @@ var secretNames = []string{
 // "client_secret".
 var secretEndings = []string{"password", "passwd", "passphrase", "secret", "privatekey", "apikey", "cardnumber"}
 
-// A secretSet tells which names are those of secrets.
-type secretSet struct {
-	names   map[string]bool // true for a secret; false for a name that the config declares harmless
-	endings []string
-}
+// A secretSet tells which names are those of secrets: true for a secret, false for a name
+// that the config declares harmless.
+type secretSet map[string]bool
 
 // newSecretSet returns the set of the usual names, with more and without others.
-func newSecretSet(more, without []string) *secretSet {
-	s := &secretSet{names: make(map[string]bool, len(secretNames)+len(more)+len(without)), endings: secretEndings}
+func newSecretSet(more, without []string) secretSet {
+	s := make(secretSet, len(secretNames)+len(more)+len(without))
 	for _, name := range secretNames {
-		s.names[name] = true
+		s[name] = true
 	}
 	for _, name := range without {
-		s.names[normalize(name)] = false
+		s[normalize(name)] = false
 	}
 	for _, name := range more {
-		s.names[normalize(name)] = true
+		s[normalize(name)] = true
 	}
 	return s
 }
 
 // find returns the entry of the set that makes a normalized name one of a secret, or "".
-func (s *secretSet) find(normal []byte) string {
-	last := lastSegment(normal)
+func (s secretSet) find(normal []byte) string {
+	// The last part of a name in a namespace: "password" of "https://example.com/password".
+	const separators = "/:#"
+	last := bytes.TrimRight(normal, separators)
+	last = last[bytes.LastIndexAny(last, separators)+1:]
+
 	for _, name := range [][]byte{normal, last} {
-		if secret, ok := s.names[string(name)]; ok {
+		if secret, ok := s[string(name)]; ok {
 			if !secret {
 				return ""
 			}
@@ -147,26 +146,10 @@ func (s *secretSet) find(normal []byte) string {
 		}
 	}
 
-	for _, ending := range s.endings {
-		if len(last) >= len(ending) && string(last[len(last)-len(ending):]) == ending {
+	for _, ending := range secretEndings {
+		if bytes.HasSuffix(last, []byte(ending)) {
 			return ending
 		}
 	}
 	return ""
 }
-
-// lastSegment returns the last part of a name in a namespace: "password" of
-// "https://example.com/password".
-func lastSegment(normal []byte) []byte {
-	end := len(normal)
-	for end > 0 && separates(normal[end-1]) {
-		end--
-	}
-	from := end
-	for from > 0 && !separates(normal[from-1]) {
-		from--
-	}
-	return normal[from:end]
-}
-
-func separates(c byte) bool { return c == '/' || c == ':' || c == '#' }

@@ -68,7 +68,7 @@ func narrowPatterns(member string, to *[]string, texts []string, wide []pattern)
 		return err
 	}
 	for i, p := range narrow {
-		if len(wide) > 0 && !coveredByAny(wide, p) {
+		if len(wide) > 0 && !slices.ContainsFunc(wide, func(w pattern) bool { return w.covers(p) }) {
 			return ruleError(errWider, member, index(i))
 		}
 	}

@@ -115,8 +115,13 @@ func (o Owner) refusal(op api.Op) string {
 // A Policy is a set of grants over a set of keys. It is immutable and safe for
 // concurrent use.
 type Policy struct {
-	index grantIndex
-	keys  map[string]key
+	keys map[string]key
+
+	// The grants for each use, and those that allow an operation on at least one key, in
+	// the order of the config. With these the cost of a request does not grow with the
+	// number of grants for other keys and operations.
+	uses map[use][]*grant
+	ops  map[api.Op][]*grant
 }
 
 // A key is a [Key] with its compiled rules, which are nil if it has none.
@@ -147,7 +152,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // New returns the policy of grants over keys. A grant that could never be used, or
 // that would bypass claim rules without saying so, is an *[Error].
 func New(keys []Key, grants []Grant) (*Policy, error) {
-	p := &Policy{keys: map[string]key{}}
+	p := &Policy{keys: map[string]key{}, uses: map[use][]*grant{}, ops: map[api.Op][]*grant{}}
 	for _, k := range keys {
 		compiled := key{Key: k}
 		if k.JWT != nil {
@@ -159,7 +164,6 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 		p.keys[k.Name] = compiled
 	}
 
-	all := make([]*grant, len(grants))
 	for i, g := range grants {
 		if err := p.checkGrant(g); err != nil {
 			return nil, &Error{i, fmt.Errorf("%w: %w", signer.ErrInvalid, err)}
@@ -172,10 +176,37 @@ func New(keys []Key, grants []Grant) (*Policy, error) {
 				return nil, &Error{i, err}
 			}
 		}
-		all[i] = compiled
+
+		for _, op := range g.Ops {
+			if _, onKey := keyOps[op]; onKey {
+				p.add(op, compiled)
+			} else {
+				p.uses[use{op: op}] = appendOnce(p.uses[use{op: op}], compiled)
+			}
+		}
+		p.add(api.OpList, compiled) // a peer that may use a key may see its public half
 	}
-	p.index = indexGrants(all)
 	return p, nil
+}
+
+// add enters g as a grant of op on each of its keys.
+func (p *Policy) add(op api.Op, g *grant) {
+	for _, key := range g.Keys {
+		if key == "" { // use{op, ""} would allow the operation without a key
+			continue
+		}
+		p.uses[use{op, key}] = appendOnce(p.uses[use{op, key}], g)
+		p.ops[op] = appendOnce(p.ops[op], g)
+	}
+}
+
+// appendOnce appends g unless it is the last element already. Grants are entered one
+// after the other, so a duplicate can only be the last.
+func appendOnce(list []*grant, g *grant) []*grant {
+	if n := len(list); n > 0 && list[n-1] == g {
+		return list
+	}
+	return append(list, g)
 }
 
 func (p *Policy) checkGrant(g Grant) error {
@@ -286,7 +317,6 @@ func (p *Policy) Rules(key string) *Rules { return p.keys[key].rules }
 // added to them. If the claims keep the rules of no grant, the error is the first
 // grant's. The error wraps ErrDenied if peer has no such grant, or the key has no rules.
 func (p *Policy) Apply(peer Peer, op api.Op, key string, q ClaimsRequest, now time.Time) (*Claims, error) {
-
 	// The claims are read at most once, however many grants they are held against, and
 	// not before a grant that allows their size needs them.
 	var doc *document
@@ -299,13 +329,20 @@ func (p *Policy) Apply(peer Peer, op api.Op, key string, q ClaimsRequest, now ti
 	var dryRun *Claims // what the first grant signs only because its key is in dry-run
 	var denial error   // why the first grant refuses
 	k := p.keys[key]
-	for _, g := range p.index.uses[use{op, key}] {
+	for _, g := range p.uses[use{op, key}] {
 		rules := g.rules(k)
 		if rules == nil || !g.Peer.matches(peer) {
 			continue
 		}
 
-		claims, err := rules.applyOnce(&doc, q, now)
+		var claims *Claims
+		err := rules.checkSize(q)
+		if err == nil && doc == nil {
+			doc, err = readDocument(q.Claims)
+		}
+		if err == nil {
+			claims, err = rules.apply(doc, q, now)
+		}
 		switch {
 		case err == nil && len(claims.Would) == 0:
 			return claims, nil
@@ -331,93 +368,29 @@ func (g *grant) rules(k key) *Rules {
 	return k.rules
 }
 
-// applyOnce is [Rules.Apply] with a document that the calls for several grants share:
-// the first call that needs it sets *doc.
-func (r *Rules) applyOnce(doc **document, q ClaimsRequest, now time.Time) (*Claims, error) {
-	if err := r.checkSize(q); err != nil {
-		return nil, err
-	}
-	if *doc == nil {
-		var err error
-		if *doc, err = readDocument(q.Claims); err != nil {
-			return nil, err
-		}
-	}
-	return r.apply(*doc, q, now)
-}
-
 // A use is an operation on a key. The key is empty if the operation is not on a key.
 type use struct {
 	op  api.Op
 	key string
 }
 
-// A grantIndex finds the grants for a use, in the order of the config. With it the cost
-// of a request does not grow with the number of grants for other keys and operations.
-type grantIndex struct {
-	uses map[use][]*grant
-	ops  map[api.Op][]*grant // the grants that allow an operation on at least one key
-}
-
-func indexGrants(grants []*grant) grantIndex {
-	x := grantIndex{uses: map[use][]*grant{}, ops: map[api.Op][]*grant{}}
-	for _, g := range grants {
-		for _, op := range g.Ops {
-			if _, onKey := keyOps[op]; onKey {
-				x.add(op, g)
-			} else {
-				x.uses[use{op: op}] = appendOnce(x.uses[use{op: op}], g)
-			}
-		}
-
-		// A peer that may use a key may see its public half.
-		x.add(api.OpList, g)
-	}
-	return x
-}
-
-// add enters g as a grant of op on each of its keys.
-func (x *grantIndex) add(op api.Op, g *grant) {
-	for _, key := range g.Keys {
-		if key == "" { // use{op, ""} would allow the operation without a key
-			continue
-		}
-		x.uses[use{op, key}] = appendOnce(x.uses[use{op, key}], g)
-		x.ops[op] = appendOnce(x.ops[op], g)
-	}
-}
-
-// appendOnce appends g unless it is the last element already. Grants are indexed one
-// after the other, so a duplicate can only be the last.
-func appendOnce(list []*grant, g *grant) []*grant {
-	if n := len(list); n > 0 && list[n-1] == g {
-		return list
-	}
-	return append(list, g)
-}
-
 // Allows reports whether [Policy.Check] returns nil.
 func (p *Policy) Allows(peer Peer, op api.Op, key string) bool {
-	return anyMatches(p.index.uses[use{op, key}], peer)
+	return anyMatches(p.uses[use{op, key}], peer)
 }
 
 // AllowsAny reports whether peer may do op on at least one key.
-func (p *Policy) AllowsAny(peer Peer, op api.Op) bool { return anyMatches(p.index.ops[op], peer) }
+func (p *Policy) AllowsAny(peer Peer, op api.Op) bool { return anyMatches(p.ops[op], peer) }
 
 func anyMatches(grants []*grant, peer Peer) bool {
-	for _, g := range grants {
-		if g.Peer.matches(peer) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(grants, func(g *grant) bool { return g.Peer.matches(peer) })
 }
 
 // Keys returns the names of the keys on which peer may do op, in no particular order.
 func (p *Policy) Keys(peer Peer, op api.Op) []string {
 	var names []string
 	seen := map[string]bool{}
-	for _, g := range p.index.ops[op] {
+	for _, g := range p.ops[op] {
 		if !g.Peer.matches(peer) {
 			continue
 		}

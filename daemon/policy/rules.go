@@ -128,7 +128,7 @@ type Rules struct {
 	audiences   []pattern
 	subjects    []pattern
 	forbidden   map[string]bool // normalized
-	secret      *secretSet
+	secret      secretSet
 	values      []*valueRule
 	without     struct{ nbf, jti bool } // forbidden, so the daemon does not add it
 	ttl, maxTTL int64                   // seconds

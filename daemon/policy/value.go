@@ -93,7 +93,9 @@ func compileValue(claim string, v Value) (*valueRule, error) {
 		if len(v.Words) == 0 || slices.ContainsFunc(v.Words, notWord) {
 			return nil, refuse("words", "must not be empty, and no word may be empty or contain a blank")
 		}
-		r.checks = append(r.checks, func(e element) string { return brokenIf(!e.isString || !areWords(e.text, v.Words), "words") })
+		r.checks = append(r.checks, func(e element) string {
+			return brokenIf(!e.isString || !isSubset(strings.Split(e.text, " "), v.Words), "words")
+		})
 	}
 
 	if v.MaxLength < 0 {
@@ -165,15 +167,6 @@ func (e element) isOneOf(literals []string) bool {
 		}
 		return one == string(e.raw)
 	})
-}
-
-func areWords(s string, words []string) bool {
-	for word := range strings.SplitSeq(s, " ") {
-		if !slices.Contains(words, word) {
-			return false
-		}
-	}
-	return true
 }
 
 // brokenRange returns the rule that a number outside of a range breaks, or "". A bound
