@@ -27,9 +27,18 @@ signetd's config. --recipient names a file with a public key.`,
 		ValidArgsFunction: a.completeKey(string(signer.UseEnc)),
 		RunE: a.do(func(cmd *cobra.Command, args []string) error {
 			req := api.EncryptJWERequest{Enc: enc, Header: header(typ, cty)}
-			args, err := addressee(&req, recipient, args)
-			if err != nil {
-				return err
+			var err error
+			switch {
+			case recipient == "" && len(args) == 0:
+				return usage("name a KEY or a --recipient")
+			case recipient == "":
+				req.Key, args = args[0], args[1:]
+			case len(args) > 1:
+				return usage("name a KEY or a --recipient, not both")
+			default:
+				if req.Recipient, err = readJWK(recipient); err != nil {
+					return err
+				}
 			}
 			in, err := a.read(cmd, args, 0, "what to encrypt")
 			if err != nil {
@@ -51,22 +60,6 @@ signetd's config. --recipient names a file with a public key.`,
 	flags.StringVar(&typ, "typ", "", "typ of the header")
 	flags.StringVar(&cty, "cty", "", "cty of the header, JWT for a nested one")
 	return cmd
-}
-
-// addressee sets for whom req encrypts, and returns the arguments that are left.
-func addressee(req *api.EncryptJWERequest, recipient string, args []string) ([]string, error) {
-	switch {
-	case recipient == "" && len(args) == 0:
-		return nil, usage("name a KEY or a --recipient")
-	case recipient == "":
-		req.Key = args[0]
-		return args[1:], nil
-	case len(args) > 1:
-		return nil, usage("name a KEY or a --recipient, not both")
-	}
-	var err error
-	req.Recipient, err = readJWK(recipient)
-	return args, err
 }
 
 // readJWK reads a public key. It refuses a private key, which would otherwise be sent to

@@ -42,7 +42,20 @@ With --payload it signs the bytes of FILE as they are and prints a JWS.`,
 			if f.payload {
 				return a.signPayload(cmd, args, &f)
 			}
-			return a.signClaims(cmd, args, &f)
+
+			in, err := a.read(cmd, args, 1, "claims")
+			if err != nil {
+				return err
+			}
+			req := api.SignJWTRequest{Key: args[0], TTL: int64(f.ttl / time.Second), Alg: f.alg, Header: header(f.typ, "")}
+			if req.Claims, err = in.object(); err != nil {
+				return err
+			}
+			resp, err := a.client.SignJWT(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return a.print(cmd, resp, line(resp.Token))
 		}),
 	}
 
@@ -77,24 +90,6 @@ func checkTTL(ttl time.Duration) error {
 	return nil
 }
 
-func (a *app) signClaims(cmd *cobra.Command, args []string, f *signFlags) error {
-	in, err := a.read(cmd, args, 1, "claims")
-	if err != nil {
-		return err
-	}
-	claims, err := in.object()
-	if err != nil {
-		return err
-	}
-
-	req := api.SignJWTRequest{Key: args[0], Claims: claims, TTL: int64(f.ttl / time.Second), Alg: f.alg, Header: header(f.typ, "")}
-	resp, err := a.client.SignJWT(cmd.Context(), req)
-	if err != nil {
-		return err
-	}
-	return a.print(cmd, resp, line(resp.Token))
-}
-
 func (a *app) signPayload(cmd *cobra.Command, args []string, f *signFlags) error {
 	in, err := a.read(cmd, args, 1, "the payload")
 	if err != nil {
@@ -123,15 +118,11 @@ func header(typ, cty string) *api.Header {
 	return &api.Header{Typ: typ, Cty: cty}
 }
 
-// verifyFlags are the flags of signet verify.
-type verifyFlags struct {
-	issuer, audience   string
-	payload            bool
-	detached, signedBy string
-}
-
 func (a *app) verify() *cobra.Command {
-	var f verifyFlags
+	var token api.VerifyJWTRequest
+	var jws api.VerifyJWSRequest
+	var payload bool
+	var detached string
 	cmd := &cobra.Command{
 		Use:   "verify [FILE]",
 		Short: "Verify a JWT and print its claims, or any JWS and print its payload",
@@ -145,9 +136,9 @@ for byte, without looking at what the payload says.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: a.do(func(cmd *cobra.Command, args []string) error {
 			switch {
-			case f.payload && (f.issuer != "" || f.audience != ""):
+			case payload && (token.Issuer != "" || token.Audience != ""):
 				return usage("--issuer and --audience are for claims: they cannot be used with --payload")
-			case !f.payload && (f.detached != "" || f.signedBy != ""):
+			case !payload && (detached != "" || jws.Key != ""):
 				return usage("--detached and --key need --payload")
 			}
 
@@ -156,43 +147,38 @@ for byte, without looking at what the payload says.`,
 				return err
 			}
 			text := string(bytes.TrimSpace(in.data))
-			if f.payload {
-				return a.verifyPayload(cmd, text, &f)
+			if !payload {
+				token.Token = text
+				resp, err := a.client.VerifyJWT(cmd.Context(), token)
+				if err != nil {
+					return err
+				}
+				return a.print(cmd, resp, indented(resp.Claims))
 			}
 
-			resp, err := a.client.VerifyJWT(cmd.Context(), api.VerifyJWTRequest{Token: text, Issuer: f.issuer, Audience: f.audience})
+			jws.JWS = text
+			if detached != "" {
+				if in, err = readFile(detached); err != nil {
+					return err
+				}
+				jws.Payload = in.data
+			}
+			resp, err := a.client.VerifyJWS(cmd.Context(), jws)
 			if err != nil {
 				return err
 			}
-			return a.print(cmd, resp, indented(resp.Claims))
+			return a.print(cmd, resp, raw(resp.Payload))
 		}),
 	}
 
 	flags := cmd.Flags()
-	flags.StringVar(&f.issuer, "issuer", "", "the issuer that the token must be from")
-	flags.StringVar(&f.audience, "audience", "", "an audience that the token must have")
-	flags.BoolVar(&f.payload, "payload", false, "verify a JWS with any payload")
-	flags.StringVar(&f.detached, "detached", "", "with --payload: `file` with the payload, if it is not in the JWS")
-	flags.StringVar(&f.signedBy, "key", "", "with --payload: `name` of the key or issuer that must have signed it")
+	flags.StringVar(&token.Issuer, "issuer", "", "the issuer that the token must be from")
+	flags.StringVar(&token.Audience, "audience", "", "an audience that the token must have")
+	flags.BoolVar(&payload, "payload", false, "verify a JWS with any payload")
+	flags.StringVar(&detached, "detached", "", "with --payload: `file` with the payload, if it is not in the JWS")
+	flags.StringVar(&jws.Key, "key", "", "with --payload: `name` of the key or issuer that must have signed it")
 	a.completeKeyFlag(cmd, signer.UseSig)
 	return cmd
-}
-
-func (a *app) verifyPayload(cmd *cobra.Command, jws string, f *verifyFlags) error {
-	q := api.VerifyJWSRequest{JWS: jws, Key: f.signedBy}
-	if f.detached != "" {
-		in, err := readFile(f.detached)
-		if err != nil {
-			return err
-		}
-		q.Payload = in.data
-	}
-
-	resp, err := a.client.VerifyJWS(cmd.Context(), q)
-	if err != nil {
-		return err
-	}
-	return a.print(cmd, resp, raw(resp.Payload))
 }
 
 func (a *app) mac() *cobra.Command {
@@ -213,7 +199,15 @@ version did, the exit status is 1.`,
 				return err
 			}
 			if cmd.Flags().Changed("verify") {
-				return a.verifyMAC(cmd, api.VerifyMACRequest{Key: args[0], Alg: alg, Message: in.data}, check)
+				q := api.VerifyMACRequest{Key: args[0], Alg: alg, Message: in.data}
+				if q.MAC.UnmarshalText([]byte(check)) != nil {
+					return usage("--verify: not base64url without padding")
+				}
+				resp, err := a.client.VerifyMAC(cmd.Context(), q)
+				if err != nil {
+					return err
+				}
+				return a.print(cmd, resp, line("ok: made by "+resp.KID))
 			}
 
 			resp, err := a.client.SignMAC(cmd.Context(), api.SignMACRequest{Key: args[0], Alg: alg, Message: in.data})
@@ -227,15 +221,4 @@ version did, the exit status is 1.`,
 	cmd.Flags().StringVar(&alg, "alg", "", "one of the key's algorithms (default its first)")
 	cmd.Flags().StringVar(&check, "verify", "", "`MAC` to verify, in base64url")
 	return cmd
-}
-
-func (a *app) verifyMAC(cmd *cobra.Command, q api.VerifyMACRequest, mac string) error {
-	if q.MAC.UnmarshalText([]byte(mac)) != nil {
-		return usage("--verify: not base64url without padding")
-	}
-	resp, err := a.client.VerifyMAC(cmd.Context(), q)
-	if err != nil {
-		return err
-	}
-	return a.print(cmd, resp, line("ok: made by "+resp.KID))
 }

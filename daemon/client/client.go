@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,12 +45,7 @@ type Client struct {
 // New returns a client of the daemon that c names. It does no I/O: if the daemon is not
 // running, the first call says so.
 func New(c Config) *Client {
-	if c.Socket == "" {
-		c.Socket = os.Getenv(SocketEnv)
-	}
-	if c.Socket == "" {
-		c.Socket = api.DefaultSocket
-	}
+	c.Socket = cmp.Or(c.Socket, os.Getenv(SocketEnv), api.DefaultSocket)
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout
 	}

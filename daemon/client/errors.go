@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,10 +37,7 @@ func (e *Error) Error() string {
 		return signer.ErrDecrypt.Error()
 	}
 
-	text := e.Message
-	if text == "" {
-		text = e.Code
-	}
+	text := cmp.Or(e.Message, e.Code)
 	if e.RequestID != "" {
 		text += " (request " + e.RequestID + ")"
 	}
@@ -72,20 +70,15 @@ func errorOf(e *api.Error) *Error {
 	return &Error{Code: e.Code, Message: e.Message, RequestID: e.RequestID, Rule: e.Rule}
 }
 
-// isDial reports whether err means that no connection was made.
-func isDial(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}
-
 // sendError explains an error of [http1.ConnPool.Do]: no whole answer came.
 func (c *Client) sendError(err error) error {
+	var op *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, http1.ErrTooLong):
 		return err
 	case errors.Is(err, http1.ErrClosed):
 		return fmt.Errorf("%w: the client is closed", signer.ErrUnavailable)
-	case !isDial(err):
+	case !errors.As(err, &op) || op.Op != "dial":
 		return fmt.Errorf("%w: no whole answer from the daemon on %s: %w", signer.ErrUnavailable, c.socket, err)
 
 	// No connection could be made: what to do depends on the system's error.

@@ -285,19 +285,13 @@ func (p *ConnPool) readFailed(conn *pipelinedConn, c *Call, err error) {
 	case errors.Is(err, errLast):
 		p.fail(conn, io.EOF, 0)
 	case conn.partial || conn.in.Buffered() > 0: // in the middle of the first call's answer
-		p.fail(conn, unexpected(err), 1)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		p.fail(conn, err, 1)
 	default:
 		p.fail(conn, errors.Join(conn.writeErr, err), 0)
 	}
-}
-
-// unexpected turns an end of the connection in the middle of an answer into
-// [io.ErrUnexpectedEOF].
-func unexpected(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // Read implements [io.Reader] for in: it reads before the time of the reader ends.

@@ -90,7 +90,11 @@ func (conn *pipelinedConn) readLong(a *Answer, h head, n int) (got bool, err err
 	switch {
 	case h.chunked:
 		if a.Body, err = readAll(httputil.NewChunkedReader(conn.in)); err == nil {
-			err = conn.readTrailer(&h)
+			// The daemon sends no trailer fields: a connection on which some come is not
+			// used again.
+			var line []byte
+			line, err = conn.in.ReadSlice('\n')
+			h.close = h.close || len(bytes.TrimSpace(line)) > 0
 		}
 	case h.length >= 0:
 		a.Body = make([]byte, h.length)
@@ -112,14 +116,6 @@ func readAll(r io.Reader) ([]byte, error) {
 		return nil, ErrTooLong
 	}
 	return body, err
-}
-
-// readTrailer reads the end of a body in chunks. The daemon sends no trailer fields: a
-// connection on which some come is not used again.
-func (conn *pipelinedConn) readTrailer(h *head) error {
-	line, err := conn.in.ReadSlice('\n')
-	h.close = h.close || len(bytes.TrimSpace(line)) > 0
-	return err
 }
 
 // A head is the status line of an answer and the header fields that matter here.
