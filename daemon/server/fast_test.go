@@ -205,11 +205,13 @@ type stuckKey struct {
 func (k stuckKey) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	k.b.mu.Lock()
 	gate, entered := k.b.gate, k.b.entered
+	if gate != nil {
+		k.b.calls.Add(1) // under mu, so that it comes before the Wait that follows a release
+	}
 	k.b.mu.Unlock()
 	if gate == nil {
 		return k.Signer.SignContext(ctx, digest, opts)
 	}
-	k.b.calls.Add(1)
 	defer k.b.calls.Done()
 	entered <- struct{}{}
 	if supervise.Supervised(ctx) {
