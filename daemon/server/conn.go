@@ -173,7 +173,9 @@ func (q *responseQueue) send(c net.Conn) error {
 		r := &q.list[i]
 		if r.Commit() != nil && !withheld {
 			withheld = true
-			out = append(make([]byte, 0, len(q.out)), q.out[:from]...) // an error is short
+			// An error may be longer than the response in whose place it is sent. The copy must
+			// not grow, because that would leave secrets of the others behind.
+			out = append(make([]byte, 0, len(q.out)+2*headBytes*len(q.list)), q.out[:from]...)
 		}
 		if withheld {
 			if r.Body != nil {
