@@ -111,7 +111,10 @@ var entries = byPath(
 	}),
 	post(api.SignMAC, signMAC, access[api.SignMACRequest]{key: func(q *api.SignMACRequest) string { return q.Key }}),
 	post(api.VerifyMAC, verifyMAC, access[api.VerifyMACRequest]{key: func(q *api.VerifyMACRequest) string { return q.Key }}),
-	post(api.WrapKey, wrapKey, access[api.WrapKeyRequest]{key: func(q *api.WrapKeyRequest) string { return q.Key }}),
+	post(api.WrapKey, wrapKey, access[api.WrapKeyRequest]{
+		key:    func(q *api.WrapKeyRequest) string { return q.Key },
+		forget: forgetWrapKey,
+	}),
 	post(api.UnwrapKey, unwrapKey, access[api.UnwrapKeyRequest]{
 		key:  func(q *api.UnwrapKeyRequest) string { return q.Key },
 		note: noteUnwrapKey,

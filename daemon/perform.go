@@ -38,6 +38,9 @@ type access[Q any] struct {
 	// note fills in the members of the record that are known before the grant, so that the
 	// record of a refusal has them, too. Optional.
 	note func(*audit.Record, *Q)
+	// forget clears the secrets that decoding copied out of the body, once the request has
+	// ended, however it ended. Optional.
+	forget func(*Q)
 	// unsupervised is set for an operation that may take longer than other requests.
 	unsupervised bool
 }
@@ -53,6 +56,9 @@ var errTimedOut = errors.New("answered at its deadline")
 func perform[Q, A any](ctx context.Context, s *Service, q *Request, op *operation[Q, A], body *Q) (answer *A, rec *record, err error) {
 	ctx, cancel := s.withTimeLimit(ctx)
 	defer cancel()
+	if op.forget != nil {
+		defer op.forget(body)
+	}
 
 	t := newTask(s, q, op.opOf(body), op.keyOf(body))
 	if op.note != nil {

@@ -86,6 +86,8 @@ func wrapKey(ctx context.Context, c *call, q *api.WrapKeyRequest) (*api.WrapKeyR
 	return &api.WrapKeyResponse{EncryptedKey: wrapped, KID: v.KID(), Alg: string(alg)}, nil
 }
 
+func forgetWrapKey(q *api.WrapKeyRequest) { clear(q.PlainKey) }
+
 func noteUnwrapKey(rec *audit.Record, q *api.UnwrapKeyRequest) {
 	rec.Object = hashInRecord(q.EncryptedKey)
 }
