@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"signetd/daemon"
+	"signetd/daemon/api"
 	"signetd/daemon/policy"
 	"signetd/signer"
 )
@@ -127,10 +129,16 @@ func (h *fallbackListener) Close() error {
 // Addr implements [net.Listener]: there is no address.
 func (*fallbackListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// readBody reads the body of a POST, which may hold secrets: the caller clears it.
+// takesBody reports whether a request has a body that is looked at.
+func takesBody(method, path string) bool {
+	return method == http.MethodPost && slices.ContainsFunc(api.Routes, func(r api.Route) bool { return r.Method == method && r.Path == path })
+}
+
+// readBody reads the body of a request, which may hold secrets: the caller clears it. A
+// request that is refused anyhow is refused at once, however slowly its body comes.
 func (f *fallback) readBody(w http.ResponseWriter, hr *http.Request) ([]byte, error) {
-	if hr.Method != http.MethodPost {
-		return nil, nil // no other request has one that is looked at
+	if !takesBody(hr.Method, hr.URL.Path) {
+		return nil, nil
 	}
 
 	body, err := io.ReadAll(http.MaxBytesReader(w, hr.Body, f.limit))

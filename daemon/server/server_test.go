@@ -276,3 +276,18 @@ func TestTooLong(t *testing.T) {
 		t.Errorf("records: %+v", list)
 	}
 }
+
+// TestNoBodyWanted: a request that is refused whatever its body says is answered before the
+// body has come, and its client is not told to send it.
+func TestNoBodyWanted(t *testing.T) {
+	f := serve(t, daemon.Limits{})
+	for path, want := range map[string]int{"/v1/nothing": http.StatusNotFound, api.ListKeys.Path: http.StatusMethodNotAllowed, api.ListKeys.Path + "/oidc": http.StatusMethodNotAllowed} {
+		c := f.dial(t)
+		if _, err := io.WriteString(c, "POST "+path+" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if a := readAnswers(t, c, 1)[0]; a.StatusCode != want {
+			t.Errorf("%s: %d %s, want %d", path, a.StatusCode, a.body, want)
+		}
+	}
+}
