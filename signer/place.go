@@ -332,7 +332,7 @@ func (p *place) failed(ctx context.Context, took time.Duration, err error) bool 
 	switch {
 	case errors.Is(err, ErrDecrypt):
 		return false // the ciphertext is at fault, or one could tell by the place
-	case errors.Is(err, ErrUnavailable), errors.Is(err, errVerify), own && errors.Is(err, context.DeadlineExceeded) && took >= fairAttempt:
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrVerify), own && errors.Is(err, context.DeadlineExceeded) && took >= fairAttempt:
 		if p.presence.Lost() {
 			p.Changed(err)
 		}
@@ -354,14 +354,14 @@ func everywhere(failed []error) error {
 		return failed[0]
 	}
 
-	is, overloaded := errVerify, false
+	is, overloaded := ErrVerify, false
 	texts := make([]string, len(failed))
 	for i, err := range failed {
 		texts[i] = err.Error()
 		switch {
 		case errors.Is(err, ErrOverloaded):
 			overloaded = true
-		case !errors.Is(err, errVerify):
+		case !errors.Is(err, ErrVerify):
 			is = ErrUnavailable
 		}
 	}

@@ -346,16 +346,16 @@ func TestPlacesJoin(t *testing.T) {
 	}
 }
 
-// wrongly is a key in memory that signs with another key than it shows, from some time on.
+// wrongly is a key in memory that signs in another way than it should, from some time on.
 type wrongly struct {
 	*memoryKey
-	other *ecdsa.PrivateKey
+	other func(digest []byte) ([]byte, error)
 	wrong atomic.Bool
 }
 
 func (k *wrongly) SignContext(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if k.wrong.Load() {
-		return k.other.Sign(rand.Reader, digest, opts)
+		return k.other(digest)
 	}
 	return k.memoryKey.SignContext(ctx, digest, opts)
 }
@@ -363,8 +363,23 @@ func (k *wrongly) SignContext(ctx context.Context, digest []byte, opts crypto.Si
 // A place that signs wrongly is away, like one that is down, and the request goes on to
 // the next. If all do, it is an internal error, and no signature leaves.
 func TestPlacesWrong(t *testing.T) {
+	other := newECKey(t)
+	for name, wrong := range map[string]func(digest []byte) ([]byte, error){
+		"another key":     func(digest []byte) ([]byte, error) { return other.Sign(rand.Reader, digest, crypto.SHA256) },
+		"not DER":         func([]byte) ([]byte, error) { return make([]byte, 64), nil },
+		"integers beyond": func([]byte) ([]byte, error) { return append([]byte{0x30, 38, 2, 33, 1, 36: 0}, 2, 1, 1), nil },
+		"nothing":         func([]byte) ([]byte, error) { return nil, nil },
+		"found by the backend": func([]byte) ([]byte, error) {
+			return nil, fmt.Errorf("kms: %w", signer.ErrVerify) // as package cloud does
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testPlacesWrong(t, wrong) })
+	}
+}
+
+func testPlacesWrong(t *testing.T, wrong func(digest []byte) ([]byte, error)) {
 	key := newECKey(t)
-	a, b := &wrongly{memoryKey: &memoryKey{ec: key}, other: newECKey(t)}, &wrongly{memoryKey: &memoryKey{ec: key}, other: newECKey(t)}
+	a, b := &wrongly{memoryKey: &memoryKey{ec: key}, other: wrong}, &wrongly{memoryKey: &memoryKey{ec: key}, other: wrong}
 	v, err := signer.NewVersion(a, signer.VersionConfig{Algs: []signer.Alg{signer.ES256}, Places: []signer.PlaceConfig{{Backend: "a"}, {Backend: "b"}}})
 	if err != nil {
 		t.Fatal(err)

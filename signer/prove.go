@@ -56,7 +56,7 @@ func (v *Version) proveSign(ctx context.Context, alg Alg) error {
 	}
 	ok, err := v.Verify(ctx, alg, []byte(proofInput), sig) // SignMessage does not, with SkipVerify
 	if err == nil && !ok {
-		err = errVerify
+		err = ErrVerify
 	}
 	return err
 }

@@ -12,9 +12,12 @@ import (
 	"fmt"
 )
 
-// errVerify is not a sentinel: a backend that signs wrongly is a fault to be reported, and
-// not a condition that a caller could act upon.
-var errVerify = errors.New("signature does not verify against the public key: withheld")
+// ErrVerify means that a backend made a signature that its public key does not verify, or
+// something that is no signature at all. A backend that looks for itself wraps it, so that
+// the place counts as away and the request goes on to the next one. It has no code of its
+// own: that every place signs wrongly is a fault to be reported, and not a condition that a
+// caller could act upon.
+var ErrVerify = errors.New("the signature does not verify against the public key: withheld")
 
 // Sign signs a digest with alg and returns the signature in the form of JOSE: r || s for
 // ECDSA, as long as the modulus for RSA, 64 bytes for Ed25519. For Ed25519 and ML-DSA
@@ -74,7 +77,7 @@ func (v *Version) sign(ctx context.Context, alg Alg, digest, message []byte) ([]
 		return signRaw(ctx, s, v.public, alg, digest, message)
 	}, func(sig []byte) error {
 		if v.verify && !v.verifyOwn(alg, digest, sig) {
-			return errVerify
+			return ErrVerify
 		}
 		return nil
 	})
@@ -98,7 +101,7 @@ func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, diges
 	if r, ok := s.(RawSigner); ok {
 		sig, err = r.SignRaw(ctx, alg, digest, message)
 		if err == nil && isEC && len(sig) != 2*coordinateSize(ec) {
-			return nil, errVerify
+			return nil, ErrVerify
 		}
 		return sig, err
 	}
@@ -108,10 +111,14 @@ func signRaw(ctx context.Context, s Signer, pub crypto.PublicKey, alg Alg, diges
 	} else {
 		sig, err = s.SignContext(ctx, digest, alg.SignerOpts())
 	}
-	if err == nil && isEC {
-		return RawECDSA(sig, coordinateSize(ec))
+	if err != nil || !isEC {
+		return sig, err
 	}
-	return sig, err
+	raw, err := RawECDSA(sig, coordinateSize(ec))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrVerify, err)
+	}
+	return raw, nil
 }
 
 // coordinateSize is the length of r and of s in bytes: 32, 48 or 66.
@@ -130,7 +137,7 @@ func (v *Version) mac(ctx context.Context, alg Alg, message []byte) ([]byte, err
 		return m.MACContext(ctx, message, alg.Hash())
 	}, func(mac []byte) error {
 		if len(mac) != alg.Hash().Size() {
-			return errVerify
+			return ErrVerify
 		}
 		return nil
 	})

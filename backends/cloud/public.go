@@ -82,20 +82,19 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 }
 
 // Verify returns an error unless sig is pub's signature on digest with alg, in ASN.1 DER
-// for ECDSA. For Ed25519 and ML-DSA digest is the message. The error wraps no sentinel,
-// because a service that signs wrongly is a fault to report. The caller must not return
-// the signature.
+// for ECDSA. For Ed25519 and ML-DSA digest is the message. The error wraps
+// [signer.ErrVerify]. The caller must not return the signature.
 func Verify(pub crypto.PublicKey, alg signer.Alg, digest, sig []byte) error {
 	if ec, ok := pub.(*ecdsa.PublicKey); ok {
 		raw, err := signer.RawECDSA(sig, (ec.Curve.Params().BitSize+7)/8)
 		if err != nil {
-			return fmt.Errorf("%w: withheld", err)
+			return fmt.Errorf("%w: %w", signer.ErrVerify, err)
 		}
 		sig = raw
 	}
 
 	if !signer.VerifyDigest(pub, alg, digest, sig) {
-		return errors.New("the signature does not verify against the public key: withheld")
+		return signer.ErrVerify
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/pem"
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
@@ -131,7 +132,7 @@ func TestVerify(t *testing.T) {
 	}
 
 	for i, tt := range tests {
-		if err := cloud.Verify(tt.pub, tt.alg, digest[:], tt.sig); (err == nil) != tt.want {
+		if err := cloud.Verify(tt.pub, tt.alg, digest[:], tt.sig); (err == nil) != tt.want || !tt.want && !errors.Is(err, signer.ErrVerify) {
 			t.Errorf("%d: Verify(%s) = %v, want success %t", i, tt.alg, err, tt.want)
 		}
 		if tt.want {

@@ -128,6 +128,8 @@ func (tt faultCase) fits(err error) bool {
 		return err == nil && tt.want == nil
 	case errors.Is(tt.want, errPlain):
 		return signer.Code(err) == signer.CodeInternal && strings.Contains(err.Error(), tt.text)
+	case errors.Is(tt.want, signer.ErrVerify) && signer.Code(err) != signer.CodeInternal:
+		return false
 	default:
 		return errors.Is(err, tt.want) && strings.Contains(err.Error(), tt.text)
 	}
@@ -164,8 +166,8 @@ func TestSignFaults(t *testing.T) {
 		return err
 	}, transport, states, integrity, []faultCase{
 		notVerified, wrongLevel, wrongName,
-		{name: "another key's signature", kind: gcpkmstest.AnotherKey, times: -1, want: errPlain, text: "does not verify", attempts: 1},
-		{name: "a flipped bit under a right CRC", kind: gcpkmstest.FlippedBit, times: -1, want: errPlain, text: "withheld", attempts: 1},
+		{name: "another key's signature", kind: gcpkmstest.AnotherKey, times: -1, want: signer.ErrVerify, text: "does not verify", attempts: 1},
+		{name: "a flipped bit under a right CRC", kind: gcpkmstest.FlippedBit, times: -1, want: signer.ErrVerify, text: "withheld", attempts: 1},
 	})
 }
 

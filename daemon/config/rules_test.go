@@ -67,6 +67,7 @@ func TestClaimPolicyRefuses(t *testing.T) {
 		{"wider issuer", grant, "jwt: {issuers: [https://b.example, https://c.example]}", "https://c.example", "wider"},
 		{"wider audience", grant, `jwt: {audiences: ["https://api.example.com/v1/*", shop]}`, "shop", "wider"},
 		{"wider ttl", grant, "jwt: {max_ttl: 16m}", "16m", "wider"},
+		{"grant with a ttl that is none", grant, "jwt: {max_ttl: soon}", "soon", "jwt.max_ttl: must be a duration"},
 		{"wider skew", grant, "jwt: {skew: 11s}", "11s", "wider"},
 		{"wider value", grant, "jwt: {values: {role: {one_of: [reader, 8]}}}", "[reader", "wider"},
 		{"wider value by a URL", grant, `jwt: {values: {"https://example.com/level": {max: 6}}}`, "6", "wider"},

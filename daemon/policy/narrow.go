@@ -82,6 +82,10 @@ func (*Rules) narrowTimes(to, n *JWT) error {
 		to     *time.Duration
 		n      time.Duration
 	}{{"max_ttl", &to.MaxTTL, n.MaxTTL}, {"skew", &to.Skew, n.Skew}} {
+		// Before the ttl is held against it: the fault is here, and not there.
+		if t.n < 0 {
+			return ruleError(fmt.Errorf("%w: must be a duration above zero", signer.ErrInvalid), t.member)
+		}
 		if t.n > *t.to {
 			return ruleError(errWider, t.member)
 		}
