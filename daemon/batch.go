@@ -88,6 +88,11 @@ func (s *Service) run(ctx context.Context, q *Request, b *batch) {
 	ctx, cancel := s.withTimeLimit(ctx)
 	defer cancel()
 
+	// A worker and the timer below may run a moment longer than this function, and the
+	// transport puts the next request of its connection into *q.
+	own := *q
+	q = &own
+
 	most := min(b.n, max(1, s.admission.perPeer/2))
 	first := min(most, firstWorkers)
 	if s.admission.crowded(q.Peer.UID) {

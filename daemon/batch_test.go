@@ -210,6 +210,26 @@ func FuzzBatch(f *testing.F) {
 	})
 }
 
+// TestBatchRequestReused: a transport uses a request again once it is answered, also while
+// the timer that begins more workers goes off. Only the race detector sees it if not.
+func TestBatchRequestReused(t *testing.T) {
+	f := serve(t, Limits{})
+	synctest.Test(t, func(t *testing.T) {
+		var q Request
+		for range 300 {
+			q = f.service.Begin(me())
+			b := newBatch(firstWorkers + 1)
+			b.perform = func(_ context.Context, _ Request, i int) (any, *record, error) {
+				if i < firstWorkers {
+					time.Sleep(moreAfter)
+				}
+				return nil, nil, nil
+			}
+			f.service.run(t.Context(), &q, b)
+		}
+	})
+}
+
 // TestBatchPanic: what goes wrong with one item ends neither the process nor the
 // others, and has its record.
 func TestBatchPanic(t *testing.T) {
