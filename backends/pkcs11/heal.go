@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -112,19 +113,19 @@ type healer struct {
 	repaired atomic.Pointer[stamp]
 	restarts atomic.Uint64 // attempts that initialised the module anew
 
-	mu      sync.Mutex             // guards what follows
-	repair  chan struct{}          // nil if none runs; closed after its first attempt
-	down    error                  // what requests are told; nil until an attempt has failed
-	closing bool                   // no new repair begins
-	finders []func(*session) error // one for each open key: finds it again
-	looked  time.Time              // when a bad ciphertext last made us look at the token
+	mu      sync.Mutex                   // guards what follows
+	repair  chan struct{}                // nil if none runs; closed after its first attempt
+	down    error                        // what requests are told; nil until an attempt has failed
+	closing bool                         // no new repair begins
+	finders map[URI]func(*session) error // one for each ref that was opened: finds its key again
+	looked  time.Time                    // when a bad ciphertext last made us look at the token
 
 	stop    chan struct{} // closed by close
 	running sync.WaitGroup
 }
 
 func newHealer(l *cryptoki.Login, credential func() (cryptoki.Credential, error), askToken func(context.Context) error) *healer {
-	h := &healer{login: l, credential: credential, askToken: askToken, stop: make(chan struct{})}
+	h := &healer{login: l, credential: credential, askToken: askToken, finders: make(map[URI]func(*session) error), stop: make(chan struct{})}
 	h.repaired.Store(&stamp{epoch: l.Epoch()})
 	return h
 }
@@ -295,14 +296,18 @@ func (h *healer) relogin() error {
 func (h *healer) allFinders() []func(*session) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.finders)
+	return slices.Collect(maps.Values(h.finders))
 }
 
-// add has each repair run find, which finds one key again.
-func (h *healer) add(find func(*session) error) {
+// add has each repair run find, which finds the key of a ref again.
+//
+// It takes the place of the last key of that ref: a key that its version refuses is opened
+// again and again, and a repair must not become slower each time. If both are in use, the
+// older one finds itself again in its next request.
+func (h *healer) add(ref URI, find func(*session) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.finders = append(h.finders, find)
+	h.finders[ref] = find
 }
 
 // retry reports whether a request that failed with err should be tried once more, and

@@ -61,6 +61,36 @@ func TestBackendsHealTogether(t *testing.T) {
 	}
 }
 
+// A key that was opened many times, as one is that its version refuses, costs a repair no
+// more than one that was opened once. Each of them works after the repair.
+func TestRepairAfterManyOpenings(t *testing.T) {
+	token := softhsm.New(t)
+	ref := token.Generate(t, "sig", provision.ECP256, signer.UseSig)
+	f, cfg := newFaulty(t, token)
+	b := mustOpen(t, cfg)
+
+	repair := func(k signer.Key) (searches int) {
+		before, inits := calls(f, "C_FindObjectsInit"), calls(f, "C_Initialize")
+		lift := f.Inject("* * rv=CKR_DEVICE_REMOVED until=C_Initialize")
+		defer lift()
+		waitFor(t, func() bool { return signOnce(t, t.Context(), k) == nil && calls(f, "C_Initialize") > inits })
+		return calls(f, "C_FindObjectsInit") - before
+	}
+
+	first := mustOpenKey(t, b, ref)
+	once := repair(first)
+	var last signer.Key
+	for range 20 {
+		last = mustOpenKey(t, b, ref)
+	}
+	if again := repair(last); again > 3*once {
+		t.Errorf("a repair searches %d times, and %d times after the key was opened 20 times more", once, again)
+	}
+	if err := signOnce(t, t.Context(), first); err != nil {
+		t.Errorf("the key that was opened first: %v", err)
+	}
+}
+
 // A token in the place of the one that was deleted is not used, even with the same label.
 func TestTokenThatIsDeleted(t *testing.T) {
 	token := softhsm.New(t)

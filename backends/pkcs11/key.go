@@ -104,7 +104,7 @@ func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
 	}
-	b.healer.add(func(s *session) error {
+	b.healer.add(u, func(s *session) error {
 		_, err := k.findAgain(s)
 		return err
 	})
