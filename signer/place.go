@@ -331,7 +331,11 @@ func (p *place) failed(ctx context.Context, took time.Duration, err error) bool 
 	own := ctx.Err() == nil // else the request has ended
 	switch {
 	case errors.Is(err, ErrDecrypt):
-		return false // the ciphertext is at fault, or one could tell by the place
+		// The ciphertext is at fault, which may show without a call of the backend. So it
+		// says nothing about the place, and a peer that sends many of them must not keep
+		// the requests of others from finding out.
+		p.presence.LeaveLook()
+		return false
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrVerify), own && errors.Is(err, context.DeadlineExceeded) && took >= fairAttempt:
 		if p.presence.Lost() {
 			p.Changed(err)

@@ -7,7 +7,10 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"signetd/signer"
 )
@@ -82,4 +85,65 @@ func TestPlacesAES(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A downKey is an aesKey that a test can make be away.
+type downKey struct {
+	aesKey
+	down *atomic.Bool
+}
+
+func (k downKey) UnwrapContext(ctx context.Context, form signer.WrapForm, wrapped []byte) ([]byte, error) {
+	if k.down.Load() {
+		return nil, signer.ErrUnavailable
+	}
+	return k.aesKey.UnwrapContext(ctx, form, wrapped)
+}
+
+// A ciphertext that does not decrypt says nothing about a place. However many of them come,
+// the first request that decrypts finds out that the place is back.
+func TestPlacesBackDespiteJunk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		secret := aesKey{make([]byte, 32)}
+		var down atomic.Bool
+		v, err := signer.NewVersion(downKey{secret, &down}, signer.VersionConfig{KID: "k", Algs: []signer.Alg{signer.A256KW}, Places: make([]signer.PlaceConfig, 2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Join(t.Context(), 1, secret); err != nil {
+			t.Fatal(err)
+		}
+		wrapped, err := v.WrapKey(t.Context(), signer.A256KW, signer.WrapRFC3394, make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		unwrap := func(wrapped []byte) error {
+			_, err := v.UnwrapKey(t.Context(), signer.A256KW, signer.WrapRFC3394, wrapped)
+			return err
+		}
+
+		down.Store(true)
+		for range 4 {
+			if err := unwrap(wrapped); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p := v.Places(); p[0].State != signer.StateAway {
+			t.Fatalf("Places() = %v, want the first away", p)
+		}
+
+		down.Store(false)
+		time.Sleep(time.Second) // longer than the first pauses
+		for range 10 {
+			if err := unwrap(make([]byte, 40)); !errors.Is(err, signer.ErrDecrypt) {
+				t.Fatal(err)
+			}
+		}
+		if err := unwrap(wrapped); err != nil {
+			t.Fatal(err)
+		}
+		if p := v.Places(); p[0].State != signer.StateOK {
+			t.Errorf("Places() = %v, want the first back", p)
+		}
+	})
 }

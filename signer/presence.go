@@ -125,7 +125,8 @@ func (p *Presence) pauseLocked(d time.Duration) {
 
 // Look reports whether the caller is to look now whether it is back, which is so for one
 // caller after each pause. That caller reports what it found with [Presence.Found] or
-// [Presence.Lost]; if it reports nothing, another one looks after the longest pause.
+// [Presence.Lost], or hands the look on with [Presence.LeaveLook]. If it does nothing,
+// another one looks after the longest pause.
 func (p *Presence) Look(now time.Time) bool {
 	if p.Present() {
 		return false
@@ -138,6 +139,20 @@ func (p *Presence) Look(now time.Time) bool {
 	}
 	p.next, p.looking = now.Add(longestPause), true
 	return true
+}
+
+// LeaveLook reports that a look has found nothing out, so that the next caller looks.
+func (p *Presence) LeaveLook() {
+	if p.Present() {
+		return
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.looking {
+		p.looking = false
+		p.next = time.Now()
+	}
 }
 
 // Wait waits until the next look is due and the caller is to look, as after
