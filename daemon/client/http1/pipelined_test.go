@@ -35,6 +35,18 @@ func tracked(c *testPool) (n int) {
 	return n
 }
 
+// reading returns how many connections a call reads.
+func reading(c *testPool) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.open {
+		if p.reader != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // TestPipeline has five calls share the first connection, on which the server answers in
 // all ways, right and wrong. Further connections answer as they should.
 func TestPipeline(t *testing.T) {
