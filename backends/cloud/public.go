@@ -59,28 +59,6 @@ func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// MarshalPublicKey is the inverse of [ParsePublicKey], except that it does not write
-// keys for ML-DSA.
-func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
-	ec, ok := pub.(*ecdsa.PublicKey)
-	if !ok || ec.Curve != signer.Secp256k1() {
-		return x509.MarshalPKIXPublicKey(pub)
-	}
-
-	curve, err := asn1.Marshal(oidSecp256k1)
-	if err != nil {
-		return nil, err
-	}
-	point := make([]byte, 65)
-	point[0] = 4
-	ec.X.FillBytes(point[1:33]) //nolint:staticcheck // ecdsa encodes no point of this curve
-	ec.Y.FillBytes(point[33:])  //nolint:staticcheck // as above
-	return asn1.Marshal(spki{
-		pkix.AlgorithmIdentifier{Algorithm: oidECPublicKey, Parameters: asn1.RawValue{FullBytes: curve}},
-		asn1.BitString{Bytes: point, BitLength: 8 * len(point)},
-	})
-}
-
 // Verify returns an error unless sig is pub's signature on digest with alg, in ASN.1 DER
 // for ECDSA. For Ed25519 and ML-DSA digest is the message. The error wraps
 // [signer.ErrVerify]. The caller must not return the signature.

@@ -19,6 +19,7 @@ import (
 
 	"signetd/backends/cloud"
 	"signetd/signer"
+	"signetd/signer/signertest"
 )
 
 func TestPublicKey(t *testing.T) {
@@ -41,7 +42,7 @@ func TestPublicKey(t *testing.T) {
 
 	for name, pub := range map[string]crypto.PublicKey{"RSA": &rs.PublicKey, "P-384": &ec.PublicKey, "Ed25519": ed, "secp256k1": koblitz.PubKey().ToECDSA()} {
 		t.Run(name, func(t *testing.T) {
-			der, err := cloud.MarshalPublicKey(pub)
+			der, err := signertest.MarshalPublicKey(pub)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +81,7 @@ func TestOpenSSLKey(t *testing.T) {
 	if err := signer.ES256K.Fits(pub); err != nil {
 		t.Error(err)
 	}
-	der, err := cloud.MarshalPublicKey(pub)
+	der, err := signertest.MarshalPublicKey(pub)
 	if err != nil || string(der) != string(block.Bytes) {
 		t.Errorf("MarshalPublicKey() = %x, %v; openssl has %x", der, err, block.Bytes)
 	}

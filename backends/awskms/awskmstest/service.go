@@ -9,7 +9,7 @@ import (
 	"filippo.io/mldsa"
 	"filippo.io/mldsa/x509"
 
-	"signetd/backends/cloud"
+	"signetd/signer/signertest"
 )
 
 // An op is an operation of the API.
@@ -131,7 +131,7 @@ func (k *key) spki() ([]byte, error) {
 	if pub, ok := k.public().(*mldsa.PublicKey); ok {
 		return x509.MarshalPKIXPublicKey(pub)
 	}
-	return cloud.MarshalPublicKey(k.public())
+	return signertest.MarshalPublicKey(k.public())
 }
 
 // The limits of AWS, in bytes.

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"signetd/backends/cloud"
+	"signetd/signer/signertest"
 )
 
 // GetPublicKey implements [kmspb.KeyManagementServiceServer].
@@ -59,7 +59,7 @@ func (v *version) publicKey() (*kmspb.PublicKey, error) {
 		}, nil
 	}
 
-	der, err := cloud.MarshalPublicKey(public(v.secret))
+	der, err := signertest.MarshalPublicKey(public(v.secret))
 	if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
