@@ -93,16 +93,24 @@ const (
 	FamilyRSA15                      // RSAES-PKCS1-v1_5, RFC 8017 section 7.2
 )
 
-// Use returns what the algorithms of f are for, or "" if f is not known.
-func (f Family) Use() Use {
-	switch f {
-	case FamilyPKCS1v15, FamilyPSS, FamilyECDSA, FamilyEdDSA, FamilyHMAC, FamilyMLDSA:
-		return UseSig
-	case FamilyOAEP, FamilyECDH, FamilyAESKW, FamilyGCMKW, FamilyDir, FamilyRSA15:
-		return UseEnc
-	default:
-		return ""
-	}
+// families has what the algorithms of a family have in common.
+var families = [...]struct {
+	use       Use
+	symmetric bool
+	needs     string // the key that it takes
+}{
+	FamilyPKCS1v15: {UseSig, false, "an RSA key"},
+	FamilyPSS:      {UseSig, false, "an RSA key"},
+	FamilyECDSA:    {UseSig, false, "a key on "}, // and the curve of the algorithm
+	FamilyOAEP:     {UseEnc, false, "an RSA key"},
+	FamilyEdDSA:    {UseSig, false, "a key on Ed25519"},
+	FamilyHMAC:     {UseSig, true, "a secret for HMAC"},
+	FamilyECDH:     {UseEnc, false, "a key on P-256, P-384 or P-521"},
+	FamilyAESKW:    {UseEnc, true, "an AES key"},
+	FamilyGCMKW:    {UseEnc, true, "an AES key"},
+	FamilyDir:      {UseEnc, true, "an AES key"},
+	FamilyMLDSA:    {UseSig, false, "a key for it"},
+	FamilyRSA15:    {UseEnc, false, "an RSA key"},
 }
 
 // MinRSABits is the size below which RSA keys are refused (RFC 7518 sections
@@ -172,16 +180,10 @@ func (a Alg) Hash() crypto.Hash {
 }
 
 // Use returns what keys with a are for, or "" if a is not known.
-func (a Alg) Use() Use { return a.Family().Use() }
+func (a Alg) Use() Use { return families[a.Family()].use }
 
 // Symmetric reports whether a is for a secret that both sides hold.
-func (a Alg) Symmetric() bool {
-	switch a.Family() { //nolint:exhaustive // the others are for key pairs
-	case FamilyHMAC, FamilyAESKW, FamilyGCMKW, FamilyDir:
-		return true
-	}
-	return false
-}
+func (a Alg) Symmetric() bool { return families[a.Family()].symmetric }
 
 // Fits returns ErrUnsupported if a cannot be used with pub, the public half of a
 // key or its [Secret]: the wrong type of key, another curve, an RSA key shorter
@@ -197,7 +199,10 @@ func (a Alg) Fits(pub crypto.PublicKey) error {
 	case *rsa.PublicKey:
 		return x.fitsRSA(pub)
 	case *ecdsa.PublicKey:
-		return x.fitsEC(pub)
+		if x.family == FamilyECDSA && x.curve == pub.Curve || x.family == FamilyECDH && !isK1(pub) {
+			return nil
+		}
+		return x.misfit("one on " + pub.Curve.Params().Name)
 	case ed25519.PublicKey:
 		if x.family != FamilyEdDSA || len(pub) != ed25519.PublicKeySize {
 			return x.misfit("one on Ed25519")
@@ -229,15 +234,6 @@ func (x *algorithm) fitsRSA(pub *rsa.PublicKey) error {
 	return nil
 }
 
-func (x *algorithm) fitsEC(pub *ecdsa.PublicKey) error {
-	switch {
-	case x.family == FamilyECDSA && x.curve == pub.Curve, x.family == FamilyECDH && !isK1(pub):
-		return nil
-	default:
-		return x.misfit("one on " + pub.Curve.Params().Name)
-	}
-}
-
 func (x *algorithm) fitsSecret(key Secret) error {
 	switch {
 	case key.Type == SecretHMAC && x.family == FamilyHMAC:
@@ -264,28 +260,11 @@ func (x *algorithm) fitsSecret(key Secret) error {
 
 // misfit says which key x needs, and which one it got.
 func (x *algorithm) misfit(got string) error {
-	return fmt.Errorf("%w: %s needs %s, not %s", ErrUnsupported, x.alg, x.needs(), got)
-}
-
-func (x *algorithm) needs() string {
-	switch x.family {
-	case FamilyPKCS1v15, FamilyPSS, FamilyOAEP, FamilyRSA15:
-		return "an RSA key"
-	case FamilyECDSA:
-		return "a key on " + x.curve.Params().Name
-	case FamilyEdDSA:
-		return "a key on Ed25519"
-	case FamilyMLDSA:
-		return "a key for it"
-	case FamilyECDH:
-		return "a key on P-256, P-384 or P-521"
-	case FamilyHMAC:
-		return "a secret for HMAC"
-	case FamilyAESKW, FamilyGCMKW, FamilyDir:
-		return "an AES key"
-	default:
-		return "another key"
+	needs := families[x.family].needs
+	if x.family == FamilyECDSA {
+		needs += x.curve.Params().Name
 	}
+	return fmt.Errorf("%w: %s needs %s, not %s", ErrUnsupported, x.alg, needs, got)
 }
 
 // Known returns all algorithms that this package knows, those that sign first.

@@ -173,17 +173,13 @@ func newCEK(pub crypto.PublicKey, alg Alg, enc jose.ContentEncryption) (cek []by
 		return nil, w, err
 	}
 
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if alg.Family() == FamilyOAEP {
-			cek = randomCEK(enc)
-			w.EncryptedKey, err = rsa.EncryptOAEPWithOptions(rand.Reader, pub, cek, alg.DecrypterOpts())
-			return cek, w, err
-		}
-	case *ecdsa.PublicKey:
-		if alg.Family() == FamilyECDH {
-			return newAgreedCEK(pub, w)
-		}
+	if key, ok := pub.(*rsa.PublicKey); ok && alg.Family() == FamilyOAEP {
+		cek = randomCEK(enc)
+		w.EncryptedKey, err = rsa.EncryptOAEPWithOptions(rand.Reader, key, cek, alg.DecrypterOpts())
+		return cek, w, err
+	}
+	if key, ok := pub.(*ecdsa.PublicKey); ok && alg.Family() == FamilyECDH {
+		return newAgreedCEK(key, w)
 	}
 	return nil, w, fmt.Errorf("%w: %s does not encrypt to a public key", ErrUnsupported, alg)
 }

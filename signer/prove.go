@@ -69,7 +69,11 @@ func (v *Version) proveDecrypt(ctx context.Context, alg Alg) error {
 	if alg == RSA15 {
 		encrypt = v.encryptRSA15
 	}
-	jwe, err := encrypt(ctx, alg, v.proofEnc(alg), Header{}, secret)
+	enc := string(DefaultEnc)
+	if key, ok := v.public.(Secret); ok && alg == Dir {
+		enc = fmt.Sprintf("A%dGCM", 8*key.Size)
+	}
+	jwe, err := encrypt(ctx, alg, enc, Header{}, secret)
 	if err != nil {
 		return err
 	}
@@ -100,13 +104,4 @@ func (v *Version) encryptRSA15(_ context.Context, alg Alg, enc string, header He
 		return "", err
 	}
 	return seal(cek, w, v.kid, header, plaintext)
-}
-
-// proofEnc returns a content encryption that goes with alg. For dir it is the one for a key
-// of this size.
-func (v *Version) proofEnc(alg Alg) string {
-	if key, ok := v.public.(Secret); ok && alg == Dir {
-		return fmt.Sprintf("A%dGCM", 8*key.Size)
-	}
-	return string(DefaultEnc)
 }
