@@ -231,7 +231,10 @@ func (c *Caller) Ping(ctx context.Context, class string, probe func(ctx context.
 		return ctx.Err()
 	}
 
-	if last := c.answered.Load(); last != 0 && time.Since(time.Unix(0, last)) < answerHolds && !c.isClosed() {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if last := c.answered.Load(); last != 0 && time.Since(time.Unix(0, last)) < answerHolds && !closed {
 		return nil
 	}
 
@@ -240,12 +243,6 @@ func (c *Caller) Ping(ctx context.Context, class string, probe func(ctx context.
 		return nil
 	}
 	return err
-}
-
-func (c *Caller) isClosed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
 }
 
 // Close waits for the calls in flight. Later ones are ErrUnavailable. It may be called

@@ -43,15 +43,18 @@ func (c Config) check() error {
 		return fmt.Errorf("%w: gcpkms: "+format, append([]any{signer.ErrInvalid}, args...)...)
 	}
 
+	loopback := false
 	if c.Endpoint != "" {
 		host, port, err := net.SplitHostPort(c.Endpoint)
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" {
 			return invalid("endpoint %q is not a host and port, such as cloudkms.googleapis.com:443", c.Endpoint)
 		}
+		// A name is not a loopback address, since it may resolve to another host.
+		loopback = net.ParseIP(host).IsLoopback()
 	}
 
 	switch {
-	case c.Plaintext && !c.loopback():
+	case c.Plaintext && !loopback:
 		return invalid("plaintext needs an endpoint on a loopback address, such as 127.0.0.1:9000")
 	case c.Plaintext && c.CredentialsFile != "":
 		return invalid("plaintext sends no credentials: leave out credentials_file")
@@ -63,13 +66,6 @@ func (c Config) check() error {
 		return invalid("rate is %d, not a number of calls a second", c.Rate)
 	}
 	return nil
-}
-
-// loopback reports whether the endpoint is a loopback address. A name is not one, since
-// it may resolve to another host.
-func (c Config) loopback() bool {
-	host, _, err := net.SplitHostPort(c.Endpoint)
-	return err == nil && net.ParseIP(host).IsLoopback()
 }
 
 // attemptTimeout returns AttemptTimeout as a duration, or 0 if it is empty or is not one.

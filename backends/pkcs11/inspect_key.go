@@ -169,7 +169,11 @@ func (in *inspection) tryKey(ctx context.Context, b *Backend, ref KeyRef, subjec
 	for _, alg := range can {
 		in.at(ctx, fmt.Sprintf("run %s with key %q", alg, ref.Name))
 		a := AlgReport{Alg: alg, Way: strategyOf(k, alg)}
-		if err := proveAlg(ctx, k, alg); err != nil {
+		v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}})
+		if err == nil {
+			err = v.Prove(ctx) // uses the key once, and checks the answer with the public key
+		}
+		if err != nil {
 			a.Error = words(err)
 			in.add(Fail, "alg-wrong", subject, a.Error, "do not use the key: report it to the HSM's vendor")
 		} else if a.Proven = true; !measured[a.Way] {
@@ -254,15 +258,6 @@ func signText(alg signer.Alg, strategy signStrategy) string {
 	}
 }
 
-// proveAlg uses the key once with alg and checks the answer with the public key.
-func proveAlg(ctx context.Context, k signer.Key, alg signer.Alg) error {
-	v, err := signer.NewVersion(k, signer.VersionConfig{KID: "doctor", Algs: []signer.Alg{alg}})
-	if err != nil {
-		return err
-	}
-	return v.Prove(ctx)
-}
-
 // Bounds of a measurement: whichever comes first.
 const (
 	measureFor = 300 * time.Millisecond
@@ -273,7 +268,7 @@ const (
 var inFlight = []int{1, 8}
 
 // measureAlg measures alg without what the daemon does around it. When an operation fails
-// it returns what it has and reports no error: proveAlg has just succeeded.
+// it returns what it has and reports no error: alg has just been proven.
 func measureAlg(ctx context.Context, k signer.Key, alg signer.Alg) []Latency {
 	operate, err := operation(ctx, k, alg)
 	if err != nil {

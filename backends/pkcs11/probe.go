@@ -125,7 +125,7 @@ type probe struct {
 	own    bool // the session is the probe's, not the pool's
 }
 
-// run runs f, which uses the key once.
+// run runs f, which uses the key.
 func (p *probe) run(f func(*session, p11.ObjectHandle) error) error {
 	err := f(p.session, p.h)
 

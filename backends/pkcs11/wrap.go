@@ -166,7 +166,13 @@ func (k *key) probeForm(p *probe, form signer.WrapForm) (wrapStrategy, []byte, e
 
 	refusals := []error{fmt.Errorf("%w: no way to wrap keys and to unwrap them", signer.ErrUnsupported)}
 	for _, wrap := range k.wrapSteps(form) {
-		wrapped, err := k.wrapAll(p, form, wrap, keys)
+		wrapped := make([][]byte, len(keys))
+		err := p.run(func(s *session, h p11.ObjectHandle) (err error) {
+			for i := 0; i < len(keys) && err == nil; i++ {
+				wrapped[i], err = k.wrapKey(s, h, form, wrap, keys[i])
+			}
+			return err
+		})
 		if final(err) {
 			return wrapStrategy{}, nil, err
 		}
@@ -174,8 +180,20 @@ func (k *key) probeForm(p *probe, form signer.WrapForm) (wrapStrategy, []byte, e
 			refusals = append(refusals, fmt.Errorf("wrap by %v: %w", wrap, err))
 			continue
 		}
+
 		for _, unwrap := range k.unwrapSteps(form) {
-			err := k.unwrapAll(p, form, unwrap, wrapped, keys)
+			err := p.run(func(s *session, h p11.ObjectHandle) error {
+				for i := range wrapped {
+					got, err := k.unwrapKey(s, h, form, unwrap, wrapped[i])
+					if err == nil && !bytes.Equal(got, keys[i]) {
+						err = fmt.Errorf("%w: it unwraps to something else", signer.ErrUnsupported)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 			if err == nil || final(err) {
 				return wrapStrategy{wrap, unwrap}, wrapped[0], err
 			}
@@ -183,36 +201,6 @@ func (k *key) probeForm(p *probe, form signer.WrapForm) (wrapStrategy, []byte, e
 		}
 	}
 	return wrapStrategy{}, nil, errors.Join(refusals...)
-}
-
-func (k *key) wrapAll(p *probe, form signer.WrapForm, step wrapStep, keys [][]byte) (wrapped [][]byte, err error) {
-	for _, key := range keys {
-		err := p.run(func(s *session, h p11.ObjectHandle) error {
-			w, err := k.wrapKey(s, h, form, step, key)
-			wrapped = append(wrapped, w)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return wrapped, nil
-}
-
-func (k *key) unwrapAll(p *probe, form signer.WrapForm, step wrapStep, wrapped, keys [][]byte) error {
-	for i := range wrapped {
-		err := p.run(func(s *session, h p11.ObjectHandle) error {
-			got, err := k.unwrapKey(s, h, form, step, wrapped[i])
-			if err == nil && !bytes.Equal(got, keys[i]) {
-				err = fmt.Errorf("%w: it unwraps to something else", signer.ErrUnsupported)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // wrapSteps are the ways to wrap that the key's attributes allow.

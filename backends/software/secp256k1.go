@@ -15,11 +15,6 @@ import (
 // sign.
 type k1Key struct{ private *secp256k1.PrivateKey }
 
-func generateK1() (k1Key, error) {
-	private, err := secp256k1.GeneratePrivateKey()
-	return k1Key{private}, err
-}
-
 // parseK1 reads a private key of 32 bytes whose public half is the point x, y.
 func parseK1(d, x, y []byte) (k1Key, bool) {
 	var n secp256k1.ModNScalar

@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/rand"
 	"fmt"
 	"slices"
 
@@ -17,12 +16,6 @@ import (
 type secret struct {
 	typ   signer.SecretType
 	value []byte
-}
-
-func newSecret(typ signer.SecretType, size int) secret {
-	s := secret{typ, make([]byte, size)}
-	rand.Read(s.value)
-	return s
 }
 
 func (b *Backend) openSecret(s secret) (signer.Key, error) {

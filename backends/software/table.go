@@ -11,6 +11,8 @@ import (
 	"math/big"
 	"strings"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
 	"signetd/signer"
 	"signetd/signer/mldsa"
 )
@@ -72,14 +74,17 @@ func (t keyType) generate() (any, error) {
 		return rsa.GenerateKey(rand.Reader, shape.N.BitLen())
 	case *ecdsa.PublicKey:
 		if shape.Curve == signer.Secp256k1() {
-			return generateK1()
+			private, err := secp256k1.GeneratePrivateKey()
+			return k1Key{private}, err
 		}
 		return ecdsa.GenerateKey(shape.Curve, rand.Reader)
 	case ed25519.PublicKey:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
 	case signer.Secret:
-		return newSecret(shape.Type, shape.Size), nil
+		s := secret{shape.Type, make([]byte, shape.Size)}
+		rand.Read(s.value)
+		return s, nil
 	default:
 		return mldsa.Generate(t.mldsa)
 	}

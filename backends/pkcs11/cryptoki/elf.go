@@ -60,12 +60,9 @@ func checkELF(path string) error {
 	if err != nil {
 		return fmt.Errorf("is not a PKCS#11 module: %w", err)
 	}
-	if !slices.ContainsFunc(symbols, exportsFunctionList) {
+	exported := func(s elf.Symbol) bool { return s.Name == "C_GetFunctionList" && s.Section != elf.SHN_UNDEF }
+	if !slices.ContainsFunc(symbols, exported) {
 		return errors.New("is not a PKCS#11 module: it has no C_GetFunctionList")
 	}
 	return nil
-}
-
-func exportsFunctionList(s elf.Symbol) bool {
-	return s.Name == "C_GetFunctionList" && s.Section != elf.SHN_UNDEF
 }

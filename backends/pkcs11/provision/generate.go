@@ -34,8 +34,8 @@ func template(o KeyOptions, more ...*p11.Attribute) []*p11.Attribute {
 
 // wantedTemplate returns wanted as attributes.
 func wantedTemplate(o KeyOptions) (list []*p11.Attribute) {
-	for typ, value := range wanted(o) {
-		list = append(list, p11.NewAttribute(typ, value))
+	for _, w := range wanted(o) {
+		list = append(list, p11.NewAttribute(w.typ, w.value))
 	}
 	return list
 }
@@ -61,14 +61,10 @@ func generatePair(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) ([]byte, erro
 	if err != nil {
 		return nil, fmt.Errorf("read the public key: %w", err)
 	}
-	if o.Type == Ed25519 {
-		return publicEd25519(attrs[0].Value)
+	if o.Type != Ed25519 {
+		return publicSecp256k1(attrs[0].Value)
 	}
-	return publicSecp256k1(attrs[0].Value)
-}
-
-func publicEd25519(v []byte) ([]byte, error) {
-	point := octets(v, ed25519.PublicKeySize)
+	point := octets(attrs[0].Value, ed25519.PublicKeySize)
 	if len(point) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%w: the token's CKA_EC_POINT is not a point of Ed25519", signer.ErrUnsupported)
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ThalesGroup/crypto11"
@@ -128,9 +127,7 @@ func generate(c *crypto11.Context, o KeyOptions) ([]byte, error) {
 
 	// Every use is set: crypto11 would let an RSA key both sign and decrypt.
 	public.AddIfNotPresent(publicTemplate(o))
-	for typ, value := range wanted(o) {
-		private.AddIfNotPresent([]*p11.Attribute{p11.NewAttribute(typ, value)})
-	}
+	private.AddIfNotPresent(wantedTemplate(o))
 
 	if bits := types[o.Type].bits; bits > 0 {
 		key, err := c.GenerateRSAKeyPairWithAttributes(public, private, bits)
@@ -160,34 +157,33 @@ func publicTemplate(o KeyOptions) []*p11.Attribute {
 	}
 }
 
+// An attribute is a CK_BBOOL attribute of a key.
+type attribute struct {
+	name  string
+	typ   uint
+	value bool
+}
+
 // wanted returns the attributes that the private half, or the secret key, must have.
-func wanted(o KeyOptions) map[uint]bool {
+func wanted(o KeyOptions) []attribute {
 	shape := types[o.Type].shape
 	opens := o.Use == signer.UseEnc && shape != ecPair
 
-	w := map[uint]bool{
-		p11.CKA_TOKEN:       true,
-		p11.CKA_PRIVATE:     true,
-		p11.CKA_SENSITIVE:   true,
-		p11.CKA_EXTRACTABLE: false,
-		p11.CKA_SIGN:        o.Use == signer.UseSig,
-		p11.CKA_DECRYPT:     opens,
-		p11.CKA_UNWRAP:      opens,
-		p11.CKA_DERIVE:      o.Use == signer.UseEnc && shape == ecPair,
+	w := []attribute{
+		{"CKA_TOKEN", p11.CKA_TOKEN, true},
+		{"CKA_PRIVATE", p11.CKA_PRIVATE, true},
+		{"CKA_SENSITIVE", p11.CKA_SENSITIVE, true},
+		{"CKA_EXTRACTABLE", p11.CKA_EXTRACTABLE, false},
+		{"CKA_SIGN", p11.CKA_SIGN, o.Use == signer.UseSig},
+		{"CKA_DECRYPT", p11.CKA_DECRYPT, opens},
+		{"CKA_UNWRAP", p11.CKA_UNWRAP, opens},
+		{"CKA_DERIVE", p11.CKA_DERIVE, o.Use == signer.UseEnc && shape == ecPair},
 	}
 	if o.Type.Secret() { // what the public half of a pair does
-		w[p11.CKA_ENCRYPT], w[p11.CKA_WRAP], w[p11.CKA_VERIFY] = opens, opens, o.Use == signer.UseSig
+		w = append(w, attribute{"CKA_ENCRYPT", p11.CKA_ENCRYPT, opens}, attribute{"CKA_WRAP", p11.CKA_WRAP, opens},
+			attribute{"CKA_VERIFY", p11.CKA_VERIFY, o.Use == signer.UseSig})
 	}
 	return w
-}
-
-// names has the names of the attributes in wanted, for errors.
-var names = map[uint]string{
-	p11.CKA_TOKEN: "CKA_TOKEN", p11.CKA_PRIVATE: "CKA_PRIVATE",
-	p11.CKA_SENSITIVE: "CKA_SENSITIVE", p11.CKA_EXTRACTABLE: "CKA_EXTRACTABLE",
-	p11.CKA_SIGN: "CKA_SIGN", p11.CKA_DECRYPT: "CKA_DECRYPT",
-	p11.CKA_UNWRAP: "CKA_UNWRAP", p11.CKA_DERIVE: "CKA_DERIVE",
-	p11.CKA_ENCRYPT: "CKA_ENCRYPT", p11.CKA_WRAP: "CKA_WRAP", p11.CKA_VERIFY: "CKA_VERIFY",
 }
 
 // keepOrDestroy destroys the new key if the token did not make what it was asked for.
@@ -214,21 +210,20 @@ func readBack(ctx *p11.Ctx, s p11.SessionHandle, o KeyOptions) error {
 	}
 
 	var wrong []string
-	for typ, want := range wanted(o) {
-		attrs, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(typ, nil)})
-		if err != nil && !want && errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
+	for _, want := range wanted(o) {
+		attrs, err := ctx.GetAttributeValue(s, found[0], []*p11.Attribute{p11.NewAttribute(want.typ, nil)})
+		if err != nil && !want.value && errors.Is(err, p11.Error(p11.CKR_ATTRIBUTE_TYPE_INVALID)) {
 			continue // without the attribute the key cannot do it
 		}
 		if err != nil {
-			return fmt.Errorf("read %s back: %w", names[typ], err)
+			return fmt.Errorf("read %s back: %w", want.name, err)
 		}
-		if !bytes.Equal(attrs[0].Value, p11.NewAttribute(typ, want).Value) {
-			wrong = append(wrong, fmt.Sprintf("%s is not %t", names[typ], want))
+		if !bytes.Equal(attrs[0].Value, p11.NewAttribute(want.typ, want.value).Value) {
+			wrong = append(wrong, fmt.Sprintf("%s is not %t", want.name, want.value))
 		}
 	}
 
 	if len(wrong) > 0 {
-		slices.Sort(wrong)
 		return fmt.Errorf("%w: the token made another key than it was asked for, to be destroyed: %s", signer.ErrUnsupported, strings.Join(wrong, ", "))
 	}
 	return nil
