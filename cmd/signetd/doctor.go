@@ -89,7 +89,11 @@ func (o doctorOptions) run(cmd *cobra.Command) error {
 
 	e := examination{Version: version, UID: os.Getuid(), Verdict: pkcs11.OK}
 	for _, t := range targets {
-		e.add(t.inspect(cmd.Context(), o.timeout))
+		ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+		r := pkcs11.Inspect(ctx, t.config, t.keys)
+		cancel()
+		r.Backend = t.name
+		e.add(r)
 	}
 
 	if o.json {
@@ -115,14 +119,6 @@ type target struct {
 	name   string
 	config pkcs11.Config
 	keys   []pkcs11.KeyRef
-}
-
-func (t target) inspect(ctx context.Context, timeout time.Duration) pkcs11.Report {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r := pkcs11.Inspect(ctx, t.config, t.keys)
-	r.Backend = t.name
-	return r
 }
 
 // targets returns what to examine: the module that the flags name, or the PKCS#11

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -34,10 +35,8 @@ func (b Bytes) MarshalText() ([]byte, error) { return b.AppendText(nil) }
 // UnmarshalText implements [encoding.TextUnmarshaler]. It accepts only one encoding of each
 // value (unused bits must be zero), and its error does not contain the text.
 func (b *Bytes) UnmarshalText(text []byte) error {
-	for _, c := range text {
-		if c == '\r' || c == '\n' { // package base64 ignores these
-			return errBase64
-		}
+	if bytes.ContainsAny(text, "\r\n") { // package base64 ignores these
+		return errBase64
 	}
 	data, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
 	if err != nil {

@@ -97,31 +97,26 @@ type oddities struct {
 
 // Visit implements [ast.Visitor].
 func (o *oddities) Visit(n ast.Node) ast.Visitor {
-	if o.node == nil {
-		if o.problem = oddity(n); o.problem != "" {
-			o.node = n
-		}
+	if o.node != nil {
+		return nil
 	}
-	return o
-}
 
-func oddity(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
-		return "anchors, aliases, merge keys and tags are not allowed in a config file"
+		o.node, o.problem = n, "anchors, aliases, merge keys and tags are not allowed in a config file"
 
 	case *ast.NullNode:
 		// "jwt:" with nothing after it would leave a key without claim rules.
-		return "has no value: give it one, or leave the member out"
+		o.node, o.problem = n, "has no value: give it one, or leave the member out"
 
 	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		// 0660 and 0o660 are 432, and a socket of mode 0432 is open to everybody.
 		text := n.GetToken().Value
 		if i, err := strconv.Atoi(text); err != nil || strconv.Itoa(i) != text {
-			return "is not a plain whole number: write it in quotes"
+			o.node, o.problem = n, "is not a plain whole number: write it in quotes"
 		}
 	}
-	return ""
+	return o
 }
 
 // notADuration stands for a text that is not a duration above zero. The YAML library
