@@ -18,6 +18,9 @@ import (
 
 const (
 	firstBuffer = 4 << 10 // bytes that a connection reads into at first
+	// drainLinger is how long a connection stays open, closed for reading, while the server
+	// drains.
+	drainLinger = 50 * time.Millisecond
 	// gatherResponses is how long a response waits for those to requests that came with
 	// its own.
 	gatherResponses = 5 * time.Millisecond
@@ -79,6 +82,12 @@ func (p *fastPath) serve(c *conn) (rest []byte, handOver bool) {
 
 	if err := c.queue.send(c); n == handOverConn && err == nil {
 		return bytes.Clone(f.in), true
+	}
+	if p.draining.Load() {
+		// The connection may have been idle, and closed for reading. A client that begins a
+		// request on it now fails to write, so that it knows that nothing was read and can
+		// ask elsewhere. If it saw the end of the connection first, it could not know.
+		time.Sleep(drainLinger)
 	}
 	_ = c.Close() // nothing can be done about an error
 	return nil, false
