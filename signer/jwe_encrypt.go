@@ -41,10 +41,8 @@ func (v *Version) EncryptJWE(ctx context.Context, enc string, header Header, pla
 
 // EncryptAlg returns the algorithm of [Version.EncryptJWE].
 func (v *Version) EncryptAlg() (Alg, error) {
-	for _, alg := range v.algs {
-		if alg != RSA15 {
-			return alg, nil
-		}
+	if i := slices.IndexFunc(v.algs, func(a Alg) bool { return a != RSA15 }); i >= 0 {
+		return v.algs[i], nil
 	}
 	return "", fmt.Errorf("%w: %s is only for decryption", ErrUnsupported, RSA15)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"os"
@@ -33,10 +34,7 @@ func (f *File) Settings() (s Settings, err error) {
 		return s, err
 	}
 
-	s.Audit = f.Audit
-	if s.Audit.Sync == "" {
-		s.Audit.Sync = audit.SyncAlways
-	}
+	s.Audit = Audit{f.Audit.Path, cmp.Or(f.Audit.Sync, audit.SyncAlways)}
 	if !filepath.IsAbs(s.Audit.Path) {
 		return s, f.Invalid("$.audit.path", "must be an absolute path: nothing is signed without a record")
 	}

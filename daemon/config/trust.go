@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -101,13 +102,7 @@ func (f *File) recipient(at string, c Recipient) (r daemon.Recipient, err error)
 		}
 	}
 
-	r = daemon.Recipient{Name: c.Name, Public: jwk.Key, KID: jwk.KeyID, Alg: signer.Alg(jwk.Algorithm), Enc: c.Enc}
-	if c.KID != "" {
-		r.KID = c.KID
-	}
-	if c.Alg != "" {
-		r.Alg = c.Alg
-	}
+	r = daemon.Recipient{Name: c.Name, Public: jwk.Key, KID: cmp.Or(c.KID, jwk.KeyID), Alg: cmp.Or(c.Alg, signer.Alg(jwk.Algorithm)), Enc: c.Enc}
 	if r.Alg == "" {
 		return r, f.Invalid(at+".alg", "is missing, and the JWK has no alg")
 	}

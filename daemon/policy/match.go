@@ -64,12 +64,8 @@ func climbs(rest string) bool {
 		return true
 	}
 
-	if strings.Contains(rest, "%") {
-		for _, code := range []string{"%2e", "%2f", "%5c"} {
-			if strings.Contains(strings.ToLower(rest), code) {
-				return true
-			}
-		}
+	if low := strings.ToLower(rest); strings.Contains(low, "%2e") || strings.Contains(low, "%2f") || strings.Contains(low, "%5c") {
+		return true
 	}
 
 	for segment := range strings.SplitSeq(rest, "/") {

@@ -386,21 +386,14 @@ func anyMatches(grants []*grant, peer Peer) bool {
 	return slices.ContainsFunc(grants, func(g *grant) bool { return g.Peer.matches(peer) })
 }
 
-// Keys returns the names of the keys on which peer may do op, in no particular order.
+// Keys returns the names of the keys on which peer may do op, sorted.
 func (p *Policy) Keys(peer Peer, op api.Op) []string {
 	var names []string
-	seen := map[string]bool{}
 	for _, g := range p.ops[op] {
-		if !g.Peer.matches(peer) {
-			continue
-		}
-
-		for _, name := range g.Keys {
-			if !seen[name] {
-				seen[name] = true
-				names = append(names, name)
-			}
+		if g.Peer.matches(peer) {
+			names = append(names, g.Keys...)
 		}
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }
