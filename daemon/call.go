@@ -26,6 +26,10 @@ type task struct {
 	work    supervise.Work
 	rec     record
 
+	// applicant and call are here, and not allocated one by one, for each request has them.
+	applicant applicant
+	call      call
+
 	mu       sync.Mutex
 	admitted *peerAdmission // nil unless t has a place
 	noted    used
@@ -107,6 +111,40 @@ func (t *task) timeOut() (*record, bool) {
 	rec := &record{Record: audit.Record{Op: t.rec.Op, Key: t.noted.key, KID: t.noted.kid, Alg: t.noted.alg}}
 	t.mu.Unlock()
 	return t.record(rec, context.DeadlineExceeded), true
+}
+
+// An applicant is a peer with a request, before anything is granted. All that it offers is
+// to ask the policy, and to find the key that a kid belongs to.
+type applicant struct {
+	gen     *generation
+	task    *task
+	granted bool // a question was answered with yes
+}
+
+// may asks for op on a key, or on the daemon itself if key is empty. The errors are
+// ErrDenied.
+func (a *applicant) may(op api.Op, key string) error {
+	err := a.gen.setup.Policy.Check(a.task.request.Peer, op, key)
+	a.granted = a.granted || err == nil
+	return err
+}
+
+// mayAny asks for op on any key at all. The errors are ErrDenied.
+func (a *applicant) mayAny(op api.Op) error {
+	if !a.gen.setup.Policy.AllowsAny(a.task.request.Peer, op) {
+		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, a.task.request.Peer.UID, op)
+	}
+	a.granted = true
+	return nil
+}
+
+// mayNamed asks for op on the named key, or if name is empty on any key at all: then the
+// operation itself leaves out those that the peer may not use.
+func (a *applicant) mayNamed(op api.Op, name string) (key string, err error) {
+	if name == "" {
+		return "", a.mayAny(op)
+	}
+	return name, a.may(op, name)
 }
 
 // A call is a request whose grant was asked for and given: see [grantCall]. Its methods

@@ -149,40 +149,6 @@ func (op *operation[Q, A]) opOf(body *Q) api.Op {
 	return op.Op
 }
 
-// An applicant is a peer with a request, before anything is granted. All that it offers is
-// to ask the policy, and to find the key that a kid belongs to.
-type applicant struct {
-	gen     *generation
-	task    *task
-	granted bool // a question was answered with yes
-}
-
-// may asks for op on a key, or on the daemon itself if key is empty. The errors are
-// ErrDenied.
-func (a *applicant) may(op api.Op, key string) error {
-	err := a.gen.setup.Policy.Check(a.task.request.Peer, op, key)
-	a.granted = a.granted || err == nil
-	return err
-}
-
-// mayAny asks for op on any key at all. The errors are ErrDenied.
-func (a *applicant) mayAny(op api.Op) error {
-	if !a.gen.setup.Policy.AllowsAny(a.task.request.Peer, op) {
-		return fmt.Errorf("%w: no grant lets uid %d %s", signer.ErrDenied, a.task.request.Peer.UID, op)
-	}
-	a.granted = true
-	return nil
-}
-
-// mayNamed asks for op on the named key, or if name is empty on any key at all: then the
-// operation itself leaves out those that the peer may not use.
-func (a *applicant) mayNamed(op api.Op, name string) (key string, err error) {
-	if name == "" {
-		return "", a.mayAny(op)
-	}
-	return name, a.may(op, name)
-}
-
 // onAnyKey is the grant of an operation that finds its keys by itself, among those on
 // which the peer may do op.
 func onAnyKey[Q any](op api.Op) func(*applicant, *Q) (string, error) {
@@ -191,11 +157,12 @@ func onAnyKey[Q any](op api.Op) func(*applicant, *Q) (string, error) {
 
 // grantCall asks for the grant that op needs, and returns the call that is allowed then.
 func grantCall[Q, A any](gen *generation, t *task, op *operation[Q, A], body *Q) (*call, error) {
-	a := applicant{gen: gen, task: t}
+	t.applicant = applicant{gen: gen, task: t}
+	a := &t.applicant
 	key, err := "", error(nil)
 	switch {
 	case op.grant != nil:
-		key, err = op.grant(&a, body)
+		key, err = op.grant(a, body)
 	case op.keyless != nil && op.keyless(body):
 		err = a.may(op.Keyless, "")
 	default:
@@ -210,5 +177,6 @@ func grantCall[Q, A any](gen *generation, t *task, op *operation[Q, A], body *Q)
 	if !a.granted {
 		return nil, fmt.Errorf("operation %s did not ask the policy", op.Op)
 	}
-	return &call{task: t, gen: gen, ring: gen.ring.Load(), peer: t.request.Peer, now: t.start, key: key}, nil
+	t.call = call{task: t, gen: gen, ring: gen.ring.Load(), peer: t.request.Peer, now: t.start, key: key}
+	return &t.call, nil
 }

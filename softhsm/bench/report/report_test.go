@@ -96,7 +96,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := 0
-	for _, part := range []string{headRun, explanation, headAgainst} {
+	for _, part := range []string{headRun, explanation, headGains, headAgainst} {
 		i := bytes.Index(text[at:], []byte(part))
 		if i < 0 {
 			t.Fatalf("docs/performance.md has no %q, or not in its place", part)
