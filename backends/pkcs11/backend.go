@@ -203,6 +203,16 @@ func (b *Backend) Close() error {
 	return b.closeErr
 }
 
+// inside runs f, which calls into the module, so that the module is not finalised
+// meanwhile. It does not wait for a module that is being initialised.
+func (b *Backend) inside(f func() error) error {
+	if !b.module.TryEnter() {
+		return errRestarting
+	}
+	defer b.module.Leave()
+	return f()
+}
+
 func (b *Backend) openSession() (s *session, err error) {
 	err = b.inside(func() error {
 		s, err = b.healer.openSession()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"signetd/backends/pkcs11/pool"
 	"signetd/signer"
 )
 
@@ -93,4 +94,15 @@ func (c Config) sessions(limit uint) int {
 		n = min(n, max(int(limit)-1, 1))
 	}
 	return n
+}
+
+// Stats says what a [Backend] is doing and did since it was opened.
+type Stats struct {
+	pool.Stats // of its sessions
+
+	Down bool // the token is gone, and every operation is refused
+
+	RepairsTotal  uint64 // times that the login and the keys were found again
+	RestartsTotal uint64 // attempts at that which initialised the module anew
+	LoginsTotal   uint64 // calls of C_Login, by all backends of the token in this process
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"signetd/backends/pkcs11/cryptoki"
-	"signetd/backends/pkcs11/pool"
 	"signetd/signer"
 )
 
@@ -38,56 +37,9 @@ const hiccupPause = 10 * time.Millisecond
 // lookEvery is how often bad ciphertexts make us look at the token.
 const lookEvery = time.Second
 
-// onSession runs f on a session of b. If the session, the login or the token turns out to
-// be lost, it has that repaired and runs f once more, so f must be something that may
-// happen twice.
-func onSession[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
-	again := false
-	for patient := time.Now().Add(patience); ; {
-		if err := b.healer.admit(ctx); err != nil {
-			var zero T
-			return zero, err
-		}
-
-		repairs := b.healer.repairs()
-		v, err := pool.Do(ctx, b.sessions, func(s *session) (v T, err error) {
-			err = b.inside(func() error {
-				if !b.healer.current(s) {
-					return errRestarting
-				}
-				v, err = f(s)
-				return err
-			})
-			return v, err
-		})
-
-		switch {
-		case err == nil:
-			return v, nil
-		case errors.Is(err, errRestarting) && time.Now().Before(patient) && hiccup(ctx):
-			// Another backend restarts the module. The next admit begins our own repair,
-			// which finds our keys again.
-		case !b.healer.retry(ctx, err, repairs, again):
-			return v, err
-		default:
-			again = true
-		}
-	}
-}
-
 // errRestarting means that a call could not be made because the module is being
 // initialised anew. It had no effect.
 var errRestarting = fmt.Errorf("%w: pkcs11: the module is being initialised anew", signer.ErrUnavailable)
-
-// inside runs f, which calls into the module, so that the module is not finalised
-// meanwhile. It does not wait for a module that is being initialised.
-func (b *Backend) inside(f func() error) error {
-	if !b.module.TryEnter() {
-		return errRestarting
-	}
-	defer b.module.Leave()
-	return f()
-}
 
 // A session is one of the pool's. Its stamp says whether it may still be used.
 type session struct {

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 
 	"signetd/backends/pkcs11/cryptoki"
+	"signetd/backends/pkcs11/pool"
 	"signetd/signer"
 )
 
@@ -43,6 +45,9 @@ type key struct {
 
 	found atomic.Pointer[handle] // where the key was last found
 }
+
+// uses are what the attributes of a key allow.
+type uses struct{ sign, decrypt, encrypt, unwrap, wrap, derive bool }
 
 // A handle is a CK_OBJECT_HANDLE, good on sessions of the same stamp.
 type handle struct {
@@ -79,36 +84,6 @@ func (k *key) addAlgs(f signer.Family) {
 			k.algs = append(k.algs, alg)
 		}
 	}
-}
-
-// OpenKey finds the one private or secret key that ref, a pkcs11: URI, names. It reads the
-// public half, and uses the key once in each way that the token lets it, to prove that
-// both halves belong together and to see what the token has.
-//
-// The Key implements those of the interfaces of package signer whose operations worked,
-// and always signer.AlgLister.
-func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
-	u, err := ParseURI(ref)
-	if err != nil {
-		return nil, err
-	}
-	token := b.login.Token()
-	if u.Token != "" && u.Token != token.Label || u.Serial != "" && u.Serial != token.Serial {
-		return nil, fmt.Errorf("%w: %v is not in %v, which this backend has open", signer.ErrInvalid, u, token)
-	}
-
-	k, err := onSession(ctx, b, func(s *session) (*key, error) {
-		k := &key{backend: b, ref: u}
-		return k, k.open(s)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
-	}
-	b.healer.add(u, func(s *session) error {
-		_, err := k.findAgain(s)
-		return err
-	})
-	return k.withCapabilities(), nil
 }
 
 // find returns the handle of the one key that k.ref names.
@@ -154,6 +129,43 @@ func (k *key) template(class uint) []*p11.Attribute {
 		template = append(template, p11.NewAttribute(p11.CKA_ID, []byte(k.ref.ID)))
 	}
 	return template
+}
+
+// onSession runs f on a session of b. If the session, the login or the token turns out to
+// be lost, it has that repaired and runs f once more, so f must be something that may
+// happen twice.
+func onSession[T any](ctx context.Context, b *Backend, f func(*session) (T, error)) (T, error) {
+	again := false
+	for patient := time.Now().Add(patience); ; {
+		if err := b.healer.admit(ctx); err != nil {
+			var zero T
+			return zero, err
+		}
+
+		repairs := b.healer.repairs()
+		v, err := pool.Do(ctx, b.sessions, func(s *session) (v T, err error) {
+			if !b.module.TryEnter() {
+				return v, errRestarting
+			}
+			defer b.module.Leave()
+			if !b.healer.current(s) {
+				return v, errRestarting
+			}
+			return f(s)
+		})
+
+		switch {
+		case err == nil:
+			return v, nil
+		case errors.Is(err, errRestarting) && time.Now().Before(patient) && hiccup(ctx):
+			// Another backend restarts the module. The next admit begins our own repair,
+			// which finds our keys again.
+		case !b.healer.retry(ctx, err, repairs, again):
+			return v, err
+		default:
+			again = true
+		}
+	}
 }
 
 // use runs f with the key's handle on a session of the backend. It may run f twice, see

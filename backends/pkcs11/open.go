@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"context"
 	"fmt"
 
 	p11 "github.com/miekg/pkcs11"
@@ -10,8 +11,35 @@ import (
 	"signetd/signer"
 )
 
-// uses are what the attributes of a key allow.
-type uses struct{ sign, decrypt, encrypt, unwrap, wrap, derive bool }
+// OpenKey finds the one private or secret key that ref, a pkcs11: URI, names. It reads the
+// public half, and uses the key once in each way that the token lets it, to prove that
+// both halves belong together and to see what the token has.
+//
+// The Key implements those of the interfaces of package signer whose operations worked,
+// and always signer.AlgLister.
+func (b *Backend) OpenKey(ctx context.Context, ref string) (signer.Key, error) {
+	u, err := ParseURI(ref)
+	if err != nil {
+		return nil, err
+	}
+	token := b.login.Token()
+	if u.Token != "" && u.Token != token.Label || u.Serial != "" && u.Serial != token.Serial {
+		return nil, fmt.Errorf("%w: %v is not in %v, which this backend has open", signer.ErrInvalid, u, token)
+	}
+
+	k, err := onSession(ctx, b, func(s *session) (*key, error) {
+		k := &key{backend: b, ref: u}
+		return k, k.open(s)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pkcs11: open %v: %w", u, err)
+	}
+	b.healer.add(u, func(s *session) error {
+		_, err := k.findAgain(s)
+		return err
+	})
+	return k.withCapabilities(), nil
+}
 
 // open finds the key, reads what it is, and finds out what the token can do with it.
 func (k *key) open(s *session) error {
