@@ -100,10 +100,10 @@ func decodeReload(q *Request) (*api.Reload, error) {
 	return body, decode(q.Body, body)
 }
 
-// reload has the config read again. It may take longer than other requests, and so it is
+// reloadConfig has the config read again. It may take longer than other requests, and so it is
 // unsupervised: a watchdog would record that its time was over, and the new config would
 // come into force all the same.
-func reload(ctx context.Context, c *call, _ *api.Reload) (*api.Reloaded, error) {
+func reloadConfig(ctx context.Context, c *call, _ *api.Reload) (*api.Reloaded, error) {
 	read := c.task.service.reload
 	if read == nil {
 		return nil, fmt.Errorf("%w: this daemon has no config file", signer.ErrUnsupported)

@@ -169,8 +169,8 @@ type outages struct {
 	keys map[string]*signer.Presence
 }
 
-// note logs it if a record begins or ends an outage.
-func (o *outages) note(logger *slog.Logger, rec *audit.Record, outcome error) {
+// track logs it if a record begins or ends an outage.
+func (o *outages) track(logger *slog.Logger, rec *audit.Record, outcome error) {
 	lost := rec.Outcome == signer.Code(signer.ErrUnavailable)
 	switch {
 	case rec.KID == "":

@@ -123,11 +123,11 @@ var entries = byPath(
 	single(api.ListKeys, noBody, listKeys, access[struct{}]{grant: grantList}),
 	single(api.GetKey, nameInPath, getKey, access[string]{key: func(name *string) string { return *name }}),
 	single(api.GetJWKS, noBody, getJWKS, access[struct{}]{grant: grantList}),
-	single(api.ReloadConfig, decodeReload, reload, access[api.Reload]{unsupervised: true}),
+	single(api.ReloadConfig, decodeReload, reloadConfig, access[api.Reload]{unsupervised: true}),
 
-	open(api.GetHealth.Route, getHealth),
-	open(api.GetReady.Route, getReady),
-	open(api.GetVersion.Route, getVersion),
+	unrecorded(api.GetHealth.Route, getHealth),
+	unrecorded(api.GetReady.Route, getReady),
+	unrecorded(api.GetVersion.Route, getVersion),
 )
 
 // An entry is one path of the API with the function that answers requests for it.
@@ -188,8 +188,8 @@ func answerOne[Q, A any](ctx context.Context, s *Service, q *Request, op *operat
 	return respond(q.ID, len(q.Body)+512 /* for the key's part */, answer, err, rec)
 }
 
-// open is the entry of a request that uses no key, needs no grant and leaves no record.
-func open(r api.Route, answer func(context.Context, *Service, *Request) Response) entry {
+// unrecorded is the entry of a request that uses no key, needs no grant and leaves no record.
+func unrecorded(r api.Route, answer func(context.Context, *Service, *Request) Response) entry {
 	return entry{r, answer}
 }
 

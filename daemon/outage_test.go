@@ -19,7 +19,7 @@ func TestOutages(t *testing.T) {
 	var o outages
 	note := func(key, kid string, outcome error) string {
 		out.Reset()
-		o.note(log, &audit.Record{Key: key, KID: kid, Outcome: signer.Code(outcome)}, outcome)
+		o.track(log, &audit.Record{Key: key, KID: kid, Outcome: signer.Code(outcome)}, outcome)
 		return out.String()
 	}
 	down := fmt.Errorf("%w: the PIN in /etc/pin", signer.ErrUnavailable)

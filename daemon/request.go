@@ -106,7 +106,7 @@ type record struct {
 	peer     policy.Peer
 	start    time.Time
 	outcome  error
-	entry    audit.Entry
+	logged   audit.Entry
 }
 
 // append completes rec, which is for the request q that came at start, and hands it to the
@@ -121,14 +121,14 @@ func (r *recorder) append(rec *record, q *Request, start time.Time, outcome erro
 	if outcome != nil {
 		rec.Reason, rec.Rule = outcome.Error(), ruleOf(outcome)
 	}
-	rec.entry = r.audit.Append(&rec.Record)
+	rec.logged = r.audit.Append(&rec.Record)
 	return rec
 }
 
 // commit waits for the record, and counts and logs its request. It returns why the answer
 // must be withheld, or nil. It is called once.
 func (rec *record) commit() error {
-	err := rec.entry.Wait()
+	err := rec.logged.Wait()
 	r := rec.recorder
 	if err != nil {
 		r.metrics.auditErrors.Inc()
@@ -181,16 +181,16 @@ func decodeOneOrMany[Q any](data []byte, limit int) (one *Q, items []jsontext.Va
 	}
 	defer clear(body.Batch)
 
-	var batch struct {
+	var many struct {
 		Batch []jsontext.Value `json:"batch"`
 	}
-	if decode(data, &batch) != nil {
+	if decode(data, &many) != nil {
 		return nil, nil, fmt.Errorf("%w: batch: an array of requests, with no member beside it", signer.ErrInvalid)
 	}
-	if n := len(batch.Batch); n == 0 || n > limit {
+	if n := len(many.Batch); n == 0 || n > limit {
 		return nil, nil, fmt.Errorf("%w: batch: %d requests, where 1 to %d are allowed", signer.ErrInvalid, n, limit)
 	}
-	return nil, batch.Batch, nil
+	return nil, many.Batch, nil
 }
 
 // statuses maps the code of an error to an HTTP status.
@@ -275,7 +275,7 @@ func (r *recorder) observe(rec *record, withheld error) {
 	}
 	r.metrics.observeRequest(requestLabels{rec.Op, key, alg, answered}, took)
 	r.metrics.observePolicy(key, &rec.Record)
-	r.outages.note(r.log, &rec.Record, rec.outcome)
+	r.outages.track(r.log, &rec.Record, rec.outcome)
 
 	if rec.Outcome == signer.CodeInternal {
 		r.log.Error("internal error", "request", rec.Request, "peer", rec.peer, "op", rec.Op, "key", rec.Key, "err", rec.outcome)
