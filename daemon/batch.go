@@ -3,8 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -58,7 +56,7 @@ func performBatch[Q, A any](ctx context.Context, s *Service, q *Request, op *ope
 			records = append(records, rec)
 		}
 	}
-	return respond(q.ID, len(q.Body)+512*len(items), &api.Results[any]{Results: b.results}, nil, records...)
+	return respond(q.ID, len(q.Body)+answerRoom*len(items), &api.Results[any]{Results: b.results}, nil, records...)
 }
 
 // performItem performs op for one item. A panic, in the decoding of a key for instance, is
@@ -67,9 +65,8 @@ func performBatch[Q, A any](ctx context.Context, s *Service, q *Request, op *ope
 func performItem[Q, A any](ctx context.Context, s *Service, q *Request, op *operation[Q, A], item jsontext.Value) (answer any, rec *record, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.recorder.log.ErrorContext(ctx, "panic", "request", q.ID, "op", string(op.Op), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			t := newTask(s, q, op.Op, "")
-			err = errors.New("panic")
+			err = t.panicked(ctx, p)
 			answer, rec = nil, t.record(&t.rec, err)
 		}
 	}()

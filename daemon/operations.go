@@ -125,9 +125,10 @@ var entries = byPath(
 	single(api.GetJWKS, noBody, getJWKS, access[struct{}]{grant: grantList}),
 	single(api.ReloadConfig, decodeReload, reloadConfig, access[api.Reload]{unsupervised: true}),
 
-	unrecorded(api.GetHealth.Route, getHealth),
-	unrecorded(api.GetReady.Route, getReady),
-	unrecorded(api.GetVersion.Route, getVersion),
+	// These use no key, need no grant and leave no record.
+	entry{api.GetHealth.Route, getHealth},
+	entry{api.GetReady.Route, getReady},
+	entry{api.GetVersion.Route, getVersion},
 )
 
 // An entry is one path of the API with the function that answers requests for it.
@@ -185,12 +186,7 @@ func answerOne[Q, A any](ctx context.Context, s *Service, q *Request, op *operat
 	if err == errTimedOut { //nolint:errorlint // it is never wrapped
 		return Response{TimedOut: true}
 	}
-	return respond(q.ID, len(q.Body)+512 /* for the key's part */, answer, err, rec)
-}
-
-// unrecorded is the entry of a request that uses no key, needs no grant and leaves no record.
-func unrecorded(r api.Route, answer func(context.Context, *Service, *Request) Response) entry {
-	return entry{r, answer}
+	return respond(q.ID, len(q.Body), answer, err, rec)
 }
 
 func getHealth(_ context.Context, _ *Service, q *Request) Response {

@@ -100,8 +100,7 @@ func guarded[Q, A any](ctx context.Context, t *task, op *operation[Q, A], body *
 	// A bug in one operation must not end the process, and with it everybody's keys.
 	defer func() {
 		if p := recover(); p != nil {
-			t.service.recorder.log.ErrorContext(ctx, "panic", "request", t.request.ID, "op", t.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			answer, err = nil, errors.New("panic")
+			answer, err = nil, t.panicked(ctx, p)
 		}
 	}()
 
@@ -112,6 +111,13 @@ func guarded[Q, A any](ctx context.Context, t *task, op *operation[Q, A], body *
 		return nil, err
 	}
 	return op.act(ctx, c, body)
+}
+
+// panicked logs a panic in t, and returns the error that takes its place. It is called by the
+// function that recovered, so that the stack is that of the panic.
+func (t *task) panicked(ctx context.Context, p any) error {
+	t.service.recorder.log.ErrorContext(ctx, "panic", "request", t.request.ID, "op", t.rec.Op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return errors.New("panic")
 }
 
 // refuse records a request that got no further than its syntax, and answers it with why.

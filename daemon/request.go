@@ -206,8 +206,12 @@ var statuses = map[string]int{
 	signer.CodeInternal: http.StatusInternalServerError,
 }
 
+// answerRoom is how many bytes an answer has, in nearly every case, beside what it repeats of
+// its request.
+const answerRoom = 512
+
 // respond returns the response to the request with the given id: answer in JSON, or err if
-// there is one. size is a guess at the length of the JSON in bytes.
+// there is one. size is the length in bytes of what the answer may repeat of the request.
 func respond(id string, size int, answer any, err error, records ...*record) Response {
 	r := Response{RequestID: id, Status: http.StatusOK, records: records}
 	if err != nil {
@@ -220,8 +224,7 @@ func respond(id string, size int, answer any, err error, records ...*record) Res
 
 	// An answer may be a secret. It is written into one buffer that is long enough in
 	// nearly every case, because a buffer that must grow leaves a copy behind.
-	const shortAnswer = 512
-	body := bytes.NewBuffer(make([]byte, 0, max(size, shortAnswer)))
+	body := bytes.NewBuffer(make([]byte, 0, size+answerRoom))
 	if json.MarshalWrite(body, answer) != nil {
 		r.Status, r.RetryAfter = http.StatusInternalServerError, ""
 		body.Reset()
